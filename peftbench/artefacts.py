@@ -1,0 +1,75 @@
+"""What a run leaves beside its record: weights and predictions; and how many weights there were."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from peftbench.backbones import in_head
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.methods.base import Method
+from peftbench.module import gather
+from peftbench.tasks import Task
+
+_WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+def count(model: nn.Module, head: list[str]) -> dict[str, int | None]:
+    """Trainable weights in all, outside the head (`adapter`) and in it; and all weights of the model.
+
+    Read after the optimiser is built: LoRA-FA freezes weights only then. peft keeps the untrained head beside the
+    trained copy; that one isn't counted.
+    """
+    parameters = [(name, p) for name, p in model.named_parameters() if "original_module" not in name.split(".")]
+    trained = {name: p.numel() for name, p in parameters if p.requires_grad}
+    in_the_head = sum(size for name, size in trained.items() if in_head(name, head))
+    trainable = sum(trained.values())
+    return {
+        "trainable": trainable,
+        "adapter": trainable - in_the_head,
+        "head": in_the_head,
+        "total": sum(p.numel() for _, p in parameters),
+    }
+
+
+def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
+    """Save what was trained; returns the bytes of its weight files. `keep=False` measures and deletes."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    method.save(model, temporary)
+    size = sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in temporary.rglob(pattern))
+    shutil.rmtree(folder, ignore_errors=True)
+    if keep and any(temporary.iterdir()):
+        os.replace(temporary, folder)
+    else:
+        shutil.rmtree(temporary)
+    return size
+
+
+def write_predictions(
+    file: Path, data: TaskDataModule, kept: dict[str, list[dict[str, torch.Tensor]]], task: Task
+) -> None:
+    """Every scored example: split, row in the split's file, label, answer and what it was decided from."""
+    tables = []
+    for name, batches in kept.items():
+        examples = data.slices[name]
+        assert examples is not None
+        predictions = gather(batches, "predictions")
+        columns = {
+            "split": pa.array([name] * len(examples)),
+            "row": pa.array(examples.rows.numpy()),
+            "label": pa.array(gather(batches, "labels")),
+            "answer": pa.array(task.decide(predictions)),
+            "scores": pa.array(list(predictions.astype(np.float32))),
+        }
+        tables.append(pa.table(columns))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    pq.write_table(pa.concat_tables(tables), temporary)
+    os.replace(temporary, file)

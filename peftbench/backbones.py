@@ -1,0 +1,90 @@
+"""The pretrained model and its tokenizer, from local files alone (`checkpoints.locate` brought them here)."""
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from peftbench.checkpoints import Checkpoint
+from peftbench.errors import ConfigError
+from peftbench.schema import ModelConfig
+from peftbench.tasks import Task
+
+
+def in_head(name: str, head: list[str]) -> bool:
+    """Whether a parameter belongs to the task head, by its dotted name."""
+    return not set(head).isdisjoint(name.split("."))
+
+
+def load_tokenizer(config: ModelConfig, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer; a byte-level one for a model that starts at random."""
+    if checkpoint.folder is None:
+        return _byte_tokenizer(dict(config.config or {}))
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model={config.name}: no tokenizer in {checkpoint.folder} ({error})") from None
+
+
+def load_model(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
+    """The model with the task's head, in 32-bit floats, in evaluation mode; a new head is random.
+
+    Raises:
+        ConfigError: unreadable weights, or weights that the checkpoint lacks outside the head: they would stay at
+            random, frozen under most methods, and spoil every score in silence.
+    """
+    if checkpoint.folder is None:
+        return task.auto_model.from_config(model_config(config, checkpoint, task), dtype=torch.float32).eval()
+    try:
+        model, info = task.auto_model.from_pretrained(
+            checkpoint.folder,
+            config=model_config(config, checkpoint, task),
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except Exception as error:
+        raise ConfigError(f"model={config.name}: can't load {checkpoint.folder}: {error}") from None
+    new = [name for name in info["missing_keys"] if not in_head(name, config.head)]
+    if new:
+        raise ConfigError(f"model={config.name}: {checkpoint.folder} lacks weights outside model.head: {new[0]}, ...")
+    return model.eval()
+
+
+def build_empty(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
+    """The same model without weights, on the meta device: to try a method on it before anything is loaded."""
+    with torch.device("meta"):
+        return task.auto_model.from_config(model_config(config, checkpoint, task))
+
+
+def model_config(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Any:
+    """The transformers configuration, with what the task needs."""
+    if checkpoint.folder is not None:
+        return AutoConfig.from_pretrained(
+            checkpoint.folder, trust_remote_code=config.trust_remote_code, **task.model_args
+        )
+    arguments = dict(config.config or {})
+    try:
+        return AutoConfig.for_model(arguments.pop("model_type"), **arguments, **task.model_args)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"model.config: not a transformers configuration ({error})") from None
+
+
+def _byte_tokenizer(config: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """One token a byte behind five special ones; the padding token has the id that the model expects."""
+    special = ["[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    special.insert(config.get("pad_token_id", 0), "[PAD]")
+    vocabulary = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * (config.get("type_vocab_size", 0) > 1)
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "unk", "mask", "pad")}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **names)

@@ -1,0 +1,81 @@
+"""Where a model's files are. Free of torch: the command line asks before anything heavy is imported."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftbench import fingerprint, hub
+from peftbench.errors import ConfigError
+from peftbench.schema import ModelConfig
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+_REST = ("*.json", "*.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A local folder with weights and tokenizer (None: built at random from the model's `config`), and its hash."""
+
+    folder: str | None
+    fingerprint: str
+
+
+def locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
+    """Find a model: under `model_root` if that is set, else in its Python package, else in the hub or its cache.
+
+    Raises:
+        ConfigError: it isn't there, or is a folder without weights.
+    """
+    if config.config is not None:
+        return Checkpoint(None, fingerprint.of_json(config.config))
+    if config.checkpoint is None:
+        raise ConfigError(f"model={config.name}: needs model.checkpoint or model.config")
+    if model_root is not None:
+        return _local(Path(model_root) / config.checkpoint.split("/")[-1], f"model_root={model_root}")
+    packaged = _packaged(config.package)
+    if packaged is not None:
+        return _local(packaged, f"model.package={config.package}")
+    return _from_hub(config)
+
+
+def _packaged(package: str | None) -> Path | None:
+    """The folder inside an installed package, found without importing it (its imports cost seconds)."""
+    if package is None:
+        return None
+    name, _, inside = package.partition("/")
+    spec = importlib.util.find_spec(name)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+
+
+def _local(folder: Path, key: str) -> Checkpoint:
+    if not folder.is_dir():
+        raise ConfigError(f"{key}: there is no folder {folder}")
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{key}: {folder} has no config.json")
+    weights = [file for pattern in _WEIGHTS for file in folder.glob(pattern) if file.stat().st_size > 0]
+    if not weights:
+        raise ConfigError(f"{key}: {folder} has no weights (looked for {', '.join(_WEIGHTS)})")
+    rest = [file for pattern in _REST for file in folder.glob(pattern)]
+    return Checkpoint(str(folder.resolve()), fingerprint.of_files([*weights, *rest]))
+
+
+def _from_hub(config: ModelConfig) -> Checkpoint:
+    """The hub's snapshot in the local cache, downloaded if need be. Pickled weights only where there are no others."""
+    hub.reachable()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        for weights in _WEIGHTS:
+            folder = Path(
+                snapshot_download(str(config.checkpoint), revision=config.revision, allow_patterns=[weights, *_REST])
+            )
+            if any(folder.glob(weights)):
+                # The snapshot's folder is named after the commit that `revision` stood for.
+                return Checkpoint(str(folder), f"{config.checkpoint}@{folder.name}")
+    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError):
+        pass
+    raise ConfigError(
+        f"model={config.name}: can't get {config.checkpoint}: {hub.why_missing()}; point model_root= at a folder that "
+        f"holds {config.checkpoint.split('/')[-1]}/, or use model=minilm with the `demo` extra installed"
+    )

@@ -1,0 +1,156 @@
+"""From a command line to checked run configurations, with Hydra's errors said in one line."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from peftbench import paths, schema
+from peftbench.errors import ConfigError, nearest
+from peftbench.schema import RunConfig
+
+# These may be left empty; the other groups need a choice.
+_OPTIONAL = ("sweep", "experiment")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of one command line, and whether Hydra must run it as a multirun."""
+
+    cells: list[RunConfig]
+    multirun: bool
+
+
+def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path] = ()) -> Plan:
+    """Compose and check every cell of a command line.
+
+    Args:
+        arguments: Hydra overrides, for example `["method=lora,prefix", "dataset=sst2"]`.
+        multirun: whether `-m` was given; a prepared sweep or a list of choices implies it.
+        config_dirs: further folders laid out like conf/, searched after it.
+
+    Raises:
+        ConfigError: the first thing that is wrong.
+    """
+    arguments = [*arguments, *search_path(config_dirs)]
+    with _hydra():
+        overrides = _parse(arguments)
+        _check_choices(overrides, config_dirs)
+        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+        base = _compose(fixed)
+        swept = _parse([f"{k}={v}" for k, v in (base.hydra.sweeper.params or {}).items()])
+        _check_choices(swept, config_dirs)
+        multirun = multirun or bool(swept) or any(o.is_sweep_override() for o in overrides)
+        if not multirun:
+            return Plan([schema.load_composed(base)], multirun=False)
+        return Plan(list(_cells([*swept, *overrides])), multirun=True)
+
+
+def one(arguments: Sequence[str]) -> RunConfig:
+    """The single run that these overrides describe."""
+    return plan(arguments, multirun=False).cells[0]
+
+
+def search_path(config_dirs: Sequence[Path]) -> list[str]:
+    """The override that makes Hydra look into these folders too."""
+    if not config_dirs:
+        return []
+    return [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in config_dirs)}]"]
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(config_dir=str(paths.CONF), version_base="1.3"):
+        yield
+
+
+def _cells(overrides: list[Override]) -> Iterator[RunConfig]:
+    """Cells that differ in the seed alone are composed once: composing is what a large sweep waits for."""
+    composed: dict[tuple[str, ...], RunConfig] = {}
+    try:
+        combinations = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+    except HydraException as error:
+        raise ConfigError(str(error)) from None
+    for combination in combinations:
+        seeds = [o for o in combination if re.fullmatch(r"seed=\d+", o)]
+        others = tuple(o for o in combination if o not in seeds)
+        if others not in composed:
+            composed[others] = schema.load_composed(_compose([*others, *seeds]))
+        config = composed[others]
+        yield schema.checked(replace(config, seed=int(seeds[-1].removeprefix("seed="))) if seeds else config)
+
+
+def _parse(arguments: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    overrides = []
+    for argument in arguments:
+        try:
+            overrides.append(parser.parse_override(argument))
+        except HydraException as error:
+            detail = str(error).splitlines()[0]
+            raise ConfigError(f"{argument!r} is not of the form key=value or group=choice ({detail})") from None
+    return overrides
+
+
+def _check_choices(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
+    groups = paths.groups()
+    experiment = None
+    for override in overrides:
+        group = override.key_or_group
+        if group not in groups or override.is_delete():
+            continue
+        allowed = paths.choices(group, config_dirs)
+        for choice in _values(override):
+            if choice is None and group in _OPTIONAL:
+                continue
+            if not isinstance(choice, str):
+                raise ConfigError(f"{override.input_line}: a group takes one name; for several runs write {group}=a,b")
+            if choice not in allowed:
+                raise ConfigError(f"{group}={choice}: no such {group}; {nearest(choice, allowed)}")
+            experiment = choice if group == "experiment" else experiment
+    if experiment is not None and any(o.key_or_group == "method" for o in overrides):
+        raise ConfigError(
+            f"method=: experiment={experiment} fixes its method; its hyper-parameters would leak onto another"
+        )
+
+
+def _values(override: Override) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+    return [override.value()]
+
+
+def _compose(arguments: Sequence[str]) -> DictConfig:
+    try:
+        return compose("config", overrides=list(arguments), return_hydra_config=True)
+    except HydraException as error:
+        raise ConfigError(_message(str(error), arguments)) from None
+
+
+def _message(text: str, arguments: Sequence[str]) -> str:
+    """Hydra says an unknown key in three lines and doesn't say which are known."""
+    unknown = re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text)
+    if unknown is None:
+        return text.splitlines()[0]
+    key = unknown.group(1).lstrip("+~").split("=")[0]
+    # Composed again from the group choices alone, to see which keys there are beside the unknown one.
+    node: Any = compose("config", overrides=[a for a in arguments if a.split("=")[0] in paths.groups()])
+    *parents, last = key.split(".")
+    for depth, parent in enumerate(parents):
+        if not isinstance(node, DictConfig) or parent not in node:
+            parents, last = parents[:depth], parent
+            break
+        node = node._get_node(parent)
+    if not isinstance(node, DictConfig):
+        return f"{key}: {'.'.join(parents)} is a single value and has no keys"
+    allowed = sorted(str(k) for k in node)
+    return f"{key}: no such key{' in ' + '.'.join(parents) if parents else ''}; {nearest(last, allowed)}"

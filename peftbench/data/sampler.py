@@ -1,0 +1,61 @@
+"""Batches of examples of like length, in an order that a seed decides."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+#: Batches that are sorted together: enough that little is padded, few enough that the order stays random.
+_BUCKET = 50
+
+
+class LengthBucketBatches(Sampler[list[int]]):
+    """Global batches of like length: every epoch holds every example once, as a plain shuffled sampler's does.
+
+    The examples are shuffled, cut into buckets of 50 batches, each bucket sorted by length and cut into batches, and
+    the batches of all buckets shuffled. Each iteration is the next epoch; `state_dict` says where it stands.
+
+    Args:
+        lengths: (n,) tokens of every example.
+        batch_size: examples a global batch; the last one of an epoch may hold fewer.
+        seed: with the epoch, decides the order.
+    """
+
+    def __init__(self, lengths: torch.Tensor, *, batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.position = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self._batches(self.epoch)
+        while self.position < len(batches):
+            self.position += 1
+            yield batches[self.position - 1]
+        self.epoch, self.position = self.epoch + 1, 0
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.lengths), generator=generator)
+        batches: list[list[int]] = []
+        for bucket in order.split(_BUCKET * self.batch_size):
+            by_length = bucket[self.lengths[bucket].argsort(descending=True, stable=True)]
+            batches += [part.tolist() for part in by_length.split(self.batch_size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and the batches of it already given."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.epoch, self.position = state["epoch"], state["position"]
+
+
+def by_length(lengths: torch.Tensor, batch_size: int) -> list[list[int]]:
+    """Batches for evaluation: longest first, so that hardly anything is padded and memory peaks at once."""
+    return [part.tolist() for part in lengths.argsort(descending=True, stable=True).split(batch_size)]

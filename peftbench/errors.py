@@ -1,0 +1,17 @@
+"""The one error that is the user's to mend, and how a wrong name is answered."""
+
+import difflib
+from collections.abc import Sequence
+
+
+class ConfigError(Exception):
+    """Something in the configuration or its inputs is wrong: one line that names the key and what is allowed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def nearest(name: str, allowed: Sequence[str]) -> str:
+    """The end of a message about a name that isn't there: those like it, then all."""
+    close = difflib.get_close_matches(name, allowed, n=3, cutoff=0.5)
+    return (f"nearest: {', '.join(close)}; " if close else "") + f"allowed: {', '.join(allowed)}"

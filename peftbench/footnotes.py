@@ -1,0 +1,25 @@
+"""What a reader of a score must know: shown wherever the score is."""
+
+from peftbench.data import sources
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.sources import DataSource
+from peftbench.schema import RunConfig
+
+
+def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> list[str]:
+    """Differences between what was trained and scored on and the official data."""
+    name, found = config.dataset.name, []
+    for split in sources.wanted_splits(config.dataset):
+        official = config.dataset.rows.get(split)
+        if split not in source.files:
+            found.append(f"{name}: the data has no {split}")
+            continue
+        rows = sources.read(source, split, [config.dataset.label]).num_rows
+        if official is not None and rows != official:
+            found.append(f"{name}: {split} has {rows} rows, the official one {official}")
+        scored = data.slices.get(split)
+        if scored is not None and split != config.dataset.train and len(scored) < rows:
+            found.append(f"{name}: scored on {len(scored)} of {rows} rows of {split}")
+    if config.recipe.selection == "best_on_validation":
+        found.append(f"{name}: the step was chosen on {config.dataset.evaluation[0]}, the split that is scored")
+    return found

@@ -1,0 +1,95 @@
+"""What Hydra calls for every cell: skip, claim, train in a fresh process, record. Free of torch."""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from peftbench import checkpoints, isolate, schema, terminal
+from peftbench.checkpoints import Checkpoint
+from peftbench.data import sources
+from peftbench.data.sources import DataSource
+from peftbench.records import RunRecord, run_key
+from peftbench.schema import RunConfig
+from peftbench.store import ResultStore
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run with its inputs found: what is needed to name it and to start it."""
+
+    config: RunConfig
+    key: str
+    source: DataSource
+    checkpoint: Checkpoint
+
+
+def prepare(config: RunConfig) -> Cell:
+    """Find the data and the model of a run and name it.
+
+    Raises:
+        ConfigError: one of them isn't there or isn't right.
+    """
+    source = sources.locate(config.dataset, data_root=config.data_root, cache=ResultStore(config.results_dir).cache)
+    checkpoint = checkpoints.locate(config.model, config.model_root)
+    key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint)
+    return Cell(config, key, source, checkpoint)
+
+
+def job(composed: DictConfig) -> None:
+    """One Hydra job. A failed run is a record, not an exception: the sweep goes on, the exit status is the caller's."""
+    hydra = HydraConfig.get()
+    config = schema.load(OmegaConf.create(OmegaConf.to_container(composed)), dict(hydra.runtime.choices))
+    if config.sweep is None and hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+        config = replace(config, sweep=Path(hydra.sweep.dir).name)
+    folder = Path(hydra.runtime.output_dir)
+    cell, store = prepare(config), ResultStore(config.results_dir)
+    if store.completed(config, cell.key) and not config.overwrite:
+        terminal.line(config, "already recorded")
+        return
+    with store.claim(cell.key) as owned:
+        if not owned:
+            terminal.line(config, "being run by another process")
+            return
+        _train(cell, store, folder)
+
+
+def _train(cell: Cell, store: ResultStore, folder: Path) -> None:
+    config, log = cell.config, folder / "run.log"
+    places = store.places(config, cell.key)
+    started = time.monotonic()
+    with terminal.progress(config) as on_event:
+        try:
+            outcome = isolate.call(
+                "peftbench.worker:train",
+                config, cell.key, cell.source, cell.checkpoint, places, folder,
+                log=log,
+                on_event=on_event,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            outcome = isolate.Outcome(status="interrupted", error="stopped by Ctrl-C")
+            store.put(config, _record(cell, outcome, log, store))
+            raise
+        finally:
+            shutil.rmtree(places.scratch, ignore_errors=True)
+    record = _record(cell, outcome, log, store)
+    store.put(config, record)
+    terminal.outcome(config, record, time.monotonic() - started)
+
+
+def _record(cell: Cell, outcome: isolate.Outcome, log: Path, store: ResultStore) -> RunRecord:
+    where = os.path.relpath(log, store.root)
+    if outcome.result is not None:
+        return replace(RunRecord(**outcome.result), log=where)
+    return RunRecord(
+        key=cell.key,
+        status=outcome.status,
+        error=outcome.error,
+        config=schema.description(cell.config),
+        environment={"data_fingerprint": cell.source.fingerprint, "model_fingerprint": cell.checkpoint.fingerprint},
+        log=where,
+    )

@@ -1,0 +1,100 @@
+"""From a command line to finished runs: preflight of every cell, Hydra's launcher, a summary. Free of torch."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+
+from peftbench import compose, isolate, paths, terminal
+from peftbench.cli import config_dirs
+from peftbench.errors import ConfigError
+from peftbench.job import Cell, job, prepare
+from peftbench.store import ResultStore, read
+
+#: Options that only show something: Hydra answers them itself.
+_HYDRA_SHOWS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--resolve",
+    "--package",
+    "-p",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run what a command line describes; returns the exit status."""
+    arguments, folders = config_dirs(arguments)
+    if any(a.split("=")[0] in _HYDRA_SHOWS for a in arguments):
+        return _hydra([*arguments, *compose.search_path(folders)])
+    overrides = [a for a in arguments if a not in ("-m", "--multirun")]
+    unknown = [a for a in overrides if a.startswith("-")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
+
+    plan = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
+    ResultStore(plan.cells[0].results_dir).check_writable()
+    cells = [prepare(config) for config in plan.cells]
+    todo = [cell for cell in cells if cell.config.overwrite or not _done(cell)]
+    if todo:
+        isolate.warm_up()
+        _verify(todo)
+        # `-m` first: Hydra takes overrides on one side of it only.
+        flags = ["--multirun"] if plan.multirun else []
+        _hydra([*flags, *overrides, *compose.search_path(folders)])
+    return _summary(cells, todo)
+
+
+def _done(cell: Cell) -> bool:
+    return ResultStore(cell.config.results_dir).completed(cell.config, cell.key)
+
+
+def _verify(cells: Sequence[Cell]) -> None:
+    """Check what needs torch and peft in a fresh process: adapters' arguments, their fit to the model, sinks.
+
+    Raises:
+        ConfigError: the first cell that can't work.
+    """
+    different = {repr((c.config.model, c.config.method, c.config.dataset.task, c.config.logger)): c for c in cells}
+    log = Path(cells[0].config.results_dir, "logs", "verify.log")
+    pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
+    outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
+    if outcome.result is None:
+        raise RuntimeError(f"the check before the runs failed: {outcome.error} (log: {log})")
+    for problem in outcome.result:
+        if problem is not None:
+            raise ConfigError(problem)
+
+
+def _hydra(arguments: list[str]) -> int:
+    """Hydra's own entry, with its launchers and logging. It reads sys.argv and leaves by SystemExit."""
+    before, sys.argv = sys.argv, ["peftbench", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")(job)()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def _summary(cells: Sequence[Cell], todo: Sequence[Cell]) -> int:
+    """Say what there is now; 1 if a cell has no completed record. The records are asked, not the launcher: that is
+    the same for every launcher."""
+    started = {cell.key for cell in todo}
+    failed = [cell for cell in cells if not _done(cell)]
+    completed = len({cell.key for cell in cells} - {cell.key for cell in failed})
+    ran = len(started - {cell.key for cell in failed})
+    terminal.console.print(f"{completed} completed ({ran} now, {completed - ran} before), {len(failed)} failed")
+    for cell in failed:
+        tries = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
+        reason = getattr(read(tries[-1]), "error", None) if tries else "not run here"
+        terminal.line(cell.config, f"failed: {reason}")
+    first = cells[0].config.results_dir
+    terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={first}", markup=False)
+    return 1 if failed else 0

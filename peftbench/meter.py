@@ -1,0 +1,108 @@
+"""Time and memory of a run, as README "What is measured" defines them."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch import Callback
+
+from peftbench.tasks import Batch
+
+#: Steps left out of rates: the first ones fill caches, start workers and compile.
+WARM_UP = 3
+
+
+class Memory:
+    """Peak memory of this process from the moment of construction, in bytes.
+
+    CPU: the kernel's high-water mark of resident memory (VmHWM), reset now, less what was resident now; that leaves
+    the imports out and can't miss a spike. CUDA: torch's allocator. None where the kernel doesn't say (not Linux).
+    """
+
+    def __init__(self) -> None:
+        self._born = _status("VmRSS")
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            self._born = None
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak(self) -> dict[str, int | None]:
+        """`peak_memory_bytes`, and on CUDA what the allocator had reserved."""
+        if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+            return {
+                "peak_memory_bytes": torch.cuda.max_memory_allocated(),
+                "peak_memory_reserved_bytes": torch.cuda.max_memory_reserved(),
+            }
+        peak = _status("VmHWM")
+        known = self._born is not None and peak is not None
+        return {"peak_memory_bytes": peak - self._born if known else None, "peak_memory_reserved_bytes": None}  # type: ignore[operator]
+
+
+def _status(field: str) -> int | None:
+    try:
+        lines = Path(f"/proc/{os.getpid()}/status").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+class Meter(Callback):
+    """Times optimiser steps: data loading included; evaluation, and what other callbacks do around it, excluded.
+
+    Must be the last callback, so that its clock starts again after the others are done.
+    """
+
+    def __init__(self) -> None:
+        self.steps_s: list[float] = []
+        self.evaluation_s = 0.0
+        self._samples: list[int] = []
+        self._tokens: list[tuple[int, int]] = []
+        self._since = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._since = _now()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        # CUDA runs behind: wait for it only where the figures are cut.
+        first, last = len(self.steps_s) < WARM_UP, trainer.global_step >= pl_module.total_steps
+        now = _now() if first or last else time.perf_counter()
+        self.steps_s.append(now - self._since)
+        self._since = now
+        mask = batch["attention_mask"]
+        self._samples.append(len(mask))
+        self._tokens.append((int(mask.sum()), mask.numel()))
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._paused = _now()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        now = _now()
+        self.evaluation_s += now - self._paused
+        # The step that follows isn't charged with the evaluation, but is with the loading before it.
+        self._since += now - self._paused
+
+    def figures(self) -> dict[str, float | None]:
+        """Training time and rates; rates are None for a run of no more steps than the warm-up."""
+        seconds = sum(self.steps_s[WARM_UP:])
+        real, padded = (sum(column) for column in zip(*self._tokens[WARM_UP:], strict=True)) if seconds else (0, 0)
+        return {
+            "train_time_s": sum(self.steps_s) if self.steps_s else None,
+            "train_samples_per_s": sum(self._samples[WARM_UP:]) / seconds if seconds else None,
+            "train_tokens_per_s": real / seconds if seconds else None,
+            "padded_fraction": 1 - real / padded if padded else None,
+            "evaluation_during_training_s": self.evaluation_s if self.steps_s else None,
+        }
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

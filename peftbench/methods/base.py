@@ -1,0 +1,79 @@
+"""`Method`: what a way of training may decide. Each decision has a default, so that a method states its own alone."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from peftbench import optim
+from peftbench.schema import MethodConfig, ModelConfig
+from peftbench.tasks import Batch, Task
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may look at when it is applied.
+
+    Attributes:
+        model: names of the model's parts; `task`: what is solved.
+        total_steps: optimiser steps of the whole run (AdaLoRA plans with it).
+        seed: the run's seed.
+        batches: gives the training batches once through, in a fixed order (EVA and CorDA look at data first).
+    """
+
+    model: ModelConfig
+    task: Task
+    total_steps: int
+    seed: int
+    batches: Callable[[], Iterable[Batch]]
+
+
+class Method:
+    """A way of training a model. The base class is a method that changes nothing about the loop."""
+
+    #: Whether anything is trained at all; a baseline says False.
+    trains = True
+
+    def __init__(self, config: MethodConfig) -> None:
+        """Raises ConfigError for arguments that no adapter of this kind has."""
+        self.config = config
+
+    def refusal(self, model: ModelConfig) -> str | None:
+        """Why this method can't adapt a model, or None if it can. Asked before weights are loaded."""
+        if model.family in self.config.supports:
+            return None
+        return f"supports {', '.join(self.config.supports)}; {model.name} is of the family {model.family}"
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        """The model to train, `requires_grad` set on exactly what is trained."""
+        raise NotImplementedError
+
+    def optimizer(
+        self, model: nn.Module, default: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
+    ) -> torch.optim.Optimizer:
+        """The optimiser; `default` makes the recipe's from parameter groups, `optim.groups` splits as the recipe does."""
+        return default(optim.groups(model))
+
+    def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
+        """What is minimised; the task's own loss is what is reported in any case."""
+        return task_loss
+
+    def prepare_batch(self, batch: Batch) -> Batch:
+        """The batch as the model takes it."""
+        return batch
+
+    def callbacks(self) -> list[Callback]:
+        """Callbacks for the Lightning trainer."""
+        return []
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Keep what was trained, so that the method's own library loads it onto a fresh base."""
+        model.save_pretrained(folder)  # type: ignore[operator]
+
+    def merge(self, model: nn.Module) -> nn.Module | None:
+        """The plain model with the method folded into its weights (`model` is used up), or None where it can't be."""
+        return None

@@ -1,0 +1,152 @@
+"""Bottleneck adapters in Houlsby's placement.
+
+Source: Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", arXiv 1902.00751, section
+2.1 and Figure 2. Each transformer layer gets two: behind the attention's output projection and
+behind the feed-forward block's, before the residual is added and the layer norm.
+
+What differs from the paper and its code (google-research/adapter-bert):
+- Dropout. There it comes between projection and adapter: h' = dropout(h), then h' + adapter(h').
+  In transformers' BERT it is part of what follows the projection, so here it falls on the sum:
+  dropout(h + adapter(h)). In evaluation the two are the same; in training the noise differs.
+- Layer norms. There they are trained as well (section 2.1); here they are frozen unless named in
+  `modules_to_save` (BERT: attention.output.LayerNorm and output.LayerNorm).
+- The released code draws weights with standard deviation 1e-3 and uses the tanh form of gelu
+  ("gelu_new"); the paper says 1e-2.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.pytorch_utils import Conv1D
+
+from peftbench.methods.tuners import AdapterLayer, AdapterTuner, register
+
+NOT_MERGEABLE = "bottleneck adapters are not linear and can't be merged into the base model"
+
+
+@dataclass
+class BottleneckConfig(PeftConfig):
+    """`bottleneck_size`: r, the width between the two projections (the paper tries 8, 64 and 256).
+    `non_linearity`: a name from transformers' ACT2FN. `init_std`: of both projections (section 3.6:
+    0.01); their biases start at zero. `scaling`: factor on the adapter's output.
+    `target_modules`: the sub-layers' output projections, Linear or Conv1D: no default.
+    `modules_to_save`: trained whole, i.e. the task head (peft adds it for sequence classification).
+    Raises ValueError for values that can't be trained with.
+    """
+
+    bottleneck_size: int = 64
+    non_linearity: str = "gelu"
+    init_std: float = 0.01
+    scaling: float = 1.0
+    target_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = "BOTTLENECK"
+        size = self.bottleneck_size
+        if type(size) is not int or size < 1:
+            raise ValueError(f"bottleneck_size must be an integer above 0, not {size!r}")
+        if self.non_linearity not in ACT2FN:
+            known = ", ".join(sorted(ACT2FN))
+            raise ValueError(f"non_linearity must be one of {known}, not {self.non_linearity!r}")
+        # with both projections at zero neither would ever get a gradient
+        if not _finite(self.init_std) or self.init_std <= 0:
+            raise ValueError(f"init_std must be a finite number above 0, not {self.init_std!r}")
+        if not _finite(self.scaling) or self.scaling == 0:
+            raise ValueError(f"scaling must be a finite number other than 0, not {self.scaling!r}")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def output_width(module: nn.Module) -> int | None:
+    """The last dimension of what a Linear or Conv1D (wrapped by a tuner or not) puts out."""
+    base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    if isinstance(base, Conv1D):
+        return base.nf
+    return base.out_features if isinstance(base, nn.Linear) else None
+
+
+class BottleneckLinear(AdapterLayer):
+    """Equation: y = h + s (W_up f(W_down h + b_down) + b_up), h = base_layer(x).
+
+    Shapes: h, y: (..., d); W_down: (r, d), b_down: (r,), W_up: (d, r), b_up: (d,). Weights are
+    drawn from N(0, init_std^2) cut at two standard deviations: y - h is of the order init_std^2.
+    With several adapters active each sees the same h, and their outputs are added up.
+    """
+
+    # the activation too: a few (prelu) have weights
+    adapter_layer_names = ("bottleneck_down", "bottleneck_act", "bottleneck_up")
+    other_param_names = ("scaling",)
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__(base_layer)
+        self.bottleneck_down = nn.ModuleDict()
+        self.bottleneck_act = nn.ModuleDict()
+        self.bottleneck_up = nn.ModuleDict()
+        self.scaling: dict[str, float] = {}
+
+    def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
+        """Adds a bottleneck of 2 d r + r + d weights."""
+        width, weight, std = output_width(self), self.weight, config.init_std
+        # a quantised base stores integers
+        dtype = weight.dtype if weight.is_floating_point() else torch.float32
+        place = {"device": weight.device, "dtype": dtype}
+        down = nn.Linear(width, config.bottleneck_size, **place)
+        up = nn.Linear(config.bottleneck_size, width, **place)
+        for projection in (down, up):
+            nn.init.trunc_normal_(projection.weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.zeros_(projection.bias)
+        self.bottleneck_down[adapter_name] = down
+        self.bottleneck_act[adapter_name] = ACT2FN[config.non_linearity].to(**place)
+        self.bottleneck_up[adapter_name] = up
+        self.scaling[adapter_name] = config.scaling
+
+    def _bottleneck(self, adapter_name: str, h: torch.Tensor) -> torch.Tensor:
+        down, up = self.bottleneck_down[adapter_name], self.bottleneck_up[adapter_name]
+        # peft keeps adapters in float32 on a half-precision base
+        hidden = self.bottleneck_act[adapter_name](down(h.to(down.weight.dtype)))  # (..., r)
+        return up(hidden).to(h.dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) -> (..., d)."""
+        y = h = self.base_layer(x)
+        for name in self.in_use():
+            y = torch.add(y, self._bottleneck(name, h), alpha=self.scaling[name])
+        return y
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Always raises NotImplementedError."""
+        raise NotImplementedError(NOT_MERGEABLE)
+
+
+class BottleneckTuner(AdapterTuner):
+    """Refuses targets that are missing or neither Linear nor Conv1D (ValueError), and merging
+    (NotImplementedError)."""
+
+    method = "bottleneck"
+    prefix = "bottleneck_"
+    tuner_layer_cls = BottleneckLinear
+
+    def check_target(self, name: str, module: nn.Module) -> None:
+        if output_width(module) is None:
+            kind = type(module).__name__
+            raise ValueError(f"bottleneck: {name} is a {kind}, not a Linear or Conv1D")
+
+    def new_layer(self, module: nn.Module) -> BottleneckLinear:
+        return BottleneckLinear(module)
+
+    def _check_merge_allowed(self) -> None:
+        raise NotImplementedError(NOT_MERGEABLE)
+
+
+register(
+    "BOTTLENECK", config_class=BottleneckConfig, tuner_class=BottleneckTuner, prefix="bottleneck_"
+)

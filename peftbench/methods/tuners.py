@@ -1,0 +1,156 @@
+"""What peftbench's own tuners share: registration with peft, target checks, wrapping a layer.
+
+Written against peft 0.21. A tuner is three classes: a config (what the user sets), a layer (the
+mathematics, an `AdapterLayer`) and a tuner (which modules get the layer, an `AdapterTuner`).
+"""
+
+import re
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from peft import PeftConfig
+from peft.mapping import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    PEFT_TYPE_TO_PREFIX_MAPPING,
+    PEFT_TYPE_TO_TUNER_MAPPING,
+)
+from peft.tuners import tuners_utils
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
+from torch import nn
+
+
+def register(
+    peft_type: str, *, config_class: type[PeftConfig], tuner_class: type[BaseTuner], prefix: str
+) -> None:
+    """Makes `get_peft_model`, `save_pretrained` and `PeftModel.from_pretrained` know a tuner.
+
+    peft's own `register_peft_method` refuses names outside its enum; the mappings it fills take any
+    string. A process that loads a saved adapter must have imported the module that calls this.
+
+    Raises ValueError if the name belongs to another config class. Calling it again is harmless.
+    """
+    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(peft_type, config_class)
+    # compared by name: a reloaded module brings a new class object
+    if (known.__module__, known.__name__) != (config_class.__module__, config_class.__name__):
+        raise ValueError(f"the adapter type {peft_type!r} is taken by {known.__name__}")
+    PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_class
+    PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = tuner_class
+    PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = prefix
+
+
+def trained_whole(config: PeftConfig, name: str) -> bool:
+    """Whether a module is, or lies in, one that peft copies and trains whole (`modules_to_save`).
+
+    peft finds those by plain `endswith`, so "classifier" takes DistilBERT's `pre_classifier` too,
+    and raises if an adapter is there already. The other two names are the insides of peft's
+    wrapper, met when a second adapter is added.
+    """
+    saved = [*(config.modules_to_save or ()), "original_module", "modules_to_save"]
+    return any(re.search(rf"{re.escape(ending)}(\.|$)", name) for ending in saved)
+
+
+class AdapterParameters(nn.ParameterDict):
+    """Parameters by adapter name. Where peft casts or moves an entry it assigns a plain tensor, of
+    which torch makes a trainable Parameter: here the new one is as frozen as the old one was."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        trainable = self[key].requires_grad if key in self else True
+        super().__setitem__(key, value)
+        self[key].requires_grad_(trainable)
+
+
+class AdapterLayer(nn.Module, BaseTunerLayer):
+    """Wraps `base_layer`. A subclass keeps its tensors in dicts by adapter name and lists the dicts
+    in `adapter_layer_names`. Nothing may nest deeper than `up.<adapter>.weight`: peft drops the
+    adapter's name from a saved key only where it is last or last but one.
+    """
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.merged_adapters: list[str] = []
+
+    @abstractmethod
+    def update_layer(self, adapter_name: str, config: PeftConfig) -> None:
+        """Adds the tensors of one more adapter, on the device of the base layer."""
+
+    def in_use(self) -> list[str]:
+        """The adapters that take part in this layer's forward pass."""
+        if self.disable_adapters:
+            return []
+        present = getattr(self, self.adapter_layer_names[0])
+        return [name for name in self.active_adapters if name in present]
+
+
+class AdapterTuner(BaseTuner):
+    """A peft tuner that wraps the modules named by `config.target_modules` in its own layer class.
+
+    `target_modules` is read as everywhere in peft: a list of name endings, one regular expression
+    for the whole name, or "all-linear". None means `is_default_target`, and stays None in the saved
+    config. Raises ValueError, before it changes the model, for targets that aren't there.
+    """
+
+    method: ClassVar[str]
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    def is_default_target(self, module: nn.Module) -> bool:
+        """Whether `target_modules=None` means this module."""
+        return False
+
+    @abstractmethod
+    def check_target(self, name: str, module: nn.Module) -> None:
+        """Raises ValueError if `module`, which is called `name` in the model, can't be adapted."""
+
+    @abstractmethod
+    def new_layer(self, module: nn.Module) -> AdapterLayer:
+        """Wraps a module that `check_target` has let pass."""
+
+    def _bare(self, name: str) -> nn.Module:
+        module = self.model.get_submodule(name)
+        return module.base_layer if isinstance(module, self.tuner_layer_cls) else module
+
+    def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict) -> PeftConfig:
+        return peft_config  # peft would look target_modules up in its table of architectures
+
+    def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
+        wanted = peft_config.target_modules
+        if wanted == INCLUDE_LINEAR_LAYERS_SHORTHAND:
+            tuners_utils._maybe_include_all_linear_layers(peft_config, model)
+            found = peft_config.target_modules  # parts of the head among them
+            peft_config.target_modules = [n for n in found if not trained_whole(peft_config, n)]
+        names = [name for name, _ in model.named_modules() if name]
+        targets = [name for name in names if self._check_target_module_exists(peft_config, name)]
+        endings = [] if wanted is None or isinstance(wanted, str) else wanted
+        missing = [e for e in endings if not any(f".{name}".endswith(f".{e}") for name in targets)]
+        if missing or not targets:
+            kind, absent = type(model).__name__, missing or wanted
+            raise ValueError(f"{self.method}: target_modules={absent!r} match nothing in {kind}")
+        for name in targets:
+            self.check_target(name, self._bare(name))
+
+    def _check_target_module_exists(self, peft_config: PeftConfig, key: str) -> bool:
+        if trained_whole(peft_config, key):
+            return False
+        if peft_config.target_modules is None:
+            return self.is_default_target(self._bare(key))
+        return bool(tuners_utils.check_target_module_exists(peft_config, key))
+
+    def _create_and_replace(
+        self,
+        peft_config: PeftConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+    ) -> None:
+        layer = target if isinstance(target, self.tuner_layer_cls) else self.new_layer(target)
+        layer.update_layer(adapter_name, peft_config)
+        setattr(parent, target_name, layer)
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        # peft copies `weight` over as well, which a RoBERTa classification head doesn't have.
+        setattr(parent, child_name, new_module)

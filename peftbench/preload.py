@@ -1,0 +1,13 @@
+"""What the fork server imports once for all runs. Anything here must start no thread that a fork would lose."""
+
+import os
+
+# Tokenizers would start threads and then complain of every fork.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import lightning  # noqa: E402, F401
+import torch  # noqa: E402, F401
+import transformers  # noqa: E402, F401
+
+import peftbench.methods  # noqa: E402, F401
+import peftbench.run  # noqa: E402, F401

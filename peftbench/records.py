@@ -1,0 +1,92 @@
+"""What is kept of a run: one `RunRecord`, and the key that identifies it. Free of torch."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from peftbench import fingerprint, schema
+from peftbench.schema import RunConfig
+
+#: Raised when a record's layout changes so that an older reader would misread it.
+SCHEMA_VERSION = 1
+
+#: Raised when the meaning of a score changes: an older record then isn't "the same run" any more.
+PROTOCOL = 1
+
+#: How a run can end. All but the first are failures and are tried again by the next call.
+STATUSES = ("completed", "oom", "diverged", "timeout", "interrupted", "error")
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """One run. Missing is null. Scores are fractions in [0, 1] (Matthews: [-1, 1]).
+
+    Attributes:
+        key: hash of what decides the result (`run_key`).
+        status: one of `STATUSES`; `error` says why it isn't the first.
+        config: the resolved configuration, without places and sinks.
+        metrics: by split: `train` (a fixed slice of the training data), `selection` (the slice carved from train) and
+            the official evaluation splits; each with `values`, `score` (their mean), `loss`, `n` and `directions`.
+            A split that isn't there is null.
+        score: the first evaluation split's score.
+        selected_step: the optimiser step whose weights were evaluated.
+        params: `trainable`, `adapter`, `head`, `total`.
+        efficiency: measured figures, the unit in each name.
+        samples: rows trained on and rows truncated.
+        environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start.
+        footnotes: what a reader of the score must know.
+        log: the run's log, relative to the results folder.
+    """
+
+    key: str
+    status: str
+    config: dict[str, Any]
+    error: str | None = None
+    metrics: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    score: float | None = None
+    selected_step: int | None = None
+    params: dict[str, int | None] | None = None
+    efficiency: dict[str, float | int | None] | None = None
+    samples: dict[str, int | None] | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    footnotes: list[str] = field(default_factory=list)
+    log: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return dataclasses.asdict(self)
+
+
+class RecordError(Exception):
+    """A record file doesn't hold a record: half-written, edited, or of a newer version."""
+
+
+def from_dict(value: Any) -> RunRecord:
+    """Read a record back.
+
+    Raises:
+        RecordError: not a record, or one of another schema version.
+    """
+    if not isinstance(value, dict):
+        raise RecordError("not a JSON object")
+    if value.get("schema_version") != SCHEMA_VERSION:
+        raise RecordError(f"schema_version {value.get('schema_version')!r}, this peftbench reads {SCHEMA_VERSION}")
+    try:
+        record = RunRecord(**value)
+    except TypeError as error:
+        raise RecordError(str(error).replace("RunRecord.__init__() ", "")) from None
+    if record.status not in STATUSES or not isinstance(record.config, dict):
+        raise RecordError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
+    return record
+
+
+def run_key(config: RunConfig, *, data: str, model: str) -> str:
+    """The key of a run: 20 hex digits of a hash over what decides its result.
+
+    Args:
+        data: the data's fingerprint.
+        model: the checkpoint's fingerprint.
+    """
+    identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": PROTOCOL}
+    return fingerprint.of_json(identity)[:20]

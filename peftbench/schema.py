@@ -1,0 +1,297 @@
+"""The typed mirror of the configuration, and the only user of OmegaConf.
+
+`load` turns what Hydra composed into plain dataclasses, or says in one line which key is wrong and what is allowed.
+The classes hold types and rules, never values: those live in conf/.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from peftbench.errors import ConfigError
+
+OmegaConf.register_new_resolver("peftbench.process", os.getpid, replace=True)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must satisfy (null is checked by its type), in code and in words."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def _between(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
+    words = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
+    return Rule(lambda x: math.isfinite(x) and (x > low if above else x >= low) and x <= high, f"a number {words}")
+
+
+def _one_of(*names: str) -> Rule:
+    return Rule(lambda x: x in names, " | ".join(names))
+
+
+_NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
+
+
+def _ruled(rule: Rule) -> Any:
+    return field(metadata={"rule": rule})
+
+
+def _words() -> Any:
+    """A field that describes and changes nothing: not part of what identifies a run."""
+    return field(default=None, metadata={"identity": False})
+
+
+_COUNT = _between(1, 1e12)
+_FAMILY = _one_of("encoder", "decoder", "encoder_decoder")
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """A checkpoint, or (`config`) an architecture to start at random; the names of its parts."""
+
+    name: str
+    family: str = _ruled(_FAMILY)
+    head: list[str] = _ruled(_NOT_EMPTY)
+    sites: dict[str, Any] = field(metadata={"identity": False})
+    checkpoint: Optional[str] = None
+    revision: Optional[str] = None
+    package: Optional[str] = None
+    config: Optional[dict[str, Any]] = None
+    trust_remote_code: bool = False
+
+
+@dataclass(kw_only=True)
+class MethodConfig:
+    """A way of training: the `Method` class, the adapter it adds (a peft config and its arguments), its rate."""
+
+    name: str
+    target: str
+    lr: Optional[float] = field(metadata={"rule": _between(0, 100, above=True)})
+    supports: list[str] = field(metadata={"identity": False})
+    site: Optional[str] = None
+    adapter: Optional[dict[str, Any]] = None
+    args: dict[str, Any] = field(default_factory=dict)
+    search: Optional[dict[str, Any]] = _words()
+    family: Optional[str] = _words()
+    summary: Optional[str] = _words()
+    source: Optional[str] = _words()
+
+
+@dataclass(kw_only=True)
+class CarveConfig:
+    """The slice that is cut out of train: `fraction` of its rows, `at_most` so many, drawn with `seed`."""
+
+    fraction: float = _ruled(_between(0, 0.9, above=True))
+    at_most: int = _ruled(_COUNT)
+    seed: int = _ruled(_between(0, 2**31))
+
+
+@dataclass(kw_only=True)
+class DatasetConfig:
+    """Where the examples are (a hub path, or a generator of ours), what their columns mean, how they are split."""
+
+    name: str
+    task: str
+    text: list[str] = _ruled(_NOT_EMPTY)
+    label: str
+    labels: list[str] = _ruled(Rule(lambda x: len(set(x)) == len(x) > 1, "a list of two or more different names"))
+    train: str
+    evaluation: list[str] = _ruled(_NOT_EMPTY)
+    carve: CarveConfig
+    rows: dict[str, int] = field(metadata={"identity": False})
+    metrics: dict[str, str] = _ruled(
+        Rule(
+            lambda x: set(x.values()) in ({"max"}, {"min"}),
+            "one metric or more, each with max or each with min: their mean is the score",
+        )
+    )
+    path: Optional[str] = None
+    config: Optional[str] = None
+    revision: Optional[str] = None
+    generator: Optional[str] = None
+
+
+@dataclass(kw_only=True)
+class RecipeConfig:
+    """How it is trained, whatever the method and the machine."""
+
+    optimizer: dict[str, Any]
+    weight_decay: float = _ruled(_between(0, 10))
+    schedule: str = _ruled(_one_of("linear", "cosine", "constant"))
+    warmup_ratio: float = _ruled(_between(0, 1))
+    gradient_clip: Optional[float] = _ruled(_between(0, 1e6, above=True))
+    batch_size: int = _ruled(_COUNT)
+    max_length: int = _ruled(_between(4, 1e6))
+    epochs: int = _ruled(_COUNT)
+    max_steps: Optional[int] = _ruled(_COUNT)
+    train_samples: Optional[int] = _ruled(_COUNT)
+    eval_samples: Optional[int] = _ruled(_COUNT)
+    eval_steps: Optional[int] = _ruled(_COUNT)
+    selection: str = _ruled(_one_of("best_on_selection", "best_on_validation", "last"))
+
+
+@dataclass(kw_only=True)
+class HardwareConfig:
+    """The machine. Nothing here changes the mathematics, except `precision`."""
+
+    name: str
+    accelerator: str = _ruled(_one_of("cpu", "gpu", "auto"))
+    devices: int = _ruled(_between(1, 1))
+    strategy: str = _ruled(_one_of("auto"))
+    precision: str = _ruled(_one_of("32-true", "bf16-mixed", "16-mixed"))
+    micro_batch_size: Optional[int] = _ruled(_COUNT)
+    eval_batch_size: int = _ruled(_COUNT)
+    threads: Optional[int] = _ruled(_between(1, 4096))
+    workers: int = _ruled(_between(0, 256))
+    compile: bool
+
+
+@dataclass(kw_only=True)
+class ExpectedConfig:
+    """What a paper printed for this run: a fraction, its spread, and how far off still counts as the same."""
+
+    metric: str
+    value: float
+    std: Optional[float]
+    tolerance: float = _ruled(_between(0, 1))
+    source: str
+
+
+def _sink(default: Any = dataclasses.MISSING) -> Any:
+    """A field that says where things are or go: it can't change a score, so it doesn't identify a run."""
+    return field(default=default, metadata={"identity": False, "sink": True})
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """One run, whole. `identity` is the part that decides its result."""
+
+    model: ModelConfig
+    method: MethodConfig
+    dataset: DatasetConfig
+    recipe: RecipeConfig
+    hardware: HardwareConfig
+    seed: int = _ruled(_between(0, 2**32 - 1))
+    formulation: str = _ruled(_one_of("auto", "head", "verbaliser", "text"))
+    experiment: Optional[str] = field(default=None, metadata={"identity": False})
+    expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})
+    logger: dict[str, Any] = _sink()
+    results_dir: str = _sink()
+    data_root: Optional[str] = _sink()
+    model_root: Optional[str] = _sink()
+    overwrite: bool = _sink()
+    save_adapters: bool = _sink()
+    sweep: Optional[str] = _sink(None)
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """The fields of a config that decide a run's result, nested; null ones left out."""
+    kept = (f for f in dataclasses.fields(config) if f.metadata.get("identity", True))
+    return _without_nulls({f.name: _plain(getattr(config, f.name), identity) for f in kept})
+
+
+def description(config: RunConfig) -> dict[str, Any]:
+    """What a record keeps of its configuration: all but the sinks and places, nulls included."""
+
+    def whole(part: Any) -> dict[str, Any]:
+        kept = (f for f in dataclasses.fields(part) if not f.metadata.get("sink", False))
+        return {f.name: _plain(getattr(part, f.name), whole) for f in kept if f.name != "sites"}
+
+    return whole(config)
+
+
+def _plain(value: Any, convert: Callable[[Any], dict[str, Any]]) -> Any:
+    return convert(value) if dataclasses.is_dataclass(value) else value
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return value
+
+
+_NAMED = ("model", "method", "dataset", "hardware")
+
+
+def load(composed: DictConfig, choices: Mapping[str, str | None]) -> RunConfig:
+    """What Hydra composed, as a checked `RunConfig`.
+
+    Args:
+        composed: the configuration without its `hydra` node.
+        choices: the chosen file of every group (`hydra.runtime.choices`), which names the parts.
+
+    Raises:
+        ConfigError: a key is unknown, missing, of the wrong type or outside its range.
+    """
+    try:
+        raw = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_interpolation_message(error, composed)) from None
+    assert isinstance(raw, dict)
+    for group in _NAMED:
+        raw[group]["name"] = choices[group]
+    raw["method"]["target"] = raw["method"].pop("_target_", None)
+    raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), raw)
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_type_message(error)) from None
+    assert isinstance(config, RunConfig)
+    _check_rules(config, "")
+    return config
+
+
+def load_composed(composed: DictConfig) -> RunConfig:
+    """`load` for what `hydra.compose(..., return_hydra_config=True)` gave."""
+    choices = dict(composed.hydra.runtime.choices)
+    OmegaConf.set_struct(composed, False)
+    composed.pop("hydra")
+    return load(composed, choices)
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The same config, after its rules have been looked at again (a value was replaced)."""
+    _check_rules(config, "")
+    return config
+
+
+def _check_rules(config: Any, prefix: str) -> None:
+    for f in dataclasses.fields(config):
+        value, key = getattr(config, f.name), f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            _check_rules(value, f"{key}.")
+        rule = f.metadata.get("rule")
+        if rule is not None and value is not None and not rule.holds(value):
+            raise ConfigError(f"{key}={value}: allowed is {rule.allowed}")
+
+
+def _type_message(error: OmegaConfBaseException) -> str:
+    key = (error.full_key or "").replace("method.target", "method._target_")
+    first = str(error.msg or error).splitlines()[0]
+    if "not in" in first and error.parent_node is not None:
+        allowed = sorted(str(k) for k in error.parent_node.keys())  # type: ignore[attr-defined]
+        return f"{key}: no such key; allowed are {', '.join(allowed)}"
+    if "missing" in first.lower():
+        return f"{key}: is required and not set"
+    return f"{key}: {first}"
+
+
+def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -> str:
+    """A method that asks for a site which the model doesn't name is the usual case: say it in those words."""
+    site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}
+    if site is not None and site not in sites:
+        return f"method.site={site}: this model names no such site; allowed are {', '.join(sorted(sites))}"
+    return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
+
+
+def read_yaml(path: os.PathLike[str]) -> dict[str, Any]:
+    """A YAML file as Hydra would read it, uncomposed."""
+    return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]

@@ -1,0 +1,152 @@
+"""`ResultStore`: records on disk, one JSON file each, written once, safe for many writers. Free of torch.
+
+<results_dir>/records/<dataset>/<model>/<method>/<key>.json             a completed run
+<results_dir>/records/<dataset>/<model>/<method>/<key>.failed-<n>.json  a failed try
+<results_dir>/predictions/... .parquet and adapters/...                 beside it, not in version control
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftbench.errors import ConfigError
+from peftbench.records import RecordError, RunRecord, from_dict
+from peftbench.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one run may write."""
+
+    adapter: Path
+    predictions: Path
+    scratch: Path
+    cache: Path
+
+
+class ResultStore:
+    """The records under one results folder."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def places(self, config: RunConfig, key: str) -> Places:
+        """The paths of a run's own files."""
+        cell = Path(config.dataset.name, config.model.name, config.method.name)
+        return Places(
+            adapter=self.root / "adapters" / cell / key,
+            predictions=self.root / "predictions" / cell / f"{key}.parquet",
+            scratch=self.root / "tmp" / f"{key}-{os.getpid()}",
+            cache=self.cache,
+        )
+
+    @property
+    def cache(self) -> Path:
+        """Generated data and tokenised sets."""
+        return self.root / "cache"
+
+    def check_writable(self) -> None:
+        """Raises ConfigError if nothing can be written under the results folder."""
+        probe = self.root / f".writable-{os.getpid()}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(f"results_dir={self.root}: can't be written ({error.strerror})") from None
+
+    def completed(self, config: RunConfig, key: str) -> bool:
+        """Whether this run is recorded as completed."""
+        return self._file(config, key).is_file()
+
+    def put(self, config: RunConfig, record: RunRecord) -> Path:
+        """Write a record once, all of it or nothing, and leave it on the disk before returning.
+
+        The file gets its name by a hard link: unlike a rename, that never overwrites another writer's record. A failed
+        try gets the next free number. `overwrite=true` is the one case that replaces a completed record.
+        """
+        target = self._file(config, record.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".{record.key}.{os.getpid()}.tmp"
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                json.dump(record.to_dict(), stream, indent=1, allow_nan=False, ensure_ascii=False)
+                stream.write("\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            if record.status == "completed" and config.overwrite:
+                os.replace(temporary, target)
+            elif record.status == "completed":
+                with contextlib.suppress(FileExistsError):  # Another writer was first, with the same run.
+                    os.link(temporary, target)
+            else:
+                target = self._link_failure(temporary, config, record.key)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+        return target
+
+    def failures(self, config: RunConfig, key: str) -> list[Path]:
+        """The failed tries of a run, oldest first."""
+        found = self._file(config, key).parent.glob(f"{key}.failed-*.json")
+        return sorted(found, key=lambda file: int(file.stem.rpartition("-")[2]))
+
+    def scan(self) -> Iterator[tuple[Path, RunRecord | RecordError]]:
+        """Every record under the folder in a fixed order; for a file that holds none, why."""
+        for file in sorted((self.root / "records").rglob("*.json")):
+            if not file.name.startswith("."):
+                yield file, read(file)
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Own a run while training it; yields False where another process does.
+
+        A lock of the kernel's: it is free again the moment its owner dies, however it dies.
+        """
+        folder = self.root / "claims"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{key}.lock").open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def _file(self, config: RunConfig, key: str) -> Path:
+        cell = Path(config.dataset.name, config.model.name, config.method.name)
+        return self.root / "records" / cell / f"{key}.json"
+
+    def _link_failure(self, temporary: Path, config: RunConfig, key: str) -> Path:
+        number = len(self.failures(config, key)) + 1
+        while True:
+            target = self._file(config, key).with_name(f"{key}.failed-{number}.json")
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                number += 1
+                continue
+            return target
+
+
+def read(file: Path) -> RunRecord | RecordError:
+    """One record, or why the file holds none."""
+    try:
+        return from_dict(json.loads(file.read_bytes()))
+    except RecordError as error:
+        return error
+    except (ValueError, OSError) as error:
+        return RecordError(f"not whole JSON ({str(error).splitlines()[0]})")
+
+
+def _sync_folder(folder: Path) -> None:
+    """A name is only safe from a power cut once its folder is written too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

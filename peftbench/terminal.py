@@ -1,0 +1,64 @@
+"""What a person sees while runs go: a bar where there is a terminal, plain lines where there is none."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from peftbench.records import RunRecord
+from peftbench.schema import RunConfig
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def name(config: RunConfig) -> str:
+    """A run in a few words."""
+    return f"{config.method.name} · {config.model.name} · {config.dataset.name} · seed {config.seed}"
+
+
+def line(config: RunConfig, text: str) -> None:
+    """One plain line about a run."""
+    console.print(f"{name(config)}: {text}", markup=False)
+
+
+def outcome(config: RunConfig, record: RunRecord, seconds: float) -> None:
+    """How a run ended, in one line."""
+    if record.status != "completed":
+        console.print(f"{name(config)}: [bold red]{record.status}[/], ", end="")
+        console.print(f"{record.error} (log: {record.log})", markup=False)
+        return
+    trained = (record.params or {}).get("trainable") or 0
+    console.print(
+        f"{name(config)}: [bold green]{100 * (record.score or 0.0):.1f}[/] "
+        f"{' + '.join(config.dataset.metrics)}, {trained:,} trained, {seconds:.0f} s"
+    )
+
+
+@contextlib.contextmanager
+def progress(config: RunConfig) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar for one run; yields what takes its events. Draws nothing without a terminal."""
+    if not console.is_terminal:
+        yield lambda event: None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name(config), total=None, figures="starting")
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event["event"] == "phase":
+                bar.update(task, figures=event["phase"])
+                return
+            figures = [f"loss {event['loss']:.3f}"] if event["loss"] is not None else []
+            figures += [f"best {100 * event['score']:.1f}"] if event["score"] is not None else []
+            bar.update(task, completed=event["step"], total=event["steps"], figures="  ".join(figures))
+
+        yield on_event
