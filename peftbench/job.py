@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from peftbench import checkpoints, isolate, schema, terminal
 from peftbench.checkpoints import Checkpoint
@@ -43,7 +43,7 @@ def prepare(config: RunConfig) -> Cell:
 def job(composed: DictConfig) -> None:
     """One Hydra job. A failed run is a record, not an exception: the sweep goes on, the exit status is the caller's."""
     hydra = HydraConfig.get()
-    config = schema.load(OmegaConf.create(OmegaConf.to_container(composed)), dict(hydra.runtime.choices))
+    config = schema.load(composed, dict(hydra.runtime.choices))
     if config.sweep is None and hydra.mode is not None and hydra.mode.name == "MULTIRUN":
         config = replace(config, sweep=Path(hydra.sweep.dir).name)
     folder = Path(hydra.runtime.output_dir)

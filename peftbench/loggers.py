@@ -92,13 +92,13 @@ def wandb_logger(
 
 
 def finish(loggers: Sequence[Logger], record: RunRecord) -> None:
-    """Give every sink the record's figures, and W&B the whole of them as its summary. Called after the record is safe."""
+    """Give every sink the record's figures, and W&B the whole of it as its summary. The record is safe by now."""
     for logger in loggers:
         try:
             figures = _flat({"metrics": record.metrics, "params": record.params, "efficiency": record.efficiency})
             numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
             logger.log_metrics(numbers)
-            experiment = getattr(logger, "experiment", None)
+            experiment: Any = getattr(logger, "experiment", None)
             if hasattr(experiment, "summary") and hasattr(experiment, "finish"):
                 experiment.summary.update({"record": record.to_dict(), **numbers})
                 experiment.finish()

@@ -76,7 +76,7 @@ class FineTuner(L.LightningModule):
             self.manual_backward(self.method.loss(task_loss, outputs, part) * share)
             total += task_loss.detach() * share
         if self.recipe.gradient_clip is not None:
-            self.clip_gradients(optimizer, self.recipe.gradient_clip, "norm")
+            self.clip_gradients(optimizer, self.recipe.gradient_clip, "norm")  # type: ignore[arg-type]
         optimizer.step()
         scheduler.step()  # type: ignore[union-attr, call-arg]
         self._look(total)

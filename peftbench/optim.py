@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from peftbench import imports
 from peftbench.errors import ConfigError
 from peftbench.schema import RecipeConfig
 
@@ -29,13 +29,7 @@ def factory(recipe: RecipeConfig, lr: float) -> Callable[[Iterable[dict[str, Any
         ConfigError: no optimiser class, or arguments it doesn't take.
     """
     arguments = dict(recipe.optimizer)
-    path = str(arguments.pop("_target_", None))
-    try:
-        found = get_class(path)
-    except Exception as error:
-        raise ConfigError(f"recipe.optimizer._target_={path}: can't be imported ({error})") from None
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise ConfigError(f"recipe.optimizer._target_={path}: allowed is a torch.optim.Optimizer")
+    found = imports.subclass("recipe.optimizer._target_", arguments.pop("_target_", None), torch.optim.Optimizer)
     make = functools.partial(found, lr=lr, weight_decay=recipe.weight_decay, **arguments)
     try:
         make([{"params": [nn.Parameter(torch.zeros(1))]}])

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 from omegaconf import DictConfig, OmegaConf
@@ -292,6 +293,6 @@ def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) 
     return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
 
 
-def read_yaml(path: os.PathLike[str]) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as Hydra would read it, uncomposed."""
     return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]

@@ -17,6 +17,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
@@ -249,6 +250,7 @@ def test_houlsby_starts_near_the_identity(name: str) -> None:
         assert change.max() > 1e-3 * bound.max()
         for projection in (layer.bottleneck_down["default"], layer.bottleneck_up["default"]):
             assert 0.7 * std < projection.weight.std() < 1.1 * std
+            assert projection.weight.abs().max() <= 2 * std
             assert not projection.bias.any()
     assert not torch.equal(logits(model, name), logits(base(name), name))
     torch.testing.assert_close(logits(model, name), logits(base(name), name), atol=1e-2, rtol=0)
@@ -419,14 +421,17 @@ def test_a_second_adapter_may_have_other_targets() -> None:
     assert sum(n for key, n in trainable(model).items() if "bitfit" in key) == n_biases
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", ["roberta", "gpt2"])
 @pytest.mark.parametrize("method", ["bitfit", "houlsby"])
-def test_all_linear_twice(method: str, name: str) -> None:
+def test_all_linear_twice(method: str, name: str, tmp_path: Path) -> None:
     model = adapted(method, name, target_modules="all-linear")
     n_layers = len(layers(model, BaseTunerLayer))
     model.add_adapter("second", config(method, name, target_modules="all-linear"))
     assert len(layers(model, BaseTunerLayer)) == n_layers
-    assert not any(isinstance(m, nn.LayerNorm) for m in layers(model, BitFitLayer).values())
+    model.save_pretrained(tmp_path)
+    for folder in (tmp_path, tmp_path / "second"):
+        loaded = PeftModel.from_pretrained(base(name), folder)
+        assert layers(loaded, BaseTunerLayer).keys() == layers(model, BaseTunerLayer).keys()
 
 
 @every_case
@@ -494,6 +499,14 @@ def test_bitfit_merges_two_adapters_and_refuses_nan() -> None:
         layer.merge(safe_merge=True, adapter_names=["second"])
     assert torch.equal(layer.base_layer.bias, start)
     assert not layer.merged
+
+
+def test_bitfit_merges_into_a_tied_bias() -> None:
+    model = get_peft_model(BertForMaskedLM(BertConfig(**ENCODER)), BitFitConfig())
+    randomise(model)
+    head = model.merge_and_unload().cls.predictions
+    assert head.bias.any()
+    assert head.bias is head.decoder.bias
 
 
 def test_houlsby_cannot_be_merged_but_unloaded() -> None:
@@ -565,6 +578,7 @@ def test_houlsby_trains_the_weights_of_an_activation(tmp_path: Path) -> None:
     assert sum(trainable(model).values()) == usual + 2 * LAYERS
     train(model, "bert").save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(base("bert"), tmp_path)
+    assert not trainable(loaded)
     assert torch.equal(logits(loaded, "bert"), logits(model, "bert"))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -117,9 +118,11 @@ class TaskDataModule(L.LightningDataModule):
     def _loader(self, examples: Encoded, batches: "LengthBucketBatches | list[list[int]]") -> DataLoader[Batch]:
         workers = self.config.hardware.workers
         return DataLoader(
-            examples,
+            examples,  # type: ignore[arg-type]
             batch_sampler=batches,  # type: ignore[arg-type]
             collate_fn=examples.collate,
+            # Its own: an epoch's start would otherwise draw from the stream that dropout draws from.
+            generator=torch.Generator().manual_seed(self.config.seed),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.config.hardware.accelerator == "gpu",

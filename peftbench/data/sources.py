@@ -7,6 +7,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -78,7 +79,7 @@ def labels(config: DatasetConfig, table: pa.Table, where: str) -> list[int]:
     values = table.column(config.label).to_pylist()
     by_name = {name: index for index, name in enumerate(config.labels)}
     allowed = set(range(len(config.labels)))
-    indices = [by_name.get(value, value) if isinstance(value, str) else value for value in values]
+    indices: list[Any] = [by_name.get(value, value) if isinstance(value, str) else value for value in values]
     for row, value in enumerate(indices):
         if isinstance(value, bool) or value not in allowed:
             names = ", ".join(f"{index} ({name})" for index, name in enumerate(config.labels))

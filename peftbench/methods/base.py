@@ -55,7 +55,7 @@ class Method:
     def optimizer(
         self, model: nn.Module, default: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
     ) -> torch.optim.Optimizer:
-        """The optimiser; `default` makes the recipe's from parameter groups, `optim.groups` splits as the recipe does."""
+        """The optimiser; `default` makes the recipe's from parameter groups such as `optim.groups`."""
         return default(optim.groups(model))
 
     def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:

@@ -35,6 +35,8 @@ class Majority(ZeroShot):
 class ConstantModel(nn.Module):
     """The log frequencies of the classes, (n, labels), whatever the input."""
 
+    logits: torch.Tensor
+
     def __init__(self, counts: torch.Tensor) -> None:
         super().__init__()
         # +1 (Laplace): a class that training lacks is unlikely, not impossible, and its loss stays finite.

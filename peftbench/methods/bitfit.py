@@ -1,12 +1,11 @@
 """BitFit: the biases of the base model are trained and nothing else.
 
-Source: Ben Zaken, Goldberg and Ravfogel, "BitFit: Simple Parameter-efficient Fine-tuning for
-Transformer-based Masked Language-models", arXiv 2106.10199, section 3. The task head is trained
-along with them, as in the paper.
+Source: Ben Zaken et al., "BitFit", arXiv 2106.10199, section 3; the task head is trained as well.
 """
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +36,8 @@ class BitFitConfig(PeftConfig):
 class BitFitLayer(AdapterLayer):
     """Equation: y = k(x; W, b + d), k being the base layer's own kernel and b, d: (out,).
 
-    `d` (`bitfit_delta`) is zero at the start, so y is the base layer's to the last bit. It gets the
-    gradient that b would get: without weight decay, training d is training b. With it they differ:
-    d decays to zero, hence b + d to the pretrained bias, where b itself would decay to zero.
+    d (`bitfit_delta`) is zero at the start and gets the gradient that b would get: without weight
+    decay, training d is training b. With it, b + d decays to the pretrained bias, not to zero.
     """
 
     adapter_layer_names = ("bitfit_delta",)
@@ -53,12 +51,12 @@ class BitFitLayer(AdapterLayer):
     def kernel(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """The base layer with another bias; x: (..., in), bias: (out,), result: (..., out)."""
 
-    def update_layer(self, adapter_name: str, config: BitFitConfig) -> None:
+    def update_layer(self, adapter_name: str, config: Any) -> None:
         """Adds a zero delta of shape (out,)."""
         self.bitfit_delta[adapter_name] = nn.Parameter(torch.zeros_like(self.base_layer.bias))
 
     def get_delta(self, adapter_name: str) -> torch.Tensor:
-        """What the adapter adds to the bias: (out,). KeyError if it isn't in this layer."""
+        """d, (out,). KeyError if the adapter isn't in this layer."""
         return self.bitfit_delta[adapter_name]
 
     def _shifted(self, bias: torch.Tensor, adapter_names: list[str]) -> torch.Tensor:
@@ -66,7 +64,7 @@ class BitFitLayer(AdapterLayer):
         return sum((self.bitfit_delta[name] for name in adapter_names), bias).to(bias.dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in) -> (..., out)."""
+        """x: (..., in); result: (..., out)."""
         if self.disable_adapters:
             self.unmerge()
         if self.merged or not (names := self.in_use()):
@@ -93,8 +91,7 @@ class BitFitLayer(AdapterLayer):
             self._plain_bias, self.merged_adapters = None, []
 
 
-# The kernels are spelt out: to swap the bias for the length of a call (`functional_call`) takes
-# 50 us a layer, which would count against the method's speed.
+# The kernels are spelt out: swapping the bias by `functional_call` takes 50 us a layer.
 class BitFitLinear(BitFitLayer):
     """y = x W^T + (b + d)."""
 
@@ -103,7 +100,7 @@ class BitFitLinear(BitFitLayer):
 
 
 class BitFitConv1DLinear(BitFitLayer):
-    """y = x W + (b + d). By "Linear" in the name peft's "all-linear" knows an adapted layer."""
+    """y = x W + (b + d). By "Linear" in its name peft's "all-linear" knows an adapted layer."""
 
     def kernel(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         rows = torch.addmm(bias, x.reshape(-1, x.shape[-1]), self.base_layer.weight)
@@ -114,16 +111,15 @@ class BitFitLayerNorm(BitFitLayer):
     """y = (x - mean) / sqrt(variance + eps) * w + (b + d)."""
 
     def kernel(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        norm = self.base_layer
-        return F.layer_norm(x, norm.normalized_shape, norm.weight, bias, norm.eps)
+        base = self.base_layer
+        return F.layer_norm(x, base.normalized_shape, base.weight, bias, base.eps)
 
 
 LAYERS = {nn.Linear: BitFitLinear, Conv1D: BitFitConv1DLinear, nn.LayerNorm: BitFitLayerNorm}
 
 
 class BitFitTuner(AdapterTuner):
-    """Refuses with ValueError: models without biases (Llama, T5), targets without one, and layers
-    with a forward of their own (a quantised Linear), which would get the wrong kernel."""
+    """Refuses with ValueError what has no biases (Llama, T5) or a forward of its own (quantised)."""
 
     method = "bitfit"
     prefix = "bitfit_"
@@ -133,7 +129,7 @@ class BitFitTuner(AdapterTuner):
         return isinstance(module, tuple(LAYERS)) and module.bias is not None
 
     def check_target(self, name: str, module: nn.Module) -> None:
-        kind = type(module)
+        kind: Any = type(module)
         if getattr(module, "bias", None) is None:
             raise ValueError(f"bitfit: {name} ({kind.__name__}) has no bias to train")
         if not any(issubclass(kind, known) and kind.forward is known.forward for known in LAYERS):
@@ -142,12 +138,11 @@ class BitFitTuner(AdapterTuner):
     def new_layer(self, module: nn.Module) -> BitFitLayer:
         return next(LAYERS[known] for known in LAYERS if isinstance(module, known))(module)
 
-    def _prepare_model(self, peft_config: BitFitConfig, model: nn.Module) -> None:
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         # a head's own biases don't count: T5ForSequenceClassification has some, T5 has none
         backbone = getattr(model, "base_model", model)
-        if peft_config.target_modules is None and not any(
-            self.is_default_target(module) for module in backbone.modules()
-        ):
+        found = any(self.is_default_target(module) for module in backbone.modules())
+        if peft_config.target_modules is None and not found:
             raise ValueError(f"bitfit: no layer of {type(backbone).__name__} has a bias to train")
         super()._prepare_model(peft_config, model)
 

@@ -3,19 +3,18 @@
 Source: Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", arXiv 1902.00751, section
 2.1 and Figure 2. Each transformer layer gets two: behind the attention's output projection and
 behind the feed-forward block's, before the residual is added and the layer norm.
-
 What differs from the paper and its code (google-research/adapter-bert):
 - Dropout. There it comes between projection and adapter: h' = dropout(h), then h' + adapter(h').
-  In transformers' BERT it is part of what follows the projection, so here it falls on the sum:
+  transformers' BERT applies it behind the projection, so here it falls on the sum:
   dropout(h + adapter(h)). In evaluation the two are the same; in training the noise differs.
 - Layer norms. There they are trained as well (section 2.1); here they are frozen unless named in
   `modules_to_save` (BERT: attention.output.LayerNorm and output.LayerNorm).
-- The released code draws weights with standard deviation 1e-3 and uses the tanh form of gelu
-  ("gelu_new"); the paper says 1e-2.
+- The released code has init_std 1e-3 and the tanh form of gelu ("gelu_new").
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import PeftConfig
@@ -36,8 +35,7 @@ class BottleneckConfig(PeftConfig):
     0.01); their biases start at zero. `scaling`: factor on the adapter's output.
     `target_modules`: the sub-layers' output projections, Linear or Conv1D: no default.
     `modules_to_save`: trained whole, i.e. the task head (peft adds it for sequence classification).
-    Raises ValueError for values that can't be trained with.
-    """
+    Raises ValueError for values that make no sense."""
 
     bottleneck_size: int = 64
     non_linearity: str = "gelu"
@@ -55,8 +53,7 @@ class BottleneckConfig(PeftConfig):
         if self.non_linearity not in ACT2FN:
             known = ", ".join(sorted(ACT2FN))
             raise ValueError(f"non_linearity must be one of {known}, not {self.non_linearity!r}")
-        # with both projections at zero neither would ever get a gradient
-        if not _finite(self.init_std) or self.init_std <= 0:
+        if not _finite(self.init_std) or self.init_std <= 0:  # at 0 there would be no gradient
             raise ValueError(f"init_std must be a finite number above 0, not {self.init_std!r}")
         if not _finite(self.scaling) or self.scaling == 0:
             raise ValueError(f"scaling must be a finite number other than 0, not {self.scaling!r}")
@@ -69,9 +66,9 @@ def _finite(value: object) -> bool:
 def output_width(module: nn.Module) -> int | None:
     """The last dimension of what a Linear or Conv1D (wrapped by a tuner or not) puts out."""
     base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-    if isinstance(base, Conv1D):
-        return base.nf
-    return base.out_features if isinstance(base, nn.Linear) else None
+    if isinstance(base, nn.Linear):
+        return base.out_features
+    return base.nf if isinstance(base, Conv1D) else None
 
 
 class BottleneckLinear(AdapterLayer):
@@ -82,7 +79,7 @@ class BottleneckLinear(AdapterLayer):
     With several adapters active each sees the same h, and their outputs are added up.
     """
 
-    # the activation too: a few (prelu) have weights
+    # the activation too: prelu has a weight
     adapter_layer_names = ("bottleneck_down", "bottleneck_act", "bottleneck_up")
     other_param_names = ("scaling",)
 
@@ -93,11 +90,10 @@ class BottleneckLinear(AdapterLayer):
         self.bottleneck_up = nn.ModuleDict()
         self.scaling: dict[str, float] = {}
 
-    def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
+    def update_layer(self, adapter_name: str, config: Any) -> None:
         """Adds a bottleneck of 2 d r + r + d weights."""
         width, weight, std = output_width(self), self.weight, config.init_std
-        # a quantised base stores integers
-        dtype = weight.dtype if weight.is_floating_point() else torch.float32
+        dtype = weight.dtype if weight.is_floating_point() else torch.float32  # quantised base
         place = {"device": weight.device, "dtype": dtype}
         down = nn.Linear(width, config.bottleneck_size, **place)
         up = nn.Linear(config.bottleneck_size, width, **place)
@@ -116,7 +112,7 @@ class BottleneckLinear(AdapterLayer):
         return up(hidden).to(h.dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in) -> (..., d)."""
+        """x: (..., in); result: (..., d)."""
         y = h = self.base_layer(x)
         for name in self.in_use():
             y = torch.add(y, self._bottleneck(name, h), alpha=self.scaling[name])
@@ -128,16 +124,15 @@ class BottleneckLinear(AdapterLayer):
 
 
 class BottleneckTuner(AdapterTuner):
-    """Refuses targets that are missing or neither Linear nor Conv1D (ValueError), and merging
-    (NotImplementedError)."""
+    """Refuses targets that are neither Linear nor Conv1D, and merging (NotImplementedError)."""
 
     method = "bottleneck"
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLinear
 
     def check_target(self, name: str, module: nn.Module) -> None:
+        kind = type(module).__name__
         if output_width(module) is None:
-            kind = type(module).__name__
             raise ValueError(f"bottleneck: {name} is a {kind}, not a Linear or Conv1D")
 
     def new_layer(self, module: nn.Module) -> BottleneckLinear:
@@ -148,5 +143,8 @@ class BottleneckTuner(AdapterTuner):
 
 
 register(
-    "BOTTLENECK", config_class=BottleneckConfig, tuner_class=BottleneckTuner, prefix="bottleneck_"
+    "BOTTLENECK",
+    config_class=BottleneckConfig,
+    tuner_class=BottleneckTuner,
+    prefix="bottleneck_",
 )

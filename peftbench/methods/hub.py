@@ -3,14 +3,13 @@
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any
 
-from hydra.utils import get_class
 from peft import PeftConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
+from peftbench import imports
 from peftbench.errors import ConfigError, nearest
 from peftbench.methods.base import Context, Method
 from peftbench.schema import MethodConfig
@@ -22,7 +21,7 @@ class Hub(Method):
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
         arguments = dict(config.adapter or {})
-        self._class = _config_class(str(arguments.pop("_target_", None)))
+        self._class = imports.subclass("method.adapter._target_", arguments.pop("_target_", None), PeftConfig)
         known = list(inspect.signature(self._class).parameters)
         for name in arguments:
             if name not in known:
@@ -66,13 +65,3 @@ class Hub(Method):
             elif isinstance(module, ModulesToSaveWrapper):
                 plain.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
         return plain
-
-
-def _config_class(path: str) -> type[Any]:
-    try:
-        found = get_class(path)
-    except Exception as error:
-        raise ConfigError(f"method.adapter._target_={path}: can't be imported ({error})") from None
-    if not (isinstance(found, type) and issubclass(found, PeftConfig)):
-        raise ConfigError(f"method.adapter._target_={path}: allowed is a peft configuration class")
-    return found

@@ -8,12 +8,7 @@ import re
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from peft import PeftConfig
-from peft.mapping import (
-    PEFT_TYPE_TO_CONFIG_MAPPING,
-    PEFT_TYPE_TO_PREFIX_MAPPING,
-    PEFT_TYPE_TO_TUNER_MAPPING,
-)
+from peft import PeftConfig, mapping
 from peft.tuners import tuners_utils
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
@@ -21,25 +16,29 @@ from torch import nn
 
 
 def register(
-    peft_type: str, *, config_class: type[PeftConfig], tuner_class: type[BaseTuner], prefix: str
+    peft_type: str,
+    *,
+    config_class: type[PeftConfig],
+    tuner_class: type[BaseTuner],
+    prefix: str,
 ) -> None:
     """Makes `get_peft_model`, `save_pretrained` and `PeftModel.from_pretrained` know a tuner.
 
-    peft's own `register_peft_method` refuses names outside its enum; the mappings it fills take any
+    peft's own `register_peft_method` refuses names outside its enum; the dicts it fills take any
     string. A process that loads a saved adapter must have imported the module that calls this.
-
     Raises ValueError if the name belongs to another config class. Calling it again is harmless.
     """
-    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(peft_type, config_class)
+    types: Any = mapping  # its dicts are annotated as keyed by the enum
+    known = types.PEFT_TYPE_TO_CONFIG_MAPPING.get(peft_type, config_class)
     # compared by name: a reloaded module brings a new class object
     if (known.__module__, known.__name__) != (config_class.__module__, config_class.__name__):
         raise ValueError(f"the adapter type {peft_type!r} is taken by {known.__name__}")
-    PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_class
-    PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = tuner_class
-    PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = prefix
+    types.PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_class
+    types.PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = tuner_class
+    types.PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = prefix
 
 
-def trained_whole(config: PeftConfig, name: str) -> bool:
+def trained_whole(config: Any, name: str) -> bool:
     """Whether a module is, or lies in, one that peft copies and trains whole (`modules_to_save`).
 
     peft finds those by plain `endswith`, so "classifier" takes DistilBERT's `pre_classifier` too,
@@ -66,14 +65,16 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     adapter's name from a saved key only where it is last or last but one.
     """
 
+    base_layer: Any  # what kind of module it is the tuner has checked
+
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.merged_adapters: list[str] = []
 
     @abstractmethod
-    def update_layer(self, adapter_name: str, config: PeftConfig) -> None:
-        """Adds the tensors of one more adapter, on the device of the base layer."""
+    def update_layer(self, adapter_name: str, config: Any) -> None:
+        """Adds the tensors of one more adapter of this layer's config class, on its device."""
 
     def in_use(self) -> list[str]:
         """The adapters that take part in this layer's forward pass."""
@@ -84,11 +85,11 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
 
 
 class AdapterTuner(BaseTuner):
-    """A peft tuner that wraps the modules named by `config.target_modules` in its own layer class.
+    """A peft tuner that wraps what `config.target_modules` names in its own layer class.
 
-    `target_modules` is read as everywhere in peft: a list of name endings, one regular expression
-    for the whole name, or "all-linear". None means `is_default_target`, and stays None in the saved
-    config. Raises ValueError, before it changes the model, for targets that aren't there.
+    These are read as everywhere in peft: a list of name endings, one regular expression for the
+    whole name, or "all-linear". None means `is_default_target`, and stays None in the saved config.
+    Raises ValueError, before it changes the model, for targets that aren't there.
     """
 
     method: ClassVar[str]
@@ -110,14 +111,14 @@ class AdapterTuner(BaseTuner):
         module = self.model.get_submodule(name)
         return module.base_layer if isinstance(module, self.tuner_layer_cls) else module
 
-    def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict) -> PeftConfig:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: object) -> Any:
         return peft_config  # peft would look target_modules up in its table of architectures
 
-    def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         wanted = peft_config.target_modules
         if wanted == INCLUDE_LINEAR_LAYERS_SHORTHAND:
             tuners_utils._maybe_include_all_linear_layers(peft_config, model)
-            found = peft_config.target_modules  # parts of the head among them
+            found = sorted(peft_config.target_modules)  # parts of the head among them
             peft_config.target_modules = [n for n in found if not trained_whole(peft_config, n)]
         names = [name for name, _ in model.named_modules() if name]
         targets = [name for name in names if self._check_target_module_exists(peft_config, name)]
@@ -129,7 +130,7 @@ class AdapterTuner(BaseTuner):
         for name in targets:
             self.check_target(name, self._bare(name))
 
-    def _check_target_module_exists(self, peft_config: PeftConfig, key: str) -> bool:
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:
         if trained_whole(peft_config, key):
             return False
         if peft_config.target_modules is None:
@@ -138,7 +139,7 @@ class AdapterTuner(BaseTuner):
 
     def _create_and_replace(
         self,
-        peft_config: PeftConfig,
+        peft_config: Any,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
@@ -149,8 +150,6 @@ class AdapterTuner(BaseTuner):
         layer.update_layer(adapter_name, peft_config)
         setattr(parent, target_name, layer)
 
-    def _replace_module(
-        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
-    ) -> None:
+    def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         # peft copies `weight` over as well, which a RoBERTa classification head doesn't have.
         setattr(parent, child_name, new_module)

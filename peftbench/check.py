@@ -1,0 +1,74 @@
+"""`peftbench check`: every file in conf/ and sweeps/ composes, is valid, and what it names can be built."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from peftbench import compose, isolate, paths
+from peftbench.checkpoints import Checkpoint, locate
+from peftbench.cli import config_dirs
+from peftbench.errors import ConfigError
+from peftbench.schema import RunConfig
+
+#: Groups whose files are several runs; the others are one part of a run.
+_WHOLE = ("sweep", "experiment")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what is wrong, one line each; 2 if anything is."""
+    rest, folders = config_dirs(list(arguments))
+    if rest:
+        raise ConfigError(f"check: takes no {rest[0]}")
+    files, problems = 0, []
+    cells: list[RunConfig] = []
+    for group in paths.groups():
+        names = paths.choices(group, folders)
+        if not names:
+            problems.append(f"conf/{group}: holds no file")
+        for name in names:
+            files += 1
+            found = _composed(f"{group}={name}", lambda g=group, n=name: _runs(g, n, folders))  # type: ignore[misc]
+            cells += found if isinstance(found, list) else []
+            problems += [found] if isinstance(found, str) else []
+    problems += _built(cells)
+    for problem in dict.fromkeys(problems):
+        print(problem)
+    print(f"{files} files, {len(cells)} configurations composed, {len(set(problems))} problems")
+    return 2 if problems else 0
+
+
+def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
+    """A file's runs: a sweep's cells, an experiment, a method on every model (its sites must be there), or one run."""
+    choice = f"{group}={name}"
+    if group == "method":
+        models = ",".join(paths.choices("model", folders))
+        return compose.plan([choice, f"model={models}"], multirun=True, config_dirs=folders).cells
+    return compose.plan([choice], multirun=False, config_dirs=folders).cells
+
+
+def _composed(choice: str, runs: Callable[[], list[RunConfig]]) -> list[RunConfig] | str:
+    try:
+        return runs()
+    except ConfigError as error:
+        return f"{choice}: {error}"
+
+
+def _built(cells: Sequence[RunConfig]) -> Iterator[str]:
+    """Adapters, metrics, optimisers and sinks built in a fresh process, on every model whose shape is at hand."""
+    pairs: dict[str, tuple[RunConfig, Checkpoint]] = {}
+    for config in cells:
+        try:
+            checkpoint = locate(config.model, None) if config.model.config or config.model.package else None
+        except ConfigError:
+            checkpoint = None
+        if checkpoint is not None:
+            pairs[repr((config.model, config.method, config.dataset, config.recipe, config.logger))] = (
+                config,
+                checkpoint,
+            )
+    with TemporaryDirectory() as folder:
+        outcome = isolate.call("peftbench.worker:verify", list(pairs.values()), log=Path(folder, "check.log"))
+    if outcome.result is None:
+        yield f"the check's process failed: {outcome.error}"
+        return
+    yield from (problem for problem in outcome.result if problem is not None)

@@ -1,0 +1,66 @@
+"""Records as rows: what was completed, what failed, what couldn't be read."""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peftbench.records import RecordError, RunRecord
+from peftbench.store import ResultStore
+
+#: Groups of the configuration that describe the cell itself; the rest are settings that rows may differ in.
+_CELL = ("model", "method", "dataset")
+#: What is told elsewhere, or changes nothing.
+_IGNORED = ("seed", "experiment", "expected")
+
+
+@dataclass
+class Results:
+    """What a results folder holds.
+
+    Attributes:
+        completed, failed: records; a failure that a later try mended isn't among the failed.
+        unreadable: file name and reason of every file that holds no record.
+    """
+
+    completed: list[RunRecord] = field(default_factory=list)
+    failed: list[RunRecord] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def load(root: str | os.PathLike[str]) -> Results:
+    """Read every record; a corrupt file is renamed to `<name>.corrupt`, where nothing reads it again."""
+    results, failures = Results(), {}
+    for file, record in ResultStore(root).scan():
+        if isinstance(record, RecordError):
+            results.unreadable.append((str(file.relative_to(root)), f"{record}; {_set_aside(file)}"))
+        elif record.status == "completed":
+            results.completed.append(record)
+        else:
+            failures[record.key] = record
+    mended = {record.key for record in results.completed}
+    results.failed = [record for key, record in failures.items() if key not in mended]
+    return results
+
+
+def _set_aside(file: Path) -> str:
+    target = file.with_name(f"{file.name}.corrupt")
+    with contextlib.suppress(OSError):
+        os.replace(file, target)
+        return f"set aside as {target.name}"
+    return "left in place, as the folder can't be written"
+
+
+def settings(record: RunRecord) -> dict[str, str]:
+    """Recipe, hardware and the like of a record, flat: what two rows of one table may differ in."""
+    rest = {k: v for k, v in record.config.items() if k not in (*_CELL, *_IGNORED)}
+    return flat(rest)
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """A nested value as `a.b` -> JSON text, nulls included."""
+    if isinstance(value, dict):
+        return {k: v for name, part in value.items() for k, v in flat(part, f"{prefix}{name}.").items()}
+    return {prefix.rstrip("."): value if isinstance(value, str) else json.dumps(value)}

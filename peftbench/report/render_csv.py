@@ -1,0 +1,24 @@
+"""The leaderboard as CSV: a row per method and model, every figure in its own column, missing ones empty."""
+
+import csv
+import io
+
+from peftbench.report.stats import Leaderboard
+
+FILE = "leaderboard.csv"
+
+
+def render(board: Leaderboard) -> str:
+    """The whole file."""
+    figures = sorted({name for row in board.rows for name in row.figures})
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    scores = [f"{column}_{part}" for column in board.columns for part in ("mean", "std", "n")]
+    writer.writerow(["method", "model", "variant", *scores, "mean", *figures])
+    for row in board.rows:
+        cells: list[float | None] = []
+        for column in board.columns:
+            cell = row.cells[column]
+            cells += [None, None, 0] if cell is None else [cell.mean, cell.std, cell.n]
+        writer.writerow([row.method, row.model, row.variant, *cells, row.mean, *(row.figures.get(f) for f in figures)])
+    return stream.getvalue()

@@ -1,0 +1,115 @@
+"""The leaderboard as Markdown."""
+
+from collections.abc import Callable, Sequence
+
+from peftbench.records import RunRecord
+from peftbench.report.stats import Cell, Leaderboard, Row
+
+FILE = "leaderboard.md"
+
+_MISSING = "–"
+_NOTES = """\
+Scores are percentages: the mean of a data set's metrics, then mean ± sample standard deviation over seeds (n of them).
+{missing} is a cell without a completed run; rows with one have no mean and stand last. Trained parameters include the
+task head. Memory is the peak of training in a process of its own; rates leave evaluation and warm-up steps out.
+"""
+
+
+def render(board: Leaderboard) -> str:
+    """The whole file; the same text for the same records."""
+    parts = ["# Leaderboard", _NOTES.format(missing=_MISSING)]
+    if not board.rows:
+        parts.append("No completed runs yet.")
+    else:
+        parts += ["## Scores", scores(board), "## Cost", costs(board)]
+    if board.failed:
+        parts += ["## Failed", "\n".join(_failure(record) for record in board.failed)]
+    if board.unreadable:
+        parts += ["## Not readable", "\n".join(f"- `{file}`: {reason}" for file, reason in board.unreadable)]
+    if board.footnotes:
+        parts += ["## Footnotes", "\n".join(f"- {note}" for note in board.footnotes)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def scores(board: Leaderboard) -> str:
+    """The table of scores, with what a method costs most visibly."""
+    columns = [f"{c} ({board.metrics[c]})" for c in board.columns]
+    mean = ["mean"] if len(board.columns) > 1 else []
+    header = ["method", "model", *columns, *mean, "trained", "% of all", "peak memory, MB", "samples/s"]
+    lines = []
+    for row in board.rows:
+        total, trained = row.figures.get("params.total"), row.figures.get("params.trainable")
+        share = 100 * trained / total if total and trained is not None else None
+        lines.append(
+            [
+                _name(row),
+                row.model,
+                *(_cell(row.cells[c]) for c in board.columns),
+                *([_number(row.mean, "{:.1f}", 100)] if mean else []),
+                _number(trained, "{:,.0f}"),
+                _number(share, "{:.3f}"),
+                _number(row.figures.get("efficiency.peak_memory_bytes"), "{:,.0f}", 1e-6),
+                _number(row.figures.get("efficiency.train_samples_per_s"), "{:.1f}"),
+            ]
+        )
+    return _table(header, lines, left=2)
+
+
+#: Heading -> figure, format, factor.
+_COSTS: dict[str, tuple[str, str, float]] = {
+    "adapter": ("params.adapter", "{:,.0f}", 1),
+    "head": ("params.head", "{:,.0f}", 1),
+    "stored, kB": ("efficiency.adapter_bytes", "{:,.0f}", 1e-3),
+    "train, s": ("efficiency.train_time_s", "{:,.1f}", 1),
+    "tokens/s": ("efficiency.train_tokens_per_s", "{:,.0f}", 1),
+    "inference, samples/s": ("efficiency.inference_samples_per_s", "{:.1f}", 1),
+    "the same, merged": ("efficiency.inference_samples_per_s_merged", "{:.1f}", 1),
+    "the same, base": ("efficiency.inference_samples_per_s_base", "{:.1f}", 1),
+    "latency, ms": ("efficiency.inference_latency_ms", "{:.2f}", 1),
+    "latency merged": ("efficiency.inference_latency_ms_merged", "{:.2f}", 1),
+    "latency base": ("efficiency.inference_latency_ms_base", "{:.2f}", 1),
+    "train − eval": ("gap", "{:+.1f}", 100),
+}
+
+
+def costs(board: Leaderboard) -> str:
+    """Weights, storage, speed, and the gap between the scores on training and on evaluation data."""
+    lines = [
+        [_name(row), row.model, *(_number(row.figures.get(name), form, by) for name, form, by in _COSTS.values())]
+        for row in board.rows
+    ]
+    return _table(["method", "model", *_COSTS], lines, left=2)
+
+
+def _name(row: Row) -> str:
+    return f"{row.method} ({row.variant})" if row.variant else row.method
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return _MISSING
+    spread = f" ± {100 * cell.std:.1f}" if cell.std is not None else ""
+    return f"{100 * cell.mean:.1f}{spread} (n={cell.n})"
+
+
+def _number(value: float | None, form: str, factor: float = 1.0) -> str:
+    return _MISSING if value is None else form.format(value * factor)
+
+
+def _failure(record: RunRecord) -> str:
+    config = record.config
+    cell = f"{config['method']['name']} · {config['model']['name']} · {config['dataset']['name']}"
+    return f"- {cell} · seed {config['seed']}: {record.status}, {record.error} (log: `{record.log}`)"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
+    """A Markdown table padded to line up as plain text too; the first `left` columns to the left."""
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [header, *lines]]
+    widths = [max(len(line[i]) for line in escaped) for i in range(len(header))]
+
+    def justify(i: int) -> Callable[[str], str]:
+        return lambda text: text.ljust(widths[i]) if i < left else text.rjust(widths[i])
+
+    rule = ["-" * width if i < left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    rows = [[justify(i)(cell) for i, cell in enumerate(line)] for line in escaped]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])

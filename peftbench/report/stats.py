@@ -1,0 +1,205 @@
+"""`Leaderboard`: means and spreads over seeds, with what is missing left missing.
+
+Two records are the same cell if they differ in nothing but the seed: not in a hyper-parameter, the recipe, the machine,
+nor the data's or the model's fingerprint. What differs is shown in the row's or the column's name.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from peftbench.records import RunRecord
+from peftbench.report.load import Results, flat, settings
+
+#: Parts of a method's or data set's configuration that describe and decide nothing.
+_DESCRIPTIVE = ("summary", "source", "search", "supports", "family", "rows", "name")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score over seeds, as fractions; `std` is the sample standard deviation, None for one seed."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a model.
+
+    Attributes:
+        method, model: names; `variant` says what sets the row apart from others of the same names.
+        cells: by column; a column without a record is None.
+        mean: over all columns; None where one is missing (it would compare unlike things).
+        figures: medians over the row's runs by name (`params.trainable`, `efficiency.train_samples_per_s`, ...), but
+            for memory the largest; None where no run has one.
+    """
+
+    method: str
+    model: str
+    variant: str
+    cells: dict[str, Cell | None]
+    mean: float | None
+    figures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows best first (incomplete ones last), columns by name, and everything a reader must know."""
+
+    columns: list[str]
+    metrics: dict[str, str]
+    rows: list[Row]
+    failed: list[RunRecord]
+    unreadable: list[tuple[str, str]]
+    footnotes: list[str]
+
+
+def leaderboard(results: Results) -> Leaderboard:
+    """Aggregate the records of a results folder."""
+    records = results.completed
+    row_names, column_names = _row_names(records), _column_names(records)
+    frame = pd.DataFrame(
+        {
+            "row": [row_names[record.key] for record in records],
+            "column": [column_names[record.key] for record in records],
+            "score": [record.score for record in records],
+        }
+    )
+    cells = {
+        key: Cell(float(group.mean()), float(group.std(ddof=1)) if len(group) > 1 else None, len(group))
+        for key, group in frame.groupby(["row", "column"])["score"]
+    }
+    columns = sorted(set(column_names.values()))
+    by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_row[row_names[record.key]].append(record)
+    rows = [_row(name, {c: cells.get((name, c)) for c in columns}, members) for name, members in by_row.items()]
+    return Leaderboard(
+        columns=columns,
+        metrics={column_names[r.key]: " + ".join(r.config["dataset"]["metrics"]) for r in records},
+        rows=sorted(rows, key=lambda row: (row.mean is None, -(row.mean or 0.0), row.method, row.model, row.variant)),
+        failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
+        unreadable=results.unreadable,
+        footnotes=_footnotes(records),
+    )
+
+
+def _row(name: tuple[str, str, str], cells: dict[str, Cell | None], records: list[RunRecord]) -> Row:
+    method, model, variant = name
+    scores = [cell.mean for cell in cells.values() if cell is not None]
+    return Row(
+        method=method,
+        model=model,
+        variant=variant,
+        cells=cells,
+        mean=sum(scores) / len(scores) if len(scores) == len(cells) else None,
+        figures=_figures(records),
+    )
+
+
+def _figures(records: list[RunRecord]) -> dict[str, float | None]:
+    frame = pd.DataFrame([_numbers(record) for record in records], dtype=float)
+    largest = [name for name in frame if "memory" in str(name)]
+    merged = frame.median() if not frame.empty else pd.Series(dtype=float)
+    merged.update(frame[largest].max())
+    return {str(name): None if pd.isna(value) else float(value) for name, value in merged.items()}
+
+
+def _numbers(record: RunRecord) -> dict[str, float | None]:
+    train = record.metrics.get("train")
+    gap = train["score"] - record.score if train is not None and record.score is not None else None
+    return {
+        **{f"params.{k}": v for k, v in (record.params or {}).items()},
+        **{f"efficiency.{k}": v for k, v in (record.efficiency or {}).items()},
+        "gap": gap,
+    }
+
+
+def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
+    """(method, model, variant) of every record; the variant names the settings in which rows differ."""
+    records = list(records)
+
+    def own(record: RunRecord) -> dict[str, str]:
+        method, model = (_deciding(record.config[group]) for group in ("method", "model"))
+        fingerprint = str(record.environment.get("model_fingerprint"))[:8]
+        return {**method, **{f"model.{k}": v for k, v in model.items()}, "model_fingerprint": fingerprint}
+
+    def names(record: RunRecord) -> tuple[str, str]:
+        return record.config["method"]["name"], record.config["model"]["name"]
+
+    within, overall = _varying(records, own, names), _varying(records, settings, lambda record: None)
+    named = {}
+    for record in records:
+        parts = {**_picked(own(record), within[names(record)]), **_picked(settings(record), overall[None])}
+        named[record.key] = (*names(record), ", ".join(f"{k}={v}" for k, v in parts.items()))
+    return named
+
+
+def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
+    """The data set of every record; with what differs where one name stands for different data."""
+    records = list(records)
+
+    def own(record: RunRecord) -> dict[str, str]:
+        fingerprint = str(record.environment.get("data_fingerprint"))[:8]
+        return {**_deciding(record.config["dataset"]), "data": fingerprint}
+
+    def name(record: RunRecord) -> str:
+        return record.config["dataset"]["name"]
+
+    varying = _varying(records, own, name)
+    named = {}
+    for record in records:
+        parts = _picked(own(record), varying[name(record)])
+        named[record.key] = name(record) + (f" ({', '.join(f'{k}={v}' for k, v in parts.items())})" if parts else "")
+    return named
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, str]:
+    return flat({k: v for k, v in config.items() if k not in _DESCRIPTIVE})
+
+
+def _varying(
+    records: Iterable[RunRecord],
+    describe: Callable[[RunRecord], dict[str, str]],
+    group: Callable[[RunRecord], Any],
+) -> dict[Any, list[str]]:
+    """For every group of records, the keys whose values aren't the same throughout it, sorted."""
+    seen: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    counts: dict[Any, int] = defaultdict(int)
+    present: dict[Any, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for record in records:
+        counts[group(record)] += 1
+        for key, value in describe(record).items():
+            seen[group(record)][key].add(value)
+            present[group(record)][key] += 1
+    return {
+        name: sorted(k for k, v in values.items() if len(v) > 1 or present[name][k] < counts[name])
+        for name, values in seen.items()
+    }
+
+
+def _picked(values: dict[str, str], keys: list[str]) -> dict[str, str]:
+    return {key: values[key] for key in keys if key in values}
+
+
+def _footnotes(records: Iterable[RunRecord]) -> list[str]:
+    records = list(records)
+    found = {note for record in records for note in record.footnotes}
+    machines = {_machine(record) for record in records}
+    if len(machines) > 1:
+        found.add(f"times and memory were measured on different machines: {'; '.join(sorted(machines))}")
+    dirty = sum(bool(record.environment.get("git_dirty")) for record in records)
+    if dirty:
+        found.add(f"{dirty} of {len(records)} records were made by a checkout with uncommitted changes")
+    return sorted(found)
+
+
+def _machine(record: RunRecord) -> str:
+    environment = record.environment
+    gpus = ", ".join(environment.get("gpu") or []) or "no GPU"
+    return f"{environment.get('cpu')}, {environment.get('threads')} threads, {gpus}"

@@ -1,0 +1,115 @@
+"""What the tests share: a small hub-like data folder, a results folder, and a way to run the command line.
+
+Nothing here needs a network; tests that want real data read PEFTBENCH_DATA_ROOT and are skipped without it.
+"""
+
+import os
+
+# Before any library reads them: without the hub a call takes 23 to 46 s.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+import random  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+import pytest  # noqa: E402
+
+from peftbench import cli, compose, store  # noqa: E402
+from peftbench.job import Cell, prepare  # noqa: E402
+from peftbench.records import RunRecord  # noqa: E402
+
+ASSETS = Path(__file__).parent / "assets"
+
+#: Overrides that make a run last a second.
+TINY = ["model=tiny_bert", "dataset=sst2", "recipe.epochs=1", "recipe.batch_size=8", "recipe.max_length=48"]
+
+
+def write_split(folder: Path, split: str, columns: dict[str, list[Any]]) -> Path:
+    """One Parquet file, named as the hub names it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{split}-00000-of-00001.parquet"
+    pq.write_table(pa.table(columns), file)
+    return file
+
+
+def sentences(count: int, seed: int) -> dict[str, list[Any]]:
+    """Sentences whose last word gives the label away, so that a model can fit them."""
+    rng = random.Random(seed)
+    labels = [i % 2 for i in range(count)]
+    words = "it was a film about some people who did this and that".split()
+    texts = [" ".join(rng.sample(words, rng.randint(2, 9))) + (" awful", " superb")[label] for label in labels]
+    return {"sentence": texts, "label": labels, "idx": list(range(count))}
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the hub's GLUE, with small made-up sets."""
+    root = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 80), ("validation", 40)):
+        write_split(root / "glue" / "sst2", split, sentences(count, seed=count))
+        pair = sentences(count, seed=count + 1)
+        columns = {"sentence1": pair["sentence"], "sentence2": pair["sentence"][::-1], "label": pair["label"]}
+        write_split(root / "glue" / "mrpc", split, columns)
+    return root
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def tiny(data_root: Path, results: Path) -> Callable[..., list[str]]:
+    """The arguments of a tiny run, with more overrides behind."""
+
+    def arguments(*more: str) -> list[str]:
+        return [*TINY, f"data_root={data_root}", f"results_dir={results}", *more]
+
+    return arguments
+
+
+@pytest.fixture
+def cell(tiny: Callable[..., list[str]]) -> Callable[..., Cell]:
+    """A composed run whose inputs were found."""
+    return lambda *more: prepare(compose.one(tiny(*more)))
+
+
+@pytest.fixture
+def train(cell: Callable[..., Cell]) -> Callable[..., RunRecord]:
+    """A run in this process: quick, but without a log and memory of its own."""
+
+    def run_here(*more: str) -> RunRecord:
+        from peftbench.run import run
+
+        found = cell(*more)
+        places = store.ResultStore(found.config.results_dir).places(found.config, found.key)
+        inputs = {"source": found.source, "checkpoint": found.checkpoint}
+        return run(found.config, found.key, **inputs, places=places, sinks=[], emit=lambda event: None)
+
+    return run_here
+
+
+@pytest.fixture
+def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process: exit status, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = cli.main(list(arguments))
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_data() -> str:
+    root = os.environ.get("PEFTBENCH_DATA_ROOT")
+    if root is None:
+        pytest.skip("PEFTBENCH_DATA_ROOT isn't set: no real data")
+    return root

@@ -1,0 +1,111 @@
+"""`FineTuner` against a plain loop that shares nothing with it but the batches."""
+
+import math
+from collections.abc import Callable
+
+import lightning as L
+import pytest
+import torch
+
+from peftbench import backbones, tasks
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.job import Cell
+from peftbench.methods.base import Context
+from peftbench.methods.build import build
+from peftbench.module import FineTuner
+
+STEPS = 20
+
+
+def _setup(found: Cell):
+    config = found.config
+    torch.manual_seed(config.seed)
+    task = tasks.build(config)
+    tokenizer = backbones.load_tokenizer(config.model, found.checkpoint)
+    data = TaskDataModule(
+        config, task, tokenizer, source=found.source, tokenizer_fingerprint="t", cache=_cache(config.results_dir)
+    )
+    data.setup()
+    method = build(config.method)
+    context = Context(config.model, task, STEPS, config.seed, list)
+    model = method.apply(backbones.load_model(config.model, found.checkpoint, task), context)
+    return task, method, model.train(), data.train_dataloader()
+
+
+def _cache(root: str):
+    from peftbench.store import ResultStore
+
+    return ResultStore(root).cache
+
+
+def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro):
+    """Thirty lines of PyTorch: accumulation, clipping, a linear schedule with warm-up, decay on matrices."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8)
+    warmup, losses, step = math.ceil(STEPS * warmup_ratio), [], 0
+    while step < STEPS:
+        for batch in loader:
+            rate = step / warmup if step < warmup else 1 - (step - warmup) / (STEPS - warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * rate
+            labels, total = batch["labels"], 0.0
+            optimizer.zero_grad()
+            for start in range(0, len(labels), micro):
+                rows = slice(start, start + micro)
+                inputs = {k: batch[k][rows] for k in batch if k not in ("labels", "index")}
+                longest = int(inputs["attention_mask"].sum(1).max())
+                logits = model(**{k: v[:, :longest] for k, v in inputs.items()}).logits
+                loss = torch.nn.functional.cross_entropy(logits, labels[rows], reduction="sum") / len(labels)
+                loss.backward()
+                total += loss.item()
+            torch.nn.utils.clip_grad_norm_(trained, clip)
+            optimizer.step()
+            losses.append(total)
+            step += 1
+            if step == STEPS:
+                break
+    return losses
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: str) -> None:
+    # 72 examples in batches of 10 cut into parts of at most 5: the last batch of an epoch holds 2.
+    found = cell(f"method={method}", "recipe.batch_size=10", "hardware.micro_batch_size=5", f"recipe.max_steps={STEPS}")
+    config = found.config
+    task, _, model, loader = _setup(found)
+    torch.manual_seed(7)
+    expected = _plain_loop(
+        model,
+        loader,
+        lr=config.method.lr,
+        clip=config.recipe.gradient_clip,
+        decay=config.recipe.weight_decay,
+        warmup_ratio=config.recipe.warmup_ratio,
+        micro=5,
+    )
+
+    task, adaptation, model, loader = _setup(found)
+    tuner = FineTuner(
+        model, task=task, method=adaptation, recipe=config.recipe, micro_batch_size=5, total_steps=STEPS
+    ).train()
+    losses: list[float] = []
+    tuner._look = lambda loss: losses.append(loss.item())  # type: ignore[method-assign]
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    torch.manual_seed(7)  # Dropout draws the same masks in both loops.
+    trainer.fit(tuner, loader)
+    assert len(losses) == STEPS
+    assert losses == pytest.approx(expected, rel=1e-6)
+    assert len(set(losses)) == STEPS
