@@ -152,5 +152,7 @@ def _message(text: str, arguments: Sequence[str]) -> str:
         node = node._get_node(parent)
     if not isinstance(node, DictConfig):
         return f"{key}: {'.'.join(parents)} is a single value and has no keys"
+    where = ".".join(parents)
+    add = f" (an argument that isn't listed is added by +{key}=...)" if schema.is_open(where) else ""
     allowed = sorted(str(k) for k in node)
-    return f"{key}: no such key{' in ' + '.'.join(parents) if parents else ''}; {nearest(last, allowed)}"
+    return f"{key}: no such key{' in ' + where if where else ''}; {nearest(last, allowed)}{add}"

@@ -59,7 +59,7 @@ def run(
 
     method = build_method(config.method)
     steps = total_steps(config, len(data.train)) if method.trains else 0
-    context = Context(config.model, task, steps, config.seed, lambda: data.evaluation("train"))
+    context = Context(config.model, task, steps, config.seed, data.train_once)
     model = method.apply(backbones.load_model(config.model, checkpoint, task), context)
     if config.hardware.compile:
         model.compile()

@@ -208,6 +208,15 @@ def description(config: RunConfig) -> dict[str, Any]:
     return whole(config)
 
 
+def is_open(key: str) -> bool:
+    """Whether a key holds arguments of something else (an adapter, an optimiser), which may be added to."""
+    part: Any = RunConfig
+    for name in key.split("."):
+        types = {f.name: f.type for f in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else {}
+        part = types.get(name)
+    return part is not None and "dict[" in str(part)
+
+
 def _plain(value: Any, convert: Callable[[Any], dict[str, Any]]) -> Any:
     return convert(value) if dataclasses.is_dataclass(value) else value
 

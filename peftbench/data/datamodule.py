@@ -113,6 +113,13 @@ class TaskDataModule(L.LightningDataModule):
         """One of `slices`, in batches of like length."""
         examples = self.slices[name]
         assert examples is not None
+        return self._by_length(examples)
+
+    def train_once(self) -> DataLoader[Batch]:
+        """All training examples once through, the same order each time: for methods that look at data first."""
+        return self._by_length(self.train)
+
+    def _by_length(self, examples: Encoded) -> DataLoader[Batch]:
         return self._loader(examples, by_length(examples.lengths, self.config.hardware.eval_batch_size))
 
     def _loader(self, examples: Encoded, batches: "LengthBucketBatches | list[list[int]]") -> DataLoader[Batch]:

@@ -22,7 +22,7 @@ class Context:
         model: names of the model's parts; `task`: what is solved.
         total_steps: optimiser steps of the whole run (AdaLoRA plans with it).
         seed: the run's seed.
-        batches: gives the training batches once through, in a fixed order (EVA and CorDA look at data first).
+        batches: gives all training examples once through, in a fixed order (EVA and CorDA look at data first).
     """
 
     model: ModelConfig

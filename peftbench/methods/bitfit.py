@@ -119,7 +119,7 @@ LAYERS = {nn.Linear: BitFitLinear, Conv1D: BitFitConv1DLinear, nn.LayerNorm: Bit
 
 
 class BitFitTuner(AdapterTuner):
-    """Refuses with ValueError what has no biases (Llama, T5) or a forward of its own (quantised)."""
+    """Refuses with ValueError what has no bias (Llama, T5) or a forward of its own (quantised)."""
 
     method = "bitfit"
     prefix = "bitfit_"
