@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -70,7 +72,17 @@ def search_path(config_dirs: Sequence[Path]) -> list[str]:
 @contextmanager
 def _hydra() -> Iterator[None]:
     with initialize_config_dir(config_dir=str(paths.CONF), version_base="1.3"):
+        loader: Any = GlobalHydra.instance().config_loader()
+        loader.repository = _ReadOnce(loader.repository)
         yield
+
+
+class _ReadOnce(CachingConfigRepository):
+    """Hydra reads every file again for every cell, which is most of the time that composing takes; here each is read
+    once a command."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_ReadOnce":
+        return self
 
 
 def _cells(overrides: list[Override]) -> Iterator[RunConfig]:

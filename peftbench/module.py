@@ -96,9 +96,9 @@ class FineTuner(L.LightningModule):
         self.last_loss = loss.item()
         if not math.isfinite(self.last_loss):
             raise Diverged(f"the loss is {self.last_loss} at step {step}")
-        if self.loggers:
-            rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-            self.log_dict({"train/loss": self.last_loss, "train/lr": rate})
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        for sink in self.loggers:  # Not `self.log`, which would repeat these numbers until the next look.
+            sink.log_metrics({"train/loss": self.last_loss, "train/lr": rate}, step=step)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._kept.append(self.predict(batch))

@@ -158,7 +158,8 @@ def test_merged_it_answers_the_same(built: Callable[[str, str], Built], method: 
 
 
 def test_these_methods_merge(built: Callable[[str, str], Built]) -> None:
-    merges = {method for method, model in TRAINED if built(method, model).method.merge(built(method, model).model)}
+    cases = {method: built(method, "tiny_bert") for method, model in TRAINED if model == "tiny_bert"}
+    merges = {method for method, case in cases.items() if case.method.merge(case.model) is not None}
     assert merges == {"lora", "ia3", "bitfit", "linear_probe"}
 
 
@@ -223,7 +224,7 @@ def test_lora_counts_on_roberta_base_are_the_papers() -> None:
         ("method.adapter._target_=os.system", "method.adapter._target_=os.system: can't be imported"),
         ("method.adapter._target_=torch.nn.Linear", "allowed is a subclass of peft"),
         ("method._target_=builtins.dict", "allowed is a subclass of peftbench.methods.base.Method"),
-        ("method.adapter.target_modules=[nowhere]", "nowhere"),
+        ("method.adapter.target_modules=[nowhere]", "No modules were targeted"),
         ("method.lr=null", "needs a learning rate"),
         ("method.supports=[decoder]", "of the family encoder"),
         ("dataset.task=poetry", "allowed are classification"),

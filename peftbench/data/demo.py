@@ -1,36 +1,45 @@
 """A synthetic English sentiment set, the same rows on every machine: data for a first try without a network.
 
-Sentences about things are built from opinion words; negation, contrast and intensifiers decide what is meant. Good and
-bad words are equally frequent under both labels, so that a bag of words is at chance and the structure must be read.
+Sentences about things are filled from templates. Every opinion word is as often negated as not, and in a contrast only
+one of two opinions counts, so good and bad words are equally frequent under both labels: a bag of words is at chance,
+and the structure must be read. Intensifiers ("not really good") keep negation from being a fixed pair of words.
 """
 
 import random
-from collections.abc import Callable
 
 import pyarrow as pa
 
-_TRAIN, _VALIDATION = 2400, 600
+_TRAIN, _VALIDATION = 1600, 400
 
-_THINGS = (
-    "film book song meal hotel phone laptop story game concert coffee sofa jacket course museum printer "
-    "podcast camera garden recipe ferry bakery novel keyboard"
-).split()
-_PARTS = "plot service sound price design staff ending taste finish pace menu screen colour view support".split()
-_GOOD = (
-    "good great excellent delightful charming brilliant pleasant superb lovely wonderful impressive enjoyable "
-    "reliable clever elegant"
-).split()
-_BAD = (
-    "bad awful terrible dull boring clumsy horrible poor dreadful unpleasant tedious disappointing ugly shabby annoying"
-).split()
-_MORE = ["really", "truly", "extremely", "remarkably", "very", "quite", "simply"]
-_SOURCES = ["my sister", "the critic", "everyone", "the reviewer", "our neighbour", "a friend"]
+_THINGS = "film book song meal hotel phone laptop story game concert coffee sofa jacket museum camera garden".split()
+_PARTS = "plot service sound price design staff ending taste finish menu screen colour".split()
+_SOURCES = ["my sister", "the critic", "everyone", "our neighbour", "a friend"]
+_GOOD = "good great excellent delightful charming brilliant pleasant superb lovely wonderful impressive clever".split()
+_BAD = "bad awful terrible dull boring clumsy horrible poor dreadful tedious ugly annoying".split()
+_NOT = ["not", "never", "far from"]
+_MORE = ["really", "very", "truly"]
+
+# {meant} has the polarity of the label, {against} the opposite one.
+_PLAIN = ["the {part} of this {thing} was {meant}"]
+_CONTRAST = [
+    "the {part} was {against}, but the {thing} was {meant}",
+    "the {thing} was {meant}, although the {part} was {against}",
+    "although the {part} was {against}, the {thing} was {meant}",
+]
+_OPINIONS_OF_OTHERS = [
+    "{source} called the {thing} {against}, yet I found it {meant}",
+    "I found the {thing} {meant}, yet {source} called it {against}",
+    "I expected the {thing} to be {against} and it was {meant}",
+    "the {thing} was {meant} and I expected it to be {against}",
+]
+# One of these is drawn, then one of its templates: half of the sentences are plain.
+_KINDS = [_PLAIN, _PLAIN, _CONTRAST, _OPINIONS_OF_OTHERS]
 
 
 def generate() -> dict[str, pa.Table]:
-    """The splits `train` (2,400 rows) and `validation` (600): `sentence` and `label` (0 negative, 1 positive).
+    """The splits `train` (1,600 rows) and `validation` (400): `sentence` and `label` (0 negative, 1 positive).
 
-    The labels are balanced, and no sentence occurs twice, within or across splits.
+    Labels alternate, so each split is balanced; no sentence occurs twice, within or across splits.
     """
     rng = random.Random(20260101)
     rows: dict[str, int] = {}
@@ -38,7 +47,6 @@ def generate() -> dict[str, pa.Table]:
         label = len(rows) % 2
         rows.setdefault(_sentence(rng, label), label)
     items = list(rows.items())
-    rng.shuffle(items)
     return {"train": _table(items[:_TRAIN]), "validation": _table(items[_TRAIN:])}
 
 
@@ -52,42 +60,20 @@ def _table(items: list[tuple[str, int]]) -> pa.Table:
 
 
 def _sentence(rng: random.Random, label: int) -> str:
-    text = rng.choice(_PATTERNS)(rng, label)
+    text = rng.choice(rng.choice(_KINDS)).format(
+        part=rng.choice(_PARTS),
+        thing=rng.choice(_THINGS),
+        source=rng.choice(_SOURCES),
+        meant=_opinion(rng, label),
+        against=_opinion(rng, 1 - label),
+    )
     return text[0].upper() + text[1:] + "."
 
 
-def _opinion(rng: random.Random, label: int) -> str:
-    """An adjective of a polarity, or the opposite one negated: each equally often."""
+def _opinion(rng: random.Random, polarity: int) -> str:
+    """An adjective of the polarity, or of the opposite one and negated: each equally often."""
+    negated = rng.random() < 0.5
+    words = [rng.choice(_NOT)] if negated else []
     if rng.random() < 0.5:
-        more = f"{rng.choice(_MORE)} " if rng.random() < 0.5 else ""
-        return more + rng.choice((_BAD, _GOOD)[label])
-    opposite = rng.choice((_GOOD, _BAD)[label])
-    return rng.choice(["not {}", "not at all {}", "far from {}", "anything but {}", "never {}", "hardly {}"]).format(opposite)
-
-
-def _plain(rng: random.Random, label: int) -> str:
-    return f"the {rng.choice(_PARTS)} of this {rng.choice(_THINGS)} is {_opinion(rng, label)}"
-
-
-def _contrast(rng: random.Random, label: int) -> str:
-    """What follows `but` is what is meant; what stands under `although` isn't."""
-    thing, (first, second) = rng.choice(_THINGS), rng.sample(_PARTS, 2)
-    against, meant = _opinion(rng, 1 - label), _opinion(rng, label)
-    if rng.random() < 0.5:
-        return f"the {first} of the {thing} was {against}, but all in all it was {meant}"
-    if rng.random() < 0.5:
-        return f"although its {first} was {against}, the {thing} was {meant}"
-    return f"the {thing} was {meant}, even though the {second} was {against}"
-
-
-def _hearsay(rng: random.Random, label: int) -> str:
-    """What others say is the opposite of what the writer found."""
-    said, found = _opinion(rng, 1 - label), _opinion(rng, label)
-    return f"{rng.choice(_SOURCES)} called the {rng.choice(_THINGS)} {said}, yet i found it {found}"
-
-
-def _expectation(rng: random.Random, label: int) -> str:
-    return f"i expected the {rng.choice(_THINGS)} to be {_opinion(rng, 1 - label)} and it turned out {_opinion(rng, label)}"
-
-
-_PATTERNS: list[Callable[[random.Random, int], str]] = [_plain, _contrast, _hearsay, _expectation]
+        words.append(rng.choice(_MORE))
+    return " ".join([*words, rng.choice(_GOOD if polarity != negated else _BAD)])

@@ -33,10 +33,11 @@ class Hub(Method):
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         """Raises ConfigError if peft refuses the arguments on this model, or if nothing would be trained."""
         # Named outright: peft's own guess (classifier, score) misses DeBERTa's pooler and ModernBERT's head.
-        named = {"task_type": context.task.peft_type, "modules_to_save": list(context.model.head)}
+        also = list(self._arguments.get("modules_to_save") or [])
+        named = {"task_type": context.task.peft_type, "modules_to_save": [*context.model.head, *also]}
         fields = {f.name for f in dataclasses.fields(self._class)}
         try:
-            config = self._class(**{k: v for k, v in named.items() if k in fields}, **self._arguments)
+            config = self._class(**{**self._arguments, **{k: v for k, v in named.items() if k in fields}})
             adapted = get_peft_model(model, config)  # type: ignore[arg-type]
         except (ValueError, TypeError, AssertionError, AttributeError, KeyError, NotImplementedError) as error:
             raise ConfigError(f"method={self.config.name} on model={context.model.name}: {error}") from error

@@ -1,0 +1,183 @@
+"""The leaderboard against a table worked out by hand."""
+
+import csv
+import io
+import itertools
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from peftbench import compose, schema
+from peftbench.records import RunRecord
+from peftbench.report import render_csv, render_markdown, stats
+from peftbench.report.load import Results, load
+from peftbench.store import ResultStore
+
+CONFIGS: dict[tuple[str, ...], dict] = {}
+
+
+def made(score: float | None, *overrides: str, status: str = "completed", **more) -> RunRecord:
+    """A record of the given overrides; its key is made of them."""
+    if overrides not in CONFIGS:
+        CONFIGS[overrides] = schema.description(compose.one(["model=tiny_bert", *overrides]))
+    values = {
+        "params": {"trainable": 10, "adapter": 8, "head": 2, "total": 1000},
+        "efficiency": {"peak_memory_bytes": 5_000_000, "train_samples_per_s": 20.0},
+        "metrics": {"train": {"score": 0.9}},
+        "environment": {"data_fingerprint": "d", "model_fingerprint": "m", "cpu": "c", "threads": 1, "gpu": []},
+    }
+    return RunRecord(
+        key="-".join(overrides) + status, status=status, config=CONFIGS[overrides], score=score, **{**values, **more}
+    )
+
+
+def board(*completed: RunRecord, failed: tuple[RunRecord, ...] = ()) -> stats.Leaderboard:
+    return stats.leaderboard(Results(list(completed), list(failed)))
+
+
+# Three methods on three data sets, two seeds each:
+#            cola          rte           sst2          mean
+#   full     .50 .60 =.55  .70 .70 =.70  .90 .94 =.92  (.55 + .70 + .92) / 3 = .7233
+#   lora     .60 .60 =.60  .60 .70 =.65  .91 .91 =.91  .72
+#   prompt   .10 .30 =.20  -             .80 .82 =.81  none, rte is missing
+TABLE = {
+    "full": {"cola": (0.5, 0.6), "rte": (0.7, 0.7), "sst2": (0.9, 0.94)},
+    "lora": {"cola": (0.6, 0.6), "rte": (0.6, 0.7), "sst2": (0.91, 0.91)},
+    "prompt": {"cola": (0.1, 0.3), "sst2": (0.8, 0.82)},
+}
+RECORDS = [
+    made(score, f"method={method}", f"dataset={dataset}", f"seed={seed}")
+    for method, row in TABLE.items()
+    for dataset, pair in row.items()
+    for seed, score in enumerate(pair)
+]
+
+
+def test_three_by_three() -> None:
+    result = board(*RECORDS)
+    assert result.columns == ["cola", "rte", "sst2"]
+    assert [row.method for row in result.rows] == ["full", "lora", "prompt"]
+    assert [row.mean for row in result.rows] == [pytest.approx(2.17 / 3), pytest.approx(0.72), None]
+    full = result.rows[0].cells["cola"]
+    # Sample standard deviation of .5 and .6: sqrt(2 * .05^2 / 1).
+    assert (full.mean, full.std, full.n) == (pytest.approx(0.55), pytest.approx(0.0707107, abs=1e-6), 2)
+    assert result.rows[0].cells["rte"].std == 0
+    assert result.rows[2].cells["rte"] is None
+    assert result.rows[0].figures["gap"] == pytest.approx(0.9 - 0.7)
+
+
+def test_the_order_of_records_is_irrelevant() -> None:
+    texts = set()
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(RECORDS, len(RECORDS))
+        texts.add((render_markdown.render(board(*shuffled)), render_csv.render(board(*shuffled))))
+    assert len(texts) == 1
+
+
+def test_markdown_shows_what_there_is_and_what_is_missing() -> None:
+    failed = made(None, "method=prompt", "dataset=rte", status="oom", error="out of | memory", log="logs/x/run.log")
+    text = render_markdown.render(board(*RECORDS, failed=(failed,)))
+    line = next(line for line in text.splitlines() if line.startswith("| full"))
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells == ["full", "tiny_bert", "55.0 ± 7.1 (n=2)", "70.0 ± 0.0 (n=2)", "92.0 ± 2.8 (n=2)", "72.3", "10",
+                     "1.000", "5", "20.0"]  # fmt: skip
+    prompt = next(line for line in text.splitlines() if line.startswith("| prompt"))
+    assert [cell.strip() for cell in prompt.split("|")][4] == "–"
+    assert "- prompt · tiny_bert · rte · seed 0: oom, out of | memory (log: `logs/x/run.log`)" in text
+
+
+def test_csv_holds_the_numbers() -> None:
+    rows = list(csv.DictReader(io.StringIO(render_csv.render(board(*RECORDS)))))
+    assert float(rows[0]["cola_mean"]) == pytest.approx(0.55)
+    assert rows[2]["rte_mean"] == ""
+    assert rows[2]["rte_n"] == "0"
+    assert float(rows[0]["efficiency.peak_memory_bytes"]) == 5_000_000
+
+
+def test_unlike_runs_are_never_averaged() -> None:
+    result = board(
+        made(0.5, "method.lr=0.1"),
+        made(0.7, "method.lr=0.2"),
+        made(0.9, "method.lr=0.2", "recipe.epochs=9"),
+        made(0.1, "method=full"),
+    )
+    assert [(row.method, row.variant) for row in result.rows] == [
+        ("lora", "lr=0.2, recipe.epochs=9"),
+        ("lora", "lr=0.2, recipe.epochs=3"),
+        ("lora", "lr=0.1, recipe.epochs=3"),
+        ("full", "recipe.epochs=3"),
+    ]
+    assert all(cell.n == 1 for row in result.rows for cell in row.cells.values())
+
+
+def test_other_data_under_the_same_name_is_another_column() -> None:
+    other = {"data_fingerprint": "other", "model_fingerprint": "m"}
+    result = board(made(0.5, "seed=0"), made(0.7, "seed=1", environment=other))
+    assert result.columns == ["demo (data=d)", "demo (data=other)"]
+    assert [(cell.mean, cell.n) for cell in result.rows[0].cells.values()] == [(0.5, 1), (0.7, 1)]
+
+
+def test_memory_is_the_largest_and_missing_figures_stay_missing() -> None:
+    small, large = ({"peak_memory_bytes": n, "inference_latency_ms_merged": None} for n in (10, 30))
+    result = board(made(0.5, "seed=0", efficiency=small), made(0.5, "seed=1", efficiency=large))
+    assert result.rows[0].figures["efficiency.peak_memory_bytes"] == 30
+    assert result.rows[0].figures["efficiency.inference_latency_ms_merged"] is None
+
+
+def test_footnotes_and_machines_are_shown() -> None:
+    other = {"data_fingerprint": "d", "model_fingerprint": "m", "cpu": "other", "threads": 9, "gpu": ["G"]}
+    text = render_markdown.render(
+        board(made(0.5, "seed=0", footnotes=["demo: a subset"]), made(0.5, "seed=1", environment=other))
+    )
+    assert "- demo: a subset" in text
+    assert "different machines: c, 1 threads, no GPU; other, 9 threads, G" in text
+
+
+def test_a_mended_failure_is_no_failure(results: Path) -> None:
+    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    for status, key in (("error", "a"), ("completed", "a"), ("error", "b"), ("oom", "b")):
+        store.put(config, RunRecord(key=key, status=status, config=schema.description(config)))
+    found = load(results)
+    assert [r.key for r in found.completed] == ["a"]
+    assert [(r.key, r.status) for r in found.failed] == [("b", "oom")]
+
+
+def test_a_corrupt_record_is_named_and_set_aside(results: Path, run_cli) -> None:
+    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    good = store.put(config, RunRecord(key="a", status="completed", score=0.5, config=schema.description(config)))
+    good.with_name("half.json").write_text('{"key": "x", "sta')
+    status, out, _ = run_cli("report", f"results_dir={results}")
+    assert status == 0
+    assert "half.json: no record (not whole JSON" in out
+    assert good.with_name("half.json.corrupt").exists()
+    assert "50.0 (n=1)" in out
+    assert "half.json" in (results / "leaderboard.md").read_text()
+    assert "half.json" not in run_cli("report", f"results_dir={results}")[1]
+
+
+def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:
+    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    for record, number in zip(itertools.cycle(RECORDS), range(1000), strict=False):
+        store.put(config, RunRecord(**{**record.to_dict(), "key": str(number)}))
+    code = (
+        "import sys; from peftbench.cli import main; "
+        f"main(['report', 'results_dir={results}']); sys.exit('torch' in sys.modules)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # Loose: what it takes is measured by tests/performance; this only notices a heavy import.
+    assert time.monotonic() - start < 10
+    assert "1000 completed" in done.stdout
+
+
+def test_nothing_yet(results: Path, run_cli) -> None:
+    assert run_cli("report", f"results_dir={results}")[0] == 2
+    results.mkdir()
+    status, out, _ = run_cli("report", f"results_dir={results}")
+    assert status == 0
+    assert "No completed runs yet." in out
