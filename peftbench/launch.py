@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
     todo = [cell for cell in cells if cell.config.overwrite or not _done(cell)]
     if todo:
         isolate.warm_up()
+        _warn(todo)
         _verify(todo)
         # `-m` first: Hydra takes overrides on one side of it only.
         flags = ["--multirun"] if plan.multirun else []
@@ -52,6 +53,17 @@ def main(arguments: list[str]) -> int:
 
 def _done(cell: Cell) -> bool:
     return ResultStore(cell.config.results_dir).completed(cell.config, cell.key)
+
+
+def _warn(cells: Sequence[Cell]) -> None:
+    """Say what works and will disappoint."""
+    on_cpu = any(c.config.hardware.accelerator == "cpu" and "bf16" in c.config.hardware.precision for c in cells)
+    flags = Path("/proc/cpuinfo")
+    if on_cpu and flags.exists() and not {"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text().split()):
+        terminal.console.print(
+            "hardware.precision: this CPU has no bfloat16 instructions (AVX512-BF16, AMX): bf16 will be several times "
+            "slower here than hardware=cpu"
+        )
 
 
 def _verify(cells: Sequence[Cell]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from conftest import ASSETS, TINY
+
 from peftbench import compose, paths
 from peftbench.cli import main
 from peftbench.store import ResultStore

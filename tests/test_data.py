@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-
 from conftest import sentences, write_split
+
 from peftbench import backbones, compose, hub, tasks
 from peftbench.checkpoints import locate as locate_model
 from peftbench.data import sources
@@ -185,7 +185,8 @@ class TestSources:
         whole = file.read_bytes()
         middle = len(whole) // 4
         flipped = whole[:middle] + bytes(b ^ 0xFF for b in whole[middle : middle + 200]) + whole[middle + 200 :]
-        file.write_bytes({"empty": b"", "garbage": b"PAR1 no", "half": whole[: len(whole) // 2], "flipped": flipped}[damage])
+        half = whole[: len(whole) // 2]
+        file.write_bytes({"empty": b"", "garbage": b"PAR1 no", "half": half, "flipped": flipped}[damage])
         text = refused(f"data_root={broken}")
         assert str(file) in text
         assert "can't be read as Parquet" in text

@@ -98,7 +98,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
             open_connections.append(connection)
             if request.param == "500":
                 connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                connection.sendall(b"HTTP/1.1 500 Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 connection.close()
 
     if request.param != "refuses":

@@ -1,4 +1,4 @@
-"""What every method promises, on every tiny model: enumerated from conf/, so that a new file is tested by being there."""
+"""What every method promises, on every tiny model: enumerated from conf/, so that a new file is tested at once."""
 
 from collections.abc import Callable
 

@@ -390,9 +390,7 @@ def test_two_adapters_are_switched(method: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["bitfit", "houlsby", "head_only"])
-def test_one_of_two_adapters_is_saved_and_loaded_beside_another(
-    method: str, tmp_path: Path
-) -> None:
+def test_one_of_two_adapters_is_saved_and_loaded_beside_another(method: str, tmp_path: Path) -> None:
     expected = {}
     for adapter, lr in {"small": 1e-3, "large": 3e-2}.items():
         model = adapted(method, "bert")
@@ -400,9 +398,7 @@ def test_one_of_two_adapters_is_saved_and_loaded_beside_another(
         model.set_adapter("second")
         expected[adapter] = logits(train(model, "bert", lr=lr), "bert")
         model.save_pretrained(tmp_path / adapter, selected_adapters=["second"])
-    both = PeftModel.from_pretrained(
-        base("bert"), tmp_path / "small" / "second", adapter_name="small"
-    )
+    both = PeftModel.from_pretrained(base("bert"), tmp_path / "small" / "second", adapter_name="small")
     both.load_adapter(tmp_path / "large" / "second", adapter_name="large")
     for adapter in ("small", "large", "small"):
         both.set_adapter(adapter)
@@ -470,9 +466,7 @@ def test_bitfit_disabled_while_merged_is_the_base_model(name: str) -> None:
         assert torch.equal(logits(model, name), logits(base(name), name))
 
 
-@pytest.mark.parametrize(
-    ("method", "name"), [case for case in CASES if case[0] in ("bitfit", "head_only")]
-)
+@pytest.mark.parametrize(("method", "name"), [case for case in CASES if case[0] in ("bitfit", "head_only")])
 def test_merge_and_unload_gives_a_plain_model(method: str, name: str) -> None:
     model = train(adapted(method, name), name)
     expected = logits(model, name)
@@ -533,9 +527,7 @@ def test_bfloat16_base(method: str, low_memory: bool, tmp_path: Path) -> None:
     train(model, "bert")
     assert logits(model, "bert").dtype == torch.bfloat16
     model.save_pretrained(tmp_path)
-    loaded = PeftModel.from_pretrained(
-        base("bert").bfloat16(), tmp_path, low_cpu_mem_usage=low_memory
-    )
+    loaded = PeftModel.from_pretrained(base("bert").bfloat16(), tmp_path, low_cpu_mem_usage=low_memory)
     assert not trainable(loaded)
     torch.testing.assert_close(logits(loaded, "bert"), logits(model, "bert"), atol=3e-2, rtol=0)
 
@@ -555,9 +547,7 @@ def test_gradient_checkpointing_changes_no_gradient(method: str) -> None:
 def test_bitfit_leaves_a_head_alone_that_peft_finds_by_its_ending() -> None:
     model = DistilBertForSequenceClassification(DISTILBERT)
     model = get_peft_model(model, BitFitConfig(task_type="SEQ_CLS"))
-    assert {"pre_classifier", "classifier"} == {
-        key.rpartition(".")[2] for key in layers(model, ModulesToSaveWrapper)
-    }
+    assert {"pre_classifier", "classifier"} == {key.rpartition(".")[2] for key in layers(model, ModulesToSaveWrapper)}
     biases = sum(n for key, n in trainable(model).items() if "bitfit" in key)
     assert biases == H + LAYERS * (7 * H + INNER)
 
@@ -636,9 +626,7 @@ def odd_bert() -> PreTrainedModel:
         (lambda: base("gpt2"), HeadOnlyConfig(modules_to_save=["score"]), "match nothing in GPT2"),
     ],
 )
-def test_refused_on_a_model(
-    build: Callable[[], PreTrainedModel], wanted: PeftConfig, message: str
-) -> None:
+def test_refused_on_a_model(build: Callable[[], PreTrainedModel], wanted: PeftConfig, message: str) -> None:
     model = build()
     keys = model.state_dict().keys()
     with pytest.raises(ValueError, match=message) as refusal:
