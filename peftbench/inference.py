@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.sampler import by_length
-from peftbench.methods.base import Method
+from peftbench.module import FineTuner
 from peftbench.tasks import Batch
 
 #: Single examples whose median latency is taken, and those before them that aren't counted.
@@ -22,15 +23,8 @@ THROUGHPUT_EXAMPLES = 256
 
 
 def measure(
-    model: nn.Module,
-    *,
-    base: nn.Module,
-    method: Method,
-    examples: Encoded,
-    batch_size: int,
-    forward: Callable[[nn.Module, Batch], Any],
-    context: Callable[[], AbstractContextManager[Any]],
-) -> dict[str, float | None]:
+    tuner: FineTuner, base: nn.Module, data: TaskDataModule, *, context: Callable[[], AbstractContextManager[Any]]
+) -> dict[str, Any]:
     """`inference_samples_per_s` and `inference_latency_ms`, the same `_merged` (None where the method can't) and
     `_base` (the untrained model with the same head).
 
@@ -38,13 +32,20 @@ def measure(
 
     Args:
         base: a fresh model: with several methods, switching the adapter off doesn't give the base back.
-        forward: runs a batch through a model; `context` is entered around all of it (precision).
+        context: entered around all of it (precision).
     """
-    merged = method.merge(copy.deepcopy(model))
-    variants = {"": model, "_merged": merged, "_base": base}
+    examples = data.slices[data.config.dataset.evaluation[0]]
+    assert examples is not None
+    device = tuner.device
+    merged = tuner.method.merge(copy.deepcopy(tuner.model))
+    variants = {"": tuner.model, "_merged": merged, "_base": base.to(device)}
     present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
-    device = next(iter(base.parameters())).device
-    single, batches = _latency_batches(examples), _throughput_batches(examples, batch_size)
+    single = _latency_batches(examples)
+    batches = _throughput_batches(examples, data.config.hardware.eval_batch_size)
+
+    def forward(model: nn.Module, batch: Batch) -> None:
+        model(**tuner.inputs(batch))
+
     with torch.inference_mode(), context():
         latency = _times(present, [examples.collate(i) for i in single], forward, device)
         rates = _times(present, [examples.collate(i) for i in batches], forward, device)
@@ -77,7 +78,7 @@ def _throughput_batches(examples: Encoded, batch_size: int) -> list[list[int]]:
 def _times(
     models: dict[str, nn.Module],
     batches: list[Batch],
-    forward: Callable[[nn.Module, Batch], Any],
+    forward: Callable[[nn.Module, Batch], None],
     device: torch.device,
 ) -> dict[str, list[float]]:
     """Seconds of every batch on every model."""

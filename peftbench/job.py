@@ -66,10 +66,12 @@ def _train(cell: Cell, store: ResultStore, folder: Path) -> None:
         try:
             outcome = isolate.call(
                 "peftbench.worker:train",
-                config, cell.key, cell.source, cell.checkpoint, places, folder,
+                cell,
+                places,
+                folder,
                 log=log,
                 on_event=on_event,
-            )  # fmt: skip
+            )
         except KeyboardInterrupt:
             outcome = isolate.Outcome(status="interrupted", error="stopped by Ctrl-C")
             store.put(config, _record(cell, outcome, log, store))

@@ -120,6 +120,8 @@ class FineTuner(L.LightningModule):
         predictions, labels = gather(kept, "predictions"), gather(kept, "labels")
         values = self.task.score(predictions, labels)
         loss = float(sum(k["loss"].item() for k in kept) / sum(k["terms"].item() for k in kept))
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss} in evaluation at step {self.global_step}")
         return {"values": values, "score": sum(values.values()) / len(values), "loss": loss, "n": len(labels)}
 
     def configure_optimizers(self) -> Any:

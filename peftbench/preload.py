@@ -10,4 +10,4 @@ import torch  # noqa: E402, F401
 import transformers  # noqa: E402, F401
 
 import peftbench.methods  # noqa: E402, F401
-import peftbench.run  # noqa: E402, F401
+import peftbench.worker  # noqa: E402, F401

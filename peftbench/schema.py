@@ -5,7 +5,6 @@ The classes hold types and rules, never values: those live in conf/.
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,25 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from peftbench.errors import ConfigError
+from peftbench.rules import Rule, between, one_of
 
 OmegaConf.register_new_resolver("peftbench.process", os.getpid, replace=True)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a value must satisfy (null is checked by its type), in code and in words."""
-
-    holds: Callable[[Any], bool]
-    allowed: str
-
-
-def _between(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
-    words = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
-    return Rule(lambda x: math.isfinite(x) and (x > low if above else x >= low) and x <= high, f"a number {words}")
-
-
-def _one_of(*names: str) -> Rule:
-    return Rule(lambda x: x in names, " | ".join(names))
 
 
 _NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
@@ -49,8 +32,8 @@ def _words() -> Any:
     return field(default=None, metadata={"identity": False})
 
 
-_COUNT = _between(1, 1e12)
-_FAMILY = _one_of("encoder", "decoder", "encoder_decoder")
+_COUNT = between(1, 1e12)
+_FAMILY = one_of("encoder", "decoder", "encoder_decoder")
 
 
 @dataclass(kw_only=True)
@@ -74,7 +57,7 @@ class MethodConfig:
 
     name: str
     target: str
-    lr: Optional[float] = field(metadata={"rule": _between(0, 100, above=True)})
+    lr: Optional[float] = field(metadata={"rule": between(0, 100, above=True)})
     supports: list[str] = field(metadata={"identity": False})
     site: Optional[str] = None
     adapter: Optional[dict[str, Any]] = None
@@ -89,9 +72,9 @@ class MethodConfig:
 class CarveConfig:
     """The slice that is cut out of train: `fraction` of its rows, `at_most` so many, drawn with `seed`."""
 
-    fraction: float = _ruled(_between(0, 0.9, above=True))
+    fraction: float = _ruled(between(0, 0.9, above=True))
     at_most: int = _ruled(_COUNT)
-    seed: int = _ruled(_between(0, 2**31))
+    seed: int = _ruled(between(0, 2**31))
 
 
 @dataclass(kw_only=True)
@@ -124,18 +107,18 @@ class RecipeConfig:
     """How it is trained, whatever the method and the machine."""
 
     optimizer: dict[str, Any]
-    weight_decay: float = _ruled(_between(0, 10))
-    schedule: str = _ruled(_one_of("linear", "cosine", "constant"))
-    warmup_ratio: float = _ruled(_between(0, 1))
-    gradient_clip: Optional[float] = _ruled(_between(0, 1e6, above=True))
+    weight_decay: float = _ruled(between(0, 10))
+    schedule: str = _ruled(one_of("linear", "cosine", "constant"))
+    warmup_ratio: float = _ruled(between(0, 1))
+    gradient_clip: Optional[float] = _ruled(between(0, 1e6, above=True))
     batch_size: int = _ruled(_COUNT)
-    max_length: int = _ruled(_between(4, 1e6))
+    max_length: int = _ruled(between(4, 1e6))
     epochs: int = _ruled(_COUNT)
     max_steps: Optional[int] = _ruled(_COUNT)
     train_samples: Optional[int] = _ruled(_COUNT)
     eval_samples: Optional[int] = _ruled(_COUNT)
     eval_steps: Optional[int] = _ruled(_COUNT)
-    selection: str = _ruled(_one_of("best_on_selection", "best_on_validation", "last"))
+    selection: str = _ruled(one_of("best_on_selection", "best_on_validation", "last"))
 
 
 @dataclass(kw_only=True)
@@ -143,14 +126,14 @@ class HardwareConfig:
     """The machine. Nothing here changes the mathematics, except `precision`."""
 
     name: str
-    accelerator: str = _ruled(_one_of("cpu", "gpu", "auto"))
-    devices: int = _ruled(_between(1, 1))
-    strategy: str = _ruled(_one_of("auto"))
-    precision: str = _ruled(_one_of("32-true", "bf16-mixed", "16-mixed"))
+    accelerator: str = _ruled(one_of("cpu", "gpu", "auto"))
+    devices: int = _ruled(between(1, 1))
+    strategy: str = _ruled(one_of("auto"))
+    precision: str = _ruled(one_of("32-true", "bf16-mixed", "16-mixed"))
     micro_batch_size: Optional[int] = _ruled(_COUNT)
     eval_batch_size: int = _ruled(_COUNT)
-    threads: Optional[int] = _ruled(_between(1, 4096))
-    workers: int = _ruled(_between(0, 256))
+    threads: Optional[int] = _ruled(between(1, 4096))
+    workers: int = _ruled(between(0, 256))
     compile: bool
 
 
@@ -161,7 +144,7 @@ class ExpectedConfig:
     metric: str
     value: float
     std: Optional[float]
-    tolerance: float = _ruled(_between(0, 1))
+    tolerance: float = _ruled(between(0, 1))
     source: str
 
 
@@ -179,8 +162,8 @@ class RunConfig:
     dataset: DatasetConfig
     recipe: RecipeConfig
     hardware: HardwareConfig
-    seed: int = _ruled(_between(0, 2**32 - 1))
-    formulation: str = _ruled(_one_of("auto", "head", "verbaliser", "text"))
+    seed: int = _ruled(between(0, 2**32 - 1))
+    formulation: str = _ruled(one_of("auto", "head", "verbaliser", "text"))
     experiment: Optional[str] = field(default=None, metadata={"identity": False})
     expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})
     logger: dict[str, Any] = _sink()

@@ -1,34 +1,22 @@
 """What runs in a fresh process: one training run, or the check of adapters before any training."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from peftbench import backbones, loggers, optim, tasks
 from peftbench.checkpoints import Checkpoint
-from peftbench.data.sources import DataSource
 from peftbench.errors import ConfigError
+from peftbench.job import Cell
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
-from peftbench.run import run
+from peftbench.run import Emit, Job, run
 from peftbench.schema import RunConfig
 from peftbench.store import Places
 
-Emit = Callable[[dict[str, Any]], None]
 
-
-def train(
-    config: RunConfig,
-    key: str,
-    source: DataSource,
-    checkpoint: Checkpoint,
-    places: Places,
-    log_folder: Path,
-    emit: Emit,
-) -> None:
+def train(cell: Cell, places: Places, log_folder: Path, emit: Emit) -> None:
     """A run: its record goes out before the sinks are closed, which may hang or fail."""
-    sinks = loggers.build(config, key, log_folder)
-    record = run(config, key, source=source, checkpoint=checkpoint, places=places, sinks=sinks, emit=emit)
+    sinks = loggers.build(cell.config, cell.key, log_folder)
+    record = run(Job(cell.config, cell.key, cell.source, cell.checkpoint, places, sinks, emit))
     emit({"result": record.to_dict()})
     loggers.finish(sinks, record)
 

@@ -85,12 +85,11 @@ def train(cell: Callable[..., Cell]) -> Callable[..., RunRecord]:
     """A run in this process: quick, but without a log and memory of its own."""
 
     def run_here(*more: str) -> RunRecord:
-        from peftbench.run import run
+        from peftbench.run import Job, run
 
         found = cell(*more)
         places = store.ResultStore(found.config.results_dir).places(found.config, found.key)
-        inputs = {"source": found.source, "checkpoint": found.checkpoint}
-        return run(found.config, found.key, **inputs, places=places, sinks=[], emit=lambda event: None)
+        return run(Job(found.config, found.key, found.source, found.checkpoint, places, [], lambda event: None))
 
     return run_here
 

@@ -31,13 +31,13 @@ def _cell(*more: str):
 
 def peftbench(*more: str) -> dict[str, float]:
     """A run of ours, as the record has it."""
-    from peftbench.run import run
+    from peftbench.run import Job, run
     from peftbench.store import ResultStore
 
     cell = _cell(*more)
     places = ResultStore(cell.config.results_dir).places(cell.config, cell.key)
-    inputs = {"source": cell.source, "checkpoint": cell.checkpoint, "places": places}
-    figures = run(cell.config, cell.key, **inputs, sinks=[], emit=lambda event: None).efficiency
+    job = Job(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
+    figures = run(job).efficiency
     return {"samples_per_s": figures["train_samples_per_s"], "peak": figures["peak_memory_bytes"]}
 
 

@@ -1,0 +1,45 @@
+"""How long a run is, and Lightning's trainer for it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+
+from peftbench.schema import RunConfig
+
+
+def total_steps(config: RunConfig, samples: int) -> int:
+    """Optimiser steps of a run: `recipe.max_steps`, or the epochs' global batches."""
+    recipe = config.recipe
+    return recipe.max_steps or recipe.epochs * -(-samples // recipe.batch_size)
+
+
+def validates(config: RunConfig) -> bool:
+    """Whether there is anything to select between: with one evaluation, at the end, there isn't."""
+    recipe = config.recipe
+    several = recipe.eval_steps is not None or recipe.epochs > 1 or recipe.max_steps is not None
+    return several and recipe.selection != "last"
+
+
+def build_trainer(config: RunConfig, sinks: Sequence[Logger], callbacks: list[Any], steps: int) -> L.Trainer:
+    """Lightning's trainer, without what this project does itself: checkpoints, progress bar, distributed sampler."""
+    hardware, every = config.hardware, config.recipe.eval_steps
+    return L.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        strategy=hardware.strategy,
+        precision=hardware.precision,  # type: ignore[arg-type]
+        max_steps=steps,
+        max_epochs=-1,
+        val_check_interval=every,
+        check_val_every_n_epoch=None if every else 1,
+        logger=list(sinks) or False,
+        callbacks=callbacks,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
