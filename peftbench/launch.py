@@ -75,7 +75,8 @@ def _verify(cells: Sequence[Cell]) -> None:
     different = {repr((c.config.model, c.config.method, c.config.dataset.task, c.config.logger)): c for c in cells}
     log = Path(cells[0].config.results_dir, "logs", "verify.log")
     pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
-    outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
+    with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
+        outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
     if outcome.result is None:
         raise RuntimeError(f"the check before the runs failed: {outcome.error} (log: {log})")
     for problem in outcome.result:

@@ -28,12 +28,10 @@ class Memory:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             self._born = None
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
 
     def peak(self) -> dict[str, int | None]:
         """`peak_memory_bytes`, and on CUDA what the allocator had reserved."""
-        if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        if torch.cuda.is_initialized():
             return {
                 "peak_memory_bytes": torch.cuda.max_memory_allocated(),
                 "peak_memory_reserved_bytes": torch.cuda.max_memory_reserved(),
@@ -103,6 +101,6 @@ class Meter(Callback):
 
 
 def _now() -> float:
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -12,7 +12,7 @@ _EVERY = 0.1
 
 
 class Reporter(Callback):
-    """Emits the step, the last loss looked at and the best selection score so far."""
+    """Emits the step, the last loss looked at and the last selection score."""
 
     def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
         self._emit = emit

@@ -129,7 +129,7 @@ class HardwareConfig:
     accelerator: str = _ruled(one_of("cpu", "gpu", "auto"))
     devices: int = _ruled(between(1, 1))
     strategy: str = _ruled(one_of("auto"))
-    precision: str = _ruled(one_of("32-true", "bf16-mixed", "16-mixed"))
+    precision: str = _ruled(one_of("32-true", "bf16-mixed"))
     micro_batch_size: Optional[int] = _ruled(_COUNT)
     eval_batch_size: int = _ruled(_COUNT)
     threads: Optional[int] = _ruled(between(1, 4096))

@@ -36,6 +36,11 @@ def outcome(config: RunConfig, record: RunRecord, seconds: float) -> None:
     )
 
 
+def waiting(text: str) -> contextlib.AbstractContextManager[object]:
+    """A spinner beside a text; nothing without a terminal."""
+    return console.status(text) if console.is_terminal else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def progress(config: RunConfig) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar for one run; yields what takes its events. Draws nothing without a terminal."""
@@ -58,7 +63,7 @@ def progress(config: RunConfig) -> Iterator[Callable[[dict[str, Any]], None]]:
                 bar.update(task, figures=event["phase"])
                 return
             figures = [f"loss {event['loss']:.3f}"] if event["loss"] is not None else []
-            figures += [f"best {100 * event['score']:.1f}"] if event["score"] is not None else []
+            figures += [f"selection {100 * event['score']:.1f}"] if event["score"] is not None else []
             bar.update(task, completed=event["step"], total=event["steps"], figures="  ".join(figures))
 
         yield on_event

@@ -3,7 +3,6 @@
 Everything ends as Parquet files, so that a run never imports `datasets` (0.3 s and a thread) nor asks the network.
 """
 
-import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,14 +166,13 @@ def _check(config: DatasetConfig, source: DataSource) -> None:
         _check_split(config, split, tuple(files), source.fingerprint)
 
 
-@functools.cache
-def _checked() -> set[tuple[str, str, str]]:
-    return set()
+#: Fingerprint, split and configuration of what was read through in this process.
+_CHECKED: set[tuple[str, str, str]] = set()
 
 
 def _check_split(config: DatasetConfig, split: str, files: tuple[str, ...], name: str) -> None:
     """Read every wanted column once a process: half a file is only found by reading it."""
-    if (name, split, repr(config)) in _checked():
+    if (name, split, repr(config)) in _CHECKED:
         return
     where = f"{config.name}/{split}"
     for file in files:
@@ -197,4 +195,4 @@ def _check_split(config: DatasetConfig, split: str, files: tuple[str, ...], name
             row = pc.index(pc.is_null(table.column(column)), True).as_py()
             raise ConfigError(f"dataset.text={column}: {where} row {row} has no text")
     labels(config, table, where)
-    _checked().add((name, split, repr(config)))
+    _CHECKED.add((name, split, repr(config)))
