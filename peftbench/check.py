@@ -1,6 +1,6 @@
 """`peftbench check`: every file in conf/ and sweeps/ composes, is valid, and what it names can be built."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,30 +10,31 @@ from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
 from peftbench.schema import RunConfig
 
-#: Groups whose files are several runs; the others are one part of a run.
-_WHOLE = ("sweep", "experiment")
-
 
 def main(arguments: Sequence[str]) -> int:
     """Print what is wrong, one line each; 2 if anything is."""
     rest, folders = config_dirs(list(arguments))
     if rest:
         raise ConfigError(f"check: takes no {rest[0]}")
-    files, problems = 0, []
-    cells: list[RunConfig] = []
+    problems: list[str] = []
+    composed: dict[str, list[RunConfig]] = {}
     for group in paths.groups():
         names = paths.choices(group, folders)
         if not names:
             problems.append(f"conf/{group}: holds no file")
         for name in names:
-            files += 1
-            found = _composed(f"{group}={name}", lambda g=group, n=name: _runs(g, n, folders))  # type: ignore[misc]
-            cells += found if isinstance(found, list) else []
-            problems += [found] if isinstance(found, str) else []
-    problems += _built(cells)
+            choice = f"{group}={name}"
+            try:
+                composed[choice] = _runs(group, name, folders)
+            except ConfigError as error:
+                problems.append(f"{choice}: {error}")
+                composed[choice] = []
+    # A sweep only combines what the other files' runs build anyway.
+    problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
     for problem in dict.fromkeys(problems):
         print(problem)
-    print(f"{files} files, {len(cells)} configurations composed, {len(set(problems))} problems")
+    runs = sum(map(len, composed.values()))
+    print(f"{len(composed)} files, {runs} configurations composed, {len(set(problems))} problems")
     return 2 if problems else 0
 
 
@@ -44,13 +45,6 @@ def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
         models = ",".join(paths.choices("model", folders))
         return compose.plan([choice, f"model={models}"], multirun=True, config_dirs=folders).cells
     return compose.plan([choice], multirun=False, config_dirs=folders).cells
-
-
-def _composed(choice: str, runs: Callable[[], list[RunConfig]]) -> list[RunConfig] | str:
-    try:
-        return runs()
-    except ConfigError as error:
-        return f"{choice}: {error}"
 
 
 def _built(cells: Sequence[RunConfig]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """A synthetic English sentiment set, the same rows on every machine: data for a first try without a network.
 
-Sentences about things are filled from templates. Every opinion word is as often negated as not, and in a contrast only
-one of two opinions counts, so good and bad words are equally frequent under both labels: a bag of words is at chance,
-and the structure must be read. Intensifiers ("not really good") keep negation from being a fixed pair of words.
+Templates are filled with opinion words. Each is negated as often as not, and in a contrast only one of two opinions
+counts, so good and bad words are equally frequent under both labels: a bag of words is at chance, and the structure
+must be read. Intensifiers ("not really good") keep a negation and its word from always being neighbours.
 """
 
 import random
@@ -26,14 +26,14 @@ _CONTRAST = [
     "the {thing} was {meant}, although the {part} was {against}",
     "although the {part} was {against}, the {thing} was {meant}",
 ]
-_OPINIONS_OF_OTHERS = [
+_OTHER_VIEWS = [
     "{source} called the {thing} {against}, yet I found it {meant}",
     "I found the {thing} {meant}, yet {source} called it {against}",
     "I expected the {thing} to be {against} and it was {meant}",
     "the {thing} was {meant} and I expected it to be {against}",
 ]
-# One of these is drawn, then one of its templates: half of the sentences are plain.
-_KINDS = [_PLAIN, _PLAIN, _CONTRAST, _OPINIONS_OF_OTHERS]
+# One of these is drawn, then one of its templates: two thirds of the sentences are plain.
+_KINDS = [*[_PLAIN] * 4, _CONTRAST, _OTHER_VIEWS]
 
 
 def generate() -> dict[str, pa.Table]:

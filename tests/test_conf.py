@@ -1,0 +1,67 @@
+"""Every configuration file: described, composed, valid; and a broken one is found."""
+
+from pathlib import Path
+
+import pytest
+
+from peftbench import compose, paths, schema
+
+FILES = {f"{group}={name}": file for group in paths.groups() for name, file in paths.choice_files(group).items()}
+
+
+def test_there_are_files_in_every_group() -> None:
+    assert {choice.split("=")[0] for choice in FILES} == set(paths.groups())
+    everything = set(paths.CONF.glob("[a-z]*/**/*.yaml")) - set(paths.CONF.glob("architecture/*"))
+    assert set(FILES.values()) == everything
+
+
+@pytest.mark.parametrize("choice", FILES)
+def test_a_file_opens_with_what_it_is(choice: str) -> None:
+    lines = [line for line in FILES[choice].read_text().splitlines() if not line.startswith("# @")]
+    assert lines[0].startswith("# ")
+    assert len(lines[0]) > 20
+
+
+@pytest.mark.parametrize("name", paths.choices("method"))
+def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
+    config = schema.read_yaml(paths.choice_files("method")[name])
+    assert config["family"] in {"full", "baseline", "additive", "selective", "reparametrised", "hybrid"}
+    assert config["summary"]
+    if config["lr"] is not None:
+        assert config["source"]
+        low, high = config["search"]["lr"]
+        assert low < config["lr"] < high
+
+
+@pytest.mark.parametrize("name", paths.choices("dataset"))
+def test_a_data_set_is_whole(name: str) -> None:
+    data = compose.one([f"dataset={name}"]).dataset
+    assert set(data.rows) == {data.train, *data.evaluation}
+    assert data.generator or (data.path and data.revision)
+
+
+@pytest.mark.slow
+def test_check_finds_nothing_here(run_cli) -> None:
+    status, out, err = run_cli("check")
+    assert status == 0, out + err
+    assert out.splitlines()[-1].startswith(f"{len(FILES)} files, ")
+    assert out.splitlines()[-1].endswith(" 0 problems")
+
+
+@pytest.mark.slow
+def test_check_finds_what_is_broken(run_cli, tmp_path: Path) -> None:
+    for group, name, text in [
+        ("method", "nowhere", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\nsite: nowhere\n"
+         "supports: [encoder]\nadapter: {_target_: peft.LoraConfig, target_modules: '${model.sites.${method.site}}'}\n"),
+        ("method", "typo", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\n"
+         "adapter: {_target_: peft.LoraConfig, rank: 3, target_modules: [query]}\nsupports: [encoder]\n"),
+        ("recipe", "forever", "defaults: [default]\nepochs: 0\n"),
+    ]:  # fmt: skip
+        (tmp_path / group).mkdir(exist_ok=True)
+        (tmp_path / group / f"{name}.yaml").write_text(text)
+    status, out, _ = run_cli("check", f"--config-dir={tmp_path}")
+    assert status == 2
+    assert "method=nowhere: method.site=nowhere: this model names no such site" in out
+    assert "method.adapter.rank: LoraConfig has no such argument" in out
+    assert "recipe=forever: recipe.epochs=0: allowed is a number at least 1" in out
+    assert f"{len(FILES) + 3} files" in out
