@@ -144,7 +144,7 @@ def _values(override: Override) -> list[Any]:
 def _compose(arguments: Sequence[str]) -> DictConfig:
     try:
         return compose("config", overrides=list(arguments), return_hydra_config=True)
-    except HydraException as error:
+    except Exception as error:  # Hydra answers some arguments with its own errors, some with Python's.
         raise ConfigError(_message(str(error), arguments)) from None
 
 

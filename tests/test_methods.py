@@ -123,7 +123,7 @@ def test_starts_as_the_base_does(built: Callable[[str, str], Built], method: str
         pytest.skip("a prompt is no identity, by design")
     case = built(method, model)
     # Houlsby starts near the identity (weights of standard deviation 0.01), all others at it.
-    tolerance = 1e-3 if method == "houlsby" else 1e-6
+    tolerance = 1e-2 if method == "houlsby" else 1e-6
     assert torch.allclose(case.logits(), case.logits(case.base), atol=tolerance)
 
 

@@ -348,6 +348,7 @@ def test_a_saved_adapter_gives_the_same_logits(method: str, name: str, tmp_path:
     assert trainable(resumed) == trainable(model)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_needs_one_import_to_load(tmp_path: Path) -> None:
     adapted("bitfit", "bert").save_pretrained(tmp_path / "adapter")
     base("bert").save_pretrained(tmp_path / "base")
