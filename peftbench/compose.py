@@ -66,7 +66,8 @@ def search_path(config_dirs: Sequence[Path]) -> list[str]:
     """The override that makes Hydra look into these folders too."""
     if not config_dirs:
         return []
-    return [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in config_dirs)}]"]
+    quoted = (f"'file://{folder.resolve()}'" for folder in config_dirs)
+    return [f"hydra.searchpath=[{','.join(quoted)}]"]
 
 
 @contextmanager
@@ -95,21 +96,29 @@ def _cells(overrides: list[Override]) -> Iterator[RunConfig]:
     for combination in combinations:
         seeds = [o for o in combination if re.fullmatch(r"seed=\d+", o)]
         others = tuple(o for o in combination if o not in seeds)
-        if others not in composed:
-            composed[others] = schema.load_composed(_compose([*others, *seeds]))
-        config = composed[others]
-        yield schema.checked(replace(config, seed=int(seeds[-1].removeprefix("seed="))) if seeds else config)
+        if others in composed:
+            yield schema.checked(replace(composed[others], seed=int(seeds[-1].removeprefix("seed="))))
+            continue
+        raw = _compose([*others, *seeds])
+        alike = seeds and not schema.interpolates(raw, "seed")
+        config = schema.load_composed(raw)
+        if alike:
+            composed[others] = config
+        yield config
 
 
 def _parse(arguments: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = []
     for argument in arguments:
         try:
-            overrides.append(parser.parse_override(argument))
+            # One by one, to name the one that is wrong; not `parse_override`, whose result can't expand glob(...).
+            overrides += parser.parse_overrides([argument])
         except HydraException as error:
             detail = str(error).splitlines()[0]
             raise ConfigError(f"{argument!r} is not of the form key=value or group=choice ({detail})") from None
+        if not overrides[-1].key_or_group:
+            raise ConfigError(f"{argument!r} is not of the form key=value or group=choice (it has no key)")
     return overrides
 
 

@@ -20,6 +20,9 @@ def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> li
         scored = data.slices.get(split)
         if scored is not None and split != config.dataset.train and len(scored) < rows:
             found.append(f"{name}: scored on {len(scored)} of {rows} rows of {split}")
+    available = sources.read(source, config.dataset.train, [config.dataset.label]).num_rows
+    if len(data.train) + data.carved < available:
+        found.append(f"{name}: trained on {len(data.train)} of {available} rows of {config.dataset.train}")
     if config.recipe.selection == "best_on_validation":
         found.append(f"{name}: the step was chosen on {config.dataset.evaluation[0]}, the split that is scored")
     return found

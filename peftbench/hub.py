@@ -22,7 +22,7 @@ def reachable() -> bool:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=_PROBE_S).close()
     except urllib.error.HTTPError:
         return True  # It answered, if only to refuse a HEAD request.
-    except OSError:
+    except (OSError, ValueError):  # ValueError: an endpoint that is no address.
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
         return False

@@ -1,6 +1,5 @@
 """How fast a trained model answers: as it was trained, merged where the method can, and its base, side by side."""
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -37,7 +36,7 @@ def measure(
     examples = data.slices[data.config.dataset.evaluation[0]]
     assert examples is not None
     device = tuner.device
-    merged = tuner.method.merge(copy.deepcopy(tuner.model))
+    merged = tuner.method.merge(tuner.model)
     variants = {"": tuner.model, "_merged": merged, "_base": base.to(device)}
     present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
     single = _latency_batches(examples)

@@ -46,12 +46,18 @@ def warm_up() -> None:
     forkserver.ensure_running()
 
 
-def call(target: str, *arguments: Any, log: Path, on_event: Emit = lambda event: None) -> Outcome:
+def call(
+    target: str,
+    *arguments: Any,
+    log: Path,
+    on_event: Emit = lambda event: None,
+    on_result: Callable[[Any], None] = lambda result: None,
+) -> Outcome:
     """Run `target` ("module:function") in a fresh process and wait for it.
 
     The function is called as `function(*arguments, emit)`. A dict it emits with the key `result` is its result, which
-    is safe from then on: what the child does afterwards (closing sinks) has a time limit and can't lose it. Other
-    events go to `on_event`.
+    goes to `on_result` at once: what the child does afterwards (closing sinks) has a time limit and can't lose it.
+    Other events go to `on_event`.
 
     Args:
         log: takes all that the child prints and logs, and the stack of a crash.
@@ -67,13 +73,12 @@ def call(target: str, *arguments: Any, log: Path, on_event: Emit = lambda event:
     sender.close()
     try:
         outcome = _listen(child, receiver, on_event)
-    except KeyboardInterrupt:
-        _stop(child)
-        raise
+        if outcome is not None and outcome.result is not None:
+            on_result(outcome.result)
+        child.join(_LINGER_S)
     finally:
         receiver.close()
-    child.join(_LINGER_S)
-    _stop(child)
+        _stop(child)
     return outcome if outcome is not None else _died(child.exitcode, log)
 
 

@@ -55,6 +55,9 @@ def job(composed: DictConfig) -> None:
         if not owned:
             terminal.line(config, "being run by another process")
             return
+        if store.completed(config, cell.key) and not config.overwrite:
+            terminal.line(config, "recorded by another process in the meantime")
+            return
         _train(cell, store, folder)
 
 
@@ -62,6 +65,12 @@ def _train(cell: Cell, store: ResultStore, folder: Path) -> None:
     config, log = cell.config, folder / "run.log"
     places = store.places(config, cell.key)
     started = time.monotonic()
+    kept: list[RunRecord] = []
+
+    def keep(outcome: isolate.Outcome) -> None:
+        kept.append(_record(cell, outcome, log, store))
+        store.put(config, kept[0])
+
     with terminal.progress(config) as on_event:
         try:
             outcome = isolate.call(
@@ -71,16 +80,17 @@ def _train(cell: Cell, store: ResultStore, folder: Path) -> None:
                 folder,
                 log=log,
                 on_event=on_event,
+                on_result=lambda result: keep(isolate.Outcome(result=result)),
             )
         except KeyboardInterrupt:
-            outcome = isolate.Outcome(status="interrupted", error="stopped by Ctrl-C")
-            store.put(config, _record(cell, outcome, log, store))
+            if not kept:
+                keep(isolate.Outcome(status="interrupted", error="stopped by Ctrl-C"))
             raise
         finally:
             shutil.rmtree(places.scratch, ignore_errors=True)
-    record = _record(cell, outcome, log, store)
-    store.put(config, record)
-    terminal.outcome(config, record, time.monotonic() - started)
+    if not kept:
+        keep(outcome)
+    terminal.outcome(config, kept[0], time.monotonic() - started)
 
 
 def _record(cell: Cell, outcome: isolate.Outcome, log: Path, store: ResultStore) -> RunRecord:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
     ResultStore(plan.cells[0].results_dir).check_writable()
     cells = [prepare(config) for config in plan.cells]
     todo = [cell for cell in cells if cell.config.overwrite or not _done(cell)]
+    tries = {cell.key: _tries(cell) for cell in todo}
     if todo:
         isolate.warm_up()
         _warn(todo)
@@ -48,11 +50,20 @@ def main(arguments: list[str]) -> int:
         # `-m` first: Hydra takes overrides on one side of it only.
         flags = ["--multirun"] if plan.multirun else []
         _hydra([*flags, *overrides, *compose.search_path(folders)])
-    return _summary(cells, todo)
+    return _summary(cells, tries)
 
 
 def _done(cell: Cell) -> bool:
     return ResultStore(cell.config.results_dir).completed(cell.config, cell.key)
+
+
+def _tries(cell: Cell) -> int:
+    return len(ResultStore(cell.config.results_dir).failures(cell.config, cell.key))
+
+
+def _elsewhere(cell: Cell) -> bool:
+    with ResultStore(cell.config.results_dir).claim(cell.key) as free:
+        return not free
 
 
 def _warn(cells: Sequence[Cell]) -> None:
@@ -72,7 +83,7 @@ def _verify(cells: Sequence[Cell]) -> None:
     Raises:
         ConfigError: the first cell that can't work.
     """
-    different = {repr((c.config.model, c.config.method, c.config.dataset.task, c.config.logger)): c for c in cells}
+    different = {repr(replace(c.config, seed=0)): c for c in cells}
     log = Path(cells[0].config.results_dir, "logs", "verify.log")
     pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
     with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
@@ -96,17 +107,25 @@ def _hydra(arguments: list[str]) -> int:
     return 0
 
 
-def _summary(cells: Sequence[Cell], todo: Sequence[Cell]) -> int:
-    """Say what there is now; 1 if a cell has no completed record. The records are asked, not the launcher: that is
-    the same for every launcher."""
-    started = {cell.key for cell in todo}
-    failed = [cell for cell in cells if not _done(cell)]
-    completed = len({cell.key for cell in cells} - {cell.key for cell in failed})
-    ran = len(started - {cell.key for cell in failed})
-    terminal.console.print(f"{completed} completed ({ran} now, {completed - ran} before), {len(failed)} failed")
+def _summary(cells: Sequence[Cell], tries: dict[str, int]) -> int:
+    """Say what there is now; 1 if a run failed. The records are asked, not the launcher: that is the same for every
+    launcher.
+
+    Args:
+        tries: of the runs that were to be made, how many failed tries each had before.
+    """
+    unique = list({cell.key: cell for cell in cells}.values())
+    # An overwritten run that failed still has its old record.
+    failed = [c for c in unique if not _done(c) or (c.config.overwrite and _tries(c) > tries.get(c.key, 0))]
+    elsewhere = [c for c in failed if _elsewhere(c)]
+    failed = [c for c in failed if c not in elsewhere]
+    completed = len(unique) - len(failed) - len(elsewhere)
+    ran = sum(c.key in tries and c not in failed and c not in elsewhere for c in unique)
+    others = f", {len(elsewhere)} being run by another process" if elsewhere else ""
+    terminal.console.print(f"{completed} completed ({ran} now, {completed - ran} before), {len(failed)} failed{others}")
     for cell in failed:
-        tries = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
-        reason = getattr(read(tries[-1]), "error", None) if tries else "not run here"
+        made = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
+        reason = getattr(read(made[-1]), "error", None) if made else "not run here"
         terminal.line(cell.config, f"failed: {reason}")
     first = cells[0].config.results_dir
     terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={first}", markup=False)

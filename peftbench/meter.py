@@ -16,18 +16,24 @@ WARM_UP = 3
 
 
 class Memory:
-    """Peak memory of this process from the moment of construction, in bytes.
+    """Peak memory of training in this process, in bytes.
 
-    CPU: the kernel's high-water mark of resident memory (VmHWM), reset now, less what was resident now; that leaves
-    the imports out and can't miss a spike. CUDA: torch's allocator. None where the kernel doesn't say (not Linux).
+    CPU: the kernel's high-water mark of resident memory (VmHWM) since `reset`, less what was resident at construction:
+    that leaves the imports out, holds model, data and training, and can't miss a spike. CUDA: torch's allocator. None
+    where the kernel doesn't say (not Linux).
     """
 
     def __init__(self) -> None:
         self._born = _status("VmRSS")
+
+    def reset(self) -> None:
+        """Forget the peak so far: that of tokenising, which a cached set doesn't have."""
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             self._born = None
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
 
     def peak(self) -> dict[str, int | None]:
         """`peak_memory_bytes`, and on CUDA what the allocator had reserved."""
@@ -60,7 +66,7 @@ class Meter(Callback):
         self.steps_s: list[float] = []
         self.evaluation_s = 0.0
         self._samples: list[int] = []
-        self._tokens: list[tuple[int, int]] = []
+        self._tokens: list[tuple[torch.Tensor, int]] = []
         self._since = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -76,7 +82,8 @@ class Meter(Callback):
         self._since = now
         mask = batch["attention_mask"]
         self._samples.append(len(mask))
-        self._tokens.append((int(mask.sum()), mask.numel()))
+        # Not read here: on CUDA that would wait for the step.
+        self._tokens.append((mask.sum(), mask.numel()))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._paused = _now()
@@ -90,7 +97,8 @@ class Meter(Callback):
     def figures(self) -> dict[str, float | None]:
         """Training time and rates; rates are None for a run of no more steps than the warm-up."""
         seconds = sum(self.steps_s[WARM_UP:])
-        real, padded = (sum(column) for column in zip(*self._tokens[WARM_UP:], strict=True)) if seconds else (0, 0)
+        real = sum(int(tokens) for tokens, _ in self._tokens[WARM_UP:])
+        padded = sum(size for _, size in self._tokens[WARM_UP:])
         return {
             "train_time_s": sum(self.steps_s) if self.steps_s else None,
             "train_samples_per_s": sum(self._samples[WARM_UP:]) / seconds if seconds else None,

@@ -30,8 +30,8 @@ def factory(recipe: RecipeConfig, lr: float) -> Callable[[Iterable[dict[str, Any
     """
     arguments = dict(recipe.optimizer)
     found = imports.subclass("recipe.optimizer._target_", arguments.pop("_target_", None), torch.optim.Optimizer)
-    make = functools.partial(found, lr=lr, weight_decay=recipe.weight_decay, **arguments)
     try:
+        make = functools.partial(found, lr=lr, weight_decay=recipe.weight_decay, **arguments)
         make([{"params": [nn.Parameter(torch.zeros(1))]}])
     except (TypeError, ValueError) as error:
         raise ConfigError(f"recipe.optimizer: {found.__name__} refuses its arguments ({error})") from None

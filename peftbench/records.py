@@ -35,6 +35,7 @@ class RunRecord:
         samples: rows trained on and rows truncated.
         environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start.
         footnotes: what a reader of the score must know.
+        protocol: what the scores mean (`PROTOCOL`).
         log: the run's log, relative to the results folder.
     """
 
@@ -51,6 +52,7 @@ class RunRecord:
     environment: dict[str, Any] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
     log: str | None = None
+    protocol: int = PROTOCOL
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +61,15 @@ class RunRecord:
 
 
 class RecordError(Exception):
-    """A record file doesn't hold a record: half-written, edited, or of a newer version."""
+    """A record file doesn't hold a record that can be read here.
+
+    Attributes:
+        corrupt: whether the file is broken (half-written, edited), and not just of another version or out of reach.
+    """
+
+    def __init__(self, reason: str, *, corrupt: bool = True) -> None:
+        super().__init__(reason)
+        self.corrupt = corrupt
 
 
 def from_dict(value: Any) -> RunRecord:
@@ -71,13 +81,21 @@ def from_dict(value: Any) -> RunRecord:
     if not isinstance(value, dict):
         raise RecordError("not a JSON object")
     if value.get("schema_version") != SCHEMA_VERSION:
-        raise RecordError(f"schema_version {value.get('schema_version')!r}, this peftbench reads {SCHEMA_VERSION}")
+        version = value.get("schema_version")
+        raise RecordError(
+            f"schema_version {version!r}, this peftbench reads {SCHEMA_VERSION}", corrupt=not isinstance(version, int)
+        )
     try:
         record = RunRecord(**value)
     except TypeError as error:
         raise RecordError(str(error).replace("RunRecord.__init__() ", "")) from None
-    if record.status not in STATUSES or not isinstance(record.config, dict):
+    if record.status not in STATUSES:
         raise RecordError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
+    for group in ("model", "method", "dataset"):
+        if not isinstance(record.config.get(group), dict) or "name" not in record.config[group]:
+            raise RecordError(f"config.{group}.name is missing")
+    if record.status == "completed" and not isinstance(record.score, int | float):
+        raise RecordError("completed without a score")
     return record
 
 

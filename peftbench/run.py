@@ -1,7 +1,8 @@
 """One run, from its configuration to its record. Reads top to bottom."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from peftbench.records import RunRecord
 from peftbench.schema import RunConfig, description
 from peftbench.selection import SelectBest, maximise
 from peftbench.store import Places
+from peftbench.tasks import Batch
 from peftbench.trainer import build_trainer, total_steps, validates
 
 Emit = Callable[[dict[str, Any]], None]
@@ -65,15 +67,24 @@ def run(job: Job) -> RunRecord:
     trainer = build_trainer(config, job.sinks, [*method.callbacks(), select, Reporter(job.emit), meter], steps)
     if method.trains:
         tuner.train()  # Lightning trains in the mode it finds, and a loaded model is in evaluation mode: no dropout.
+        memory.reset()
         trainer.fit(tuner, data.train_dataloader(), data.val_dataloader() if validates(config) else None)
-    params, peak = artefacts.count(model, config.model.head), memory.peak()
+    params, peak = artefacts.count(model, config.model.head), memory.peak() if method.trains else {}
+    if validates(config) and method.trains and select.last != steps:
+        # The last evaluation came before the end: the end is a candidate too.
+        select.offer(tuner.scores(predict(trainer, tuner, data.val_dataloader()))["score"], steps)
     selected = select.restore(model, steps)
 
     job.emit({"event": "phase", "phase": "evaluating"})
     metrics = evaluate(trainer, tuner, data, job.places.predictions)
     stored = artefacts.save(method, model, job.places.adapter, keep=config.save_adapters)
     base = backbones.load_model(config.model, job.checkpoint, task)
-    speed = inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context)
+    notes = footnotes(config, job.source, data)
+    try:
+        speed = inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context)
+    except Exception as error:  # Three models at once may not fit where one did: that mustn't cost the score.
+        logging.getLogger(__name__).exception("inference speed")
+        speed, notes = {}, [*notes, f"{config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
     return RunRecord(
         key=job.key,
         status="completed",
@@ -85,7 +96,7 @@ def run(job: Job) -> RunRecord:
         efficiency={**meter.figures(), **peak, "adapter_bytes": stored, **speed, "run_time_s": time.time() - started},
         samples={"train": len(data.train), "truncated": data.train.truncated},
         environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
-        footnotes=footnotes(config, job.source, data),
+        footnotes=notes,
     )
 
 
@@ -112,7 +123,9 @@ def evaluate(
     trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, predictions: Path
 ) -> dict[str, dict[str, Any] | None]:
     """Score every slice of the data, and keep each example's prediction in a file."""
-    kept = {name: predict(trainer, tuner, data, name) for name, part in data.slices.items() if part is not None}
+    kept = {
+        name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
+    }
     artefacts.write_predictions(predictions, data, kept, tuner.task)
     directions = data.config.dataset.metrics
     return {
@@ -120,10 +133,10 @@ def evaluate(
     }
 
 
-def predict(trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, name: str) -> list[dict[str, torch.Tensor]]:
-    """What `FineTuner.predict` gives for every batch of a slice. Not `trainer.predict`: it takes no batch sampler of
+def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, torch.Tensor]]:
+    """What `FineTuner.predict` gives for every batch. Not `trainer.predict`: it takes no batch sampler of
     our own, and `trainer.validate` would call the callbacks that belong to training."""
     device = trainer.strategy.root_device  # After fit, Lightning has moved the model to the CPU.
     tuner.to(device).eval()
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        return [tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in data.evaluation(name)]
+        return [tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in loader]

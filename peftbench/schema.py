@@ -5,7 +5,8 @@ The classes hold types and rules, never values: those live in conf/.
 """
 
 import dataclasses
-import os
+import math
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from peftbench.errors import ConfigError
 from peftbench.rules import Rule, between, one_of
 
-OmegaConf.register_new_resolver("peftbench.process", os.getpid, replace=True)
+# Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
+OmegaConf.register_new_resolver("peftbench.token", lambda: secrets.token_hex(3), replace=True, use_cache=True)
 
 
 _NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
@@ -229,6 +231,8 @@ def load(composed: DictConfig, choices: Mapping[str, str | None]) -> RunConfig:
         raise ConfigError(_interpolation_message(error, composed)) from None
     assert isinstance(raw, dict)
     for group in _NAMED:
+        if not isinstance(raw.get(group), dict) or choices.get(group) is None:
+            raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
         raw[group]["name"] = choices[group]
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
@@ -239,6 +243,7 @@ def load(composed: DictConfig, choices: Mapping[str, str | None]) -> RunConfig:
         raise ConfigError(_type_message(error)) from None
     assert isinstance(config, RunConfig)
     _check_rules(config, "")
+    _check_finite(dataclasses.asdict(config), "")
     return config
 
 
@@ -254,6 +259,21 @@ def checked(config: RunConfig) -> RunConfig:
     """The same config, after its rules have been looked at again (a value was replaced)."""
     _check_rules(config, "")
     return config
+
+
+def interpolates(composed: DictConfig, key: str) -> bool:
+    """Whether any value refers to a key, as `${key}` does."""
+    text = OmegaConf.to_yaml(composed, resolve=False)
+    return f"{key}}}" in text
+
+
+def _check_finite(value: Any, key: str) -> None:
+    """No number anywhere may be infinite or NaN: a hash of it, and JSON, would not exist."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _check_finite(part, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: allowed is a finite number")
 
 
 def _check_rules(config: Any, prefix: str) -> None:

@@ -24,15 +24,21 @@ class SelectBest(Callback):
         self.file, self.maximise = file, maximise
         self.best: float | None = None
         self.step: int | None = None
+        self.last: int | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         score = float(trainer.callback_metrics["selection/score"])
-        if self.best is not None and (score <= self.best if self.maximise else score >= self.best):
-            return
-        self.best, self.step = score, trainer.global_step
-        if trainer.global_step < pl_module.total_steps:
+        if self.offer(score, trainer.global_step) and trainer.global_step < pl_module.total_steps:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             save_file(_changing(pl_module.model), self.file)
+
+    def offer(self, score: float, step: int) -> bool:
+        """Take note of a step's score; whether it is the best so far."""
+        self.last = step
+        if self.best is not None and (score <= self.best if self.maximise else score >= self.best):
+            return False
+        self.best, self.step = score, step
+        return True
 
     def restore(self, model: nn.Module, last_step: int) -> int:
         """Put the best weights back; returns the step they are of."""

@@ -61,7 +61,8 @@ class ResultStore:
 
     def completed(self, config: RunConfig, key: str) -> bool:
         """Whether this run is recorded as completed."""
-        return self._file(config, key).is_file()
+        file = self._file(config, key)
+        return file.is_file() and isinstance(read(file), RunRecord)
 
     def put(self, config: RunConfig, record: RunRecord) -> Path:
         """Write a record once, all of it or nothing, and leave it on the disk before returning.
@@ -78,11 +79,8 @@ class ResultStore:
                 stream.write("\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-            if record.status == "completed" and config.overwrite:
-                os.replace(temporary, target)
-            elif record.status == "completed":
-                with contextlib.suppress(FileExistsError):  # Another writer was first, with the same run.
-                    os.link(temporary, target)
+            if record.status == "completed":
+                _complete(temporary, target, overwrite=config.overwrite)
             else:
                 target = self._link_failure(temporary, config, record.key)
         finally:
@@ -115,6 +113,8 @@ class ResultStore:
             except BlockingIOError:
                 yield False
                 return
+            except OSError:  # A file system without locks: nobody can own anything there.
+                pass
             yield True
 
     def _file(self, config: RunConfig, key: str) -> Path:
@@ -126,11 +126,33 @@ class ResultStore:
         while True:
             target = self._file(config, key).with_name(f"{key}.failed-{number}.json")
             try:
-                os.link(temporary, target)
+                _give_name(temporary, target)
             except FileExistsError:
                 number += 1
                 continue
             return target
+
+
+def _give_name(temporary: Path, target: Path) -> None:
+    """Name a finished file unless the name is taken (FileExistsError)."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # A file system without hard links: reserve the name, then fill it at once.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(temporary, target)
+
+
+def _complete(temporary: Path, target: Path, *, overwrite: bool) -> None:
+    """Name a completed record; a file of that name that holds none is set aside first."""
+    if overwrite:
+        os.replace(temporary, target)
+        return
+    if target.exists() and isinstance(read(target), RecordError):
+        os.replace(target, target.with_name(f"{target.name}.corrupt"))
+    with contextlib.suppress(FileExistsError):  # Another writer was first, with the same run.
+        _give_name(temporary, target)
 
 
 def read(file: Path) -> RunRecord | RecordError:
@@ -139,8 +161,10 @@ def read(file: Path) -> RunRecord | RecordError:
         return from_dict(json.loads(file.read_bytes()))
     except RecordError as error:
         return error
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         return RecordError(f"not whole JSON ({str(error).splitlines()[0]})")
+    except OSError as error:
+        return RecordError(f"can't be read ({error.strerror})", corrupt=False)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -96,6 +96,24 @@ def test_failures_stay_alone_and_only_they_are_run_again(
     assert not list((results / "tmp").glob("*"))
 
 
+def test_an_overwritten_run_that_fails_is_a_failure(
+    run_cli: Run, tiny, faulty: str, monkeypatch, results: Path
+) -> None:
+    monkeypatch.setenv("FAULTS_MENDED", "1")
+    line = [faulty, *tiny("method=raises", "recipe.max_steps=6")]
+    assert run_cli(*line)[0] == 0
+    monkeypatch.delenv("FAULTS_MENDED")
+    status, out, _ = run_cli(*line, "overwrite=true")
+    assert (status, "1 failed" in out) == (1, True)
+    assert sorted(r.status for r in records(results)) == ["completed", "error"]
+
+
+def test_values_that_refer_to_the_seed_follow_it() -> None:
+    cells = compose.plan(["seed=0,1", "dataset.carve.seed=${seed}"], multirun=True).cells
+    assert [(c.seed, c.dataset.carve.seed) for c in cells] == [(0, 0), (1, 1)]
+    assert len(compose.plan(["method=glob(p*)"], multirun=True).cells) == 4
+
+
 def test_a_prepared_sweep_needs_no_flag() -> None:
     plan = compose.plan(["sweep=glue_quick", "dataset=rte", "seed=0,1"], multirun=False)
     assert plan.multirun
@@ -173,6 +191,15 @@ BAD = [
     (["list", "metods"], ["list metods", "nearest: methods"]),
     (["check", "all"], ["check: takes no all"]),
     (["model.head=[]"], ["model.head"]),
+    (["method.adapter.lora_alpha=nan"], ["method.adapter.lora_alpha=nan", "finite"]),
+    (["~method"], ["method: is required"]),
+    (["dataset=demo", "dataset.evaluation=[test]"], ["dataset.evaluation=test", "train, validation"]),
+    (["dataset=demo", "dataset.train=trian"], ["dataset.train=trian"]),
+    (["hardware=gpu"], ["hardware.accelerator=gpu", "no CUDA device"]),
+    (["recipe.max_length=600"], ["recipe.max_length=600", "514 positions"]),
+    (["recipe.max_length=500", "method=prompt"], ["recipe.max_length=500", "virtual tokens take 20"]),
+    (["method.adapter.target_modules='(('"], ["method=lora"]),
+    (["+recipe.optimizer.lr=1"], ["recipe.optimizer"]),
     (["a b"], ["a b"]),
     (["=1"], ["=1"]),
     (["method.adapter._target_=os.system"], ["method.adapter._target_=os.system"]),

@@ -52,7 +52,7 @@ def test_check_finds_nothing_here(run_cli) -> None:
 def test_check_finds_what_is_broken(run_cli, tmp_path: Path) -> None:
     for group, name, text in [
         ("method", "nowhere", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\nsite: nowhere\n"
-         "supports: [encoder]\nadapter: {_target_: peft.LoraConfig, target_modules: '${model.sites.${method.site}}'}\n"),
+         "supports: [encoder]\nadapter: {_target_: peft.LoraConfig, target_modules: '${model.sites.${method.site}}'}"),
         ("method", "typo", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\n"
          "adapter: {_target_: peft.LoraConfig, rank: 3, target_modules: [query]}\nsupports: [encoder]\n"),
         ("recipe", "forever", "defaults: [default]\nepochs: 0\n"),

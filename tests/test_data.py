@@ -235,6 +235,16 @@ class TestSources:
     def test_a_generator_that_is_not_there(self, refused) -> None:
         assert "dataset.generator=" in refused("dataset=demo", "dataset.generator=peftbench.nowhere")
 
+    def test_an_unpinned_source_is_followed_when_it_changes(self, broken: Path, tmp_path: Path) -> None:
+        folder = broken / "glue" / "sst2"
+        overrides = [f"dataset.path={folder}", "dataset.config=null", "dataset.revision=null"]
+        config = compose.one(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *overrides])
+        before = prepare(config)
+        write_split(folder, "train", sentences(60, seed=9))
+        after = prepare(config)
+        assert sources.read(after.source, "train", ["label"]).num_rows == 60
+        assert before.key != after.key
+
     def test_through_the_datasets_library(self, data_root: Path, tmp_path: Path) -> None:
         """The hub's path, with a folder in the hub's place: `datasets` loads it, a run reads Parquet."""
         folder = data_root / "glue" / "sst2"
@@ -263,13 +273,23 @@ class TestCheckpoints:
         (folder / "model.safetensors").touch()
         with pytest.raises(ConfigError, match="has no weights"):
             locate_model(config, str(tmp_path))
+        (folder / "model.safetensors").write_bytes(b"weights")
+        with pytest.raises(ConfigError, match="has no tokenizer"):
+            locate_model(config, str(tmp_path))
+
+    def test_a_tokenizer_that_knows_no_word(self, tmp_path: Path) -> None:
+        from peftbench.checkpoints import Checkpoint
+
+        (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+        with pytest.raises(ConfigError, match="tokenizer"):
+            backbones.load_tokenizer(compose.one(["model=bert_base"]).model, Checkpoint(str(tmp_path), ""))
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="model_root=.*: there is no folder .*roberta-base"):
             locate_model(compose.one(["model=roberta_base"]).model, str(tmp_path))
 
     def test_no_hub_and_no_cache(self) -> None:
-        with pytest.raises(ConfigError, match="can't be reached; point model_root= at a folder"):
+        with pytest.raises(ConfigError, match="can't be reached .*; point model_root= at a folder"):
             locate_model(compose.one(["model=roberta_large"]).model, None)
 
     def test_weights_missing_outside_the_head_are_refused(self, cell, tmp_path: Path) -> None:

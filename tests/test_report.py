@@ -140,7 +140,7 @@ def test_footnotes_and_machines_are_shown() -> None:
 def test_a_mended_failure_is_no_failure(results: Path) -> None:
     store, config = ResultStore(results), compose.one(["model=tiny_bert"])
     for status, key in (("error", "a"), ("completed", "a"), ("error", "b"), ("oom", "b")):
-        store.put(config, RunRecord(key=key, status=status, config=schema.description(config)))
+        store.put(config, RunRecord(key=key, status=status, score=0.5, config=schema.description(config)))
     found = load(results)
     assert [r.key for r in found.completed] == ["a"]
     assert [(r.key, r.status) for r in found.failed] == [("b", "oom")]
@@ -157,6 +157,19 @@ def test_a_corrupt_record_is_named_and_set_aside(results: Path, run_cli) -> None
     assert "50.0 (n=1)" in out
     assert "half.json" in (results / "leaderboard.md").read_text()
     assert "half.json" not in run_cli("report", f"results_dir={results}")[1]
+
+
+def test_a_record_of_a_newer_version_is_left_alone(results: Path, run_cli) -> None:
+    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    file = store.put(config, RunRecord(key="a", status="completed", score=0.5, config=schema.description(config)))
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    assert "schema_version 2, this peftbench reads 1" in run_cli("report", f"results_dir={results}")[1]
+    assert file.exists()
+
+
+def test_other_protocols_are_never_averaged() -> None:
+    result = board(made(0.5, "seed=0"), made(0.7, "seed=1", protocol=0))
+    assert sorted(row.variant for row in result.rows) == ["protocol=0", "protocol=1"]
 
 
 def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:

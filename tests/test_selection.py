@@ -51,6 +51,17 @@ def test_on_validation_the_scored_split_itself_chooses(run_and_watch) -> None:
     assert any("chosen on validation" in note for note in record.footnotes)
 
 
+def test_the_end_is_a_candidate_though_no_evaluation_falls_on_it(run_and_watch) -> None:
+    record, seen = run_and_watch("method=full", "recipe.eval_steps=4", "recipe.max_steps=6", "method.lr=0.002")
+    assert [step for step, _ in seen] == [4]
+    if record.metrics["selection"]["score"] > seen[0][1]:
+        assert record.selected_step == 6
+    else:
+        assert (record.selected_step, record.metrics["selection"]["score"]) == seen[0]
+    record, seen = run_and_watch("method=full", "recipe.max_steps=5")
+    assert record.selected_step == 5
+
+
 def test_last_is_last(run_and_watch) -> None:
     record, seen = run_and_watch(*WILD, "recipe.selection=last")
     assert seen == []

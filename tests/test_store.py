@@ -14,9 +14,11 @@ from peftbench.job import Cell
 from peftbench.records import RecordError, RunRecord, from_dict, run_key
 from peftbench.store import ResultStore, read
 
+CONFIG = {"seed": 0, **{group: {"name": group} for group in ("model", "method", "dataset")}}
+
 
 def record(key: str, status: str = "completed", **more: object) -> RunRecord:
-    return RunRecord(key=key, status=status, config={"seed": 0}, **more)  # type: ignore[arg-type]
+    return RunRecord(key=key, status=status, config=CONFIG, **{"score": 0.5, **more})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -102,6 +104,24 @@ class TestPut:
         assert len([r for r in found if r.status == "error"]) == 4
         assert not [r for r in found if isinstance(r, RecordError)]
 
+    def test_a_corrupt_file_is_no_completed_run_and_gives_way(self, config, results: Path) -> None:
+        store = ResultStore(results)
+        file = store.put(config, record("k"))
+        file.write_text(file.read_text()[:50])
+        assert not store.completed(config, "k")
+        assert read(store.put(config, record("k", score=0.7))).score == 0.7
+        assert file.with_name("k.json.corrupt").exists()
+
+    def test_without_hard_links(self, config, results: Path, monkeypatch) -> None:
+        def refused(*_: object) -> None:
+            raise PermissionError("no links here")
+
+        monkeypatch.setattr(os, "link", refused)
+        store = ResultStore(results)
+        store.put(config, record("k", score=0.5))
+        assert read(store.put(config, record("k", score=0.9))).score == 0.5
+        assert [file.name for file in results.rglob("*") if file.is_file()] == ["k.json"]
+
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(schema.ConfigError, match="results_dir=.*can't be written"):
@@ -156,6 +176,7 @@ class TestRead:
             ('{"schema_version": 1, "key": "k"}', "missing"),
             ('{"schema_version": 1, "key": "k", "status": "won", "config": {}}', "status 'won' is none of"),
             ('{"schema_version": 1, "key": "k", "status": "completed", "config": {}, "x": 1}', "unexpected"),
+            ('{"schema_version": 1, "key": "k", "status": "completed", "config": {}}', "config.model.name is missing"),
         ],
     )
     def test_what_is_no_record_says_why(self, tmp_path: Path, text: str, reason: str) -> None:

@@ -20,7 +20,7 @@ class TaskDataModule(L.LightningDataModule):
     """Train, selection and evaluation splits by the data set's protocol.
 
     Attributes:
-        train: what is trained on.
+        train: what is trained on; `carved`: how many rows of train were cut out of it.
         slices: what is scored, by name: `train` (a fixed slice of it), `selection` (carved from train; None where the
             recipe carves none) and the official evaluation splits (None where the data lacks one).
     """
@@ -40,6 +40,7 @@ class TaskDataModule(L.LightningDataModule):
         self._task, self._tokenizer, self._source = task, tokenizer, source
         self._tokenizer_fingerprint, self._cache = tokenizer_fingerprint, cache
         self.train: Encoded
+        self.carved = 0
         self.slices: dict[str, Encoded | None] = {}
         self._sampler: LengthBucketBatches | None = None
 
@@ -49,6 +50,7 @@ class TaskDataModule(L.LightningDataModule):
             return
         data, recipe = self.config.dataset, self.config.recipe
         chosen, carved = self._divide()
+        self.carved = len(carved)
         self.train = self._encode(data.train, chosen)
         self.slices["train"] = self.train.first(self._limit(min(self._carve_size(), len(chosen))))
         self.slices["selection"] = self._encode(data.train, carved[: self._limit(len(carved))]) if len(carved) else None

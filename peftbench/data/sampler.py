@@ -33,10 +33,11 @@ class LengthBucketBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._batches(self.epoch)
-        while self.position < len(batches):
-            self.position += 1
-            yield batches[self.position - 1]
-        self.epoch, self.position = self.epoch + 1, 0
+        for index in range(self.position, len(batches)):
+            # Before the batch is given: nobody asks for the one after the last.
+            last = index + 1 == len(batches)
+            self.epoch, self.position = (self.epoch + 1, 0) if last else (self.epoch, index + 1)
+            yield batches[index]
 
     def _batches(self, epoch: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)

@@ -78,12 +78,18 @@ def labels(config: DatasetConfig, table: pa.Table, where: str) -> list[int]:
     values = table.column(config.label).to_pylist()
     by_name = {name: index for index, name in enumerate(config.labels)}
     allowed = set(range(len(config.labels)))
-    indices: list[Any] = [by_name.get(value, value) if isinstance(value, str) else value for value in values]
+    indices: list[Any] = [_index(value, by_name) for value in values]
     for row, value in enumerate(indices):
-        if isinstance(value, bool) or value not in allowed:
+        if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
             names = ", ".join(f"{index} ({name})" for index, name in enumerate(config.labels))
             raise ConfigError(f"dataset.labels: {where} row {row} has the label {values[row]!r}; allowed are {names}")
     return indices
+
+
+def _index(value: Any, by_name: dict[str, int]) -> Any:
+    if isinstance(value, str):
+        return by_name.get(value, value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _local(config: DatasetConfig, root: Path) -> DataSource:
@@ -110,25 +116,26 @@ def _generated(config: DatasetConfig, cache: Path) -> DataSource:
         splits = get_method(str(config.generator))()
     except Exception as error:
         raise ConfigError(f"dataset.generator={config.generator}: {error}") from None
-    # The rows' hash names the folder: a changed generator can't meet a stale file.
-    name = fingerprint.of_json({split: table.to_pydict() for split, table in splits.items()})
-    return DataSource(_keep(splits, cache / "data" / name[:16]), name)
+    # Named by its rows too: a changed generator can't meet a stale file.
+    return _content_named(splits, cache)
 
 
 def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     wanted = wanted_splits(config)
     identity = {"path": config.path, "config": config.config, "revision": config.revision, "splits": wanted}
     folder = cache / "data" / fingerprint.of_json(identity)[:16]
-    pinned = hub.is_commit(config.revision)
+    if not hub.is_commit(config.revision):
+        # What an unpinned name stands for may change: the rows' hash names the folder.
+        return _content_named(_download(config, wanted), cache)
     kept = {split: [str(folder / f"{split}.parquet")] for split in wanted if (folder / f"{split}.parquet").is_file()}
-    if not pinned or len(kept) < len(wanted):
+    if len(kept) < len(wanted):
         kept = _keep(_download(config, wanted), folder)
-    name = (
-        f"{config.path}/{config.config}@{config.revision}"
-        if pinned
-        else fingerprint.of_files(Path(f) for files in kept.values() for f in files)
-    )
-    return DataSource(kept, name)
+    return DataSource(kept, f"{config.path}/{config.config}@{config.revision}")
+
+
+def _content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
+    name = fingerprint.of_json({split: table.to_pydict() for split, table in splits.items()})
+    return DataSource(_keep(splits, cache / "data" / name[:16]), name)
 
 
 def _download(config: DatasetConfig, wanted: list[str]) -> dict[str, pa.Table]:
@@ -162,6 +169,9 @@ def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
 
 
 def _check(config: DatasetConfig, source: DataSource) -> None:
+    for key, split in (("train", config.train), ("evaluation", config.evaluation[0])):
+        if split not in source.files:
+            raise ConfigError(f"dataset.{key}={split}: the data has no such split; it has {', '.join(source.files)}")
     for split, files in source.files.items():
         _check_split(config, split, tuple(files), source.fingerprint)
 

@@ -75,5 +75,5 @@ class Method:
         model.save_pretrained(folder)  # type: ignore[operator]
 
     def merge(self, model: nn.Module) -> nn.Module | None:
-        """The plain model with the method folded into its weights (`model` is used up), or None where it can't be."""
+        """A copy as a plain model, with the method folded into its weights; None where it can't be."""
         return None

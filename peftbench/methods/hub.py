@@ -1,7 +1,9 @@
 """Any method that is a peft configuration: those of the peft library and our own registered tuners."""
 
+import copy
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 
 from peft import PeftConfig, get_peft_model
@@ -39,7 +41,7 @@ class Hub(Method):
         try:
             config = self._class(**{**self._arguments, **{k: v for k, v in named.items() if k in fields}})
             adapted = get_peft_model(model, config)  # type: ignore[arg-type]
-        except (ValueError, TypeError, AssertionError, AttributeError, KeyError, NotImplementedError) as error:
+        except (ValueError, TypeError, AssertionError, AttributeError, KeyError, re.error) as error:
             raise ConfigError(f"method={self.config.name} on model={context.model.name}: {error}") from error
         if not any(p.requires_grad for p in adapted.parameters()):
             raise ConfigError(f"method={self.config.name} on model={context.model.name}: nothing would be trained")
@@ -55,7 +57,7 @@ class Hub(Method):
         """Folded by hand: peft's `merge_and_unload` raises on RoBERTa's head for most tuners (peft#3114)."""
         if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
             return None
-        plain = model.get_base_model()  # type: ignore[operator]
+        plain = copy.deepcopy(model).get_base_model()  # type: ignore[operator]
         for name, module in list(plain.named_modules()):
             if isinstance(module, BaseTunerLayer):
                 try:

@@ -35,7 +35,8 @@ def load(root: str | os.PathLike[str]) -> Results:
     results, failures = Results(), {}
     for file, record in ResultStore(root).scan():
         if isinstance(record, RecordError):
-            results.unreadable.append((str(file.relative_to(root)), f"{record}; {_set_aside(file)}"))
+            done = f"; {_set_aside(file)}" if record.corrupt else ""
+            results.unreadable.append((str(file.relative_to(root)), f"{record}{done}"))
         elif record.status == "completed":
             results.completed.append(record)
         else:
@@ -56,7 +57,7 @@ def _set_aside(file: Path) -> str:
 def settings(record: RunRecord) -> dict[str, str]:
     """Recipe, hardware and the like of a record, flat: what two rows of one table may differ in."""
     rest = {k: v for k, v in record.config.items() if k not in (*_CELL, *_IGNORED)}
-    return flat(rest)
+    return {**flat(rest), "protocol": str(record.protocol)}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, str]:

@@ -193,6 +193,10 @@ def _footnotes(records: Iterable[RunRecord]) -> list[str]:
     machines = {_machine(record) for record in records}
     if len(machines) > 1:
         found.add(f"times and memory were measured on different machines: {'; '.join(sorted(machines))}")
+    for package in ("torch", "transformers", "peft"):
+        versions = {str((record.environment.get("packages") or {}).get(package)) for record in records}
+        if len(versions) > 1:
+            found.add(f"made with different versions of {package}: {', '.join(sorted(versions))}")
     dirty = sum(bool(record.environment.get("git_dirty")) for record in records)
     if dirty:
         found.add(f"{dirty} of {len(records)} records were made by a checkout with uncommitted changes")
