@@ -2,10 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peftbench import fingerprint, schema
-from peftbench.schema import RunConfig
+from peftbench import fingerprint
+
+if TYPE_CHECKING:
+    from peftbench.schema import RunConfig
 
 #: Raised when a record's layout changes so that an older reader would misread it.
 SCHEMA_VERSION = 1
@@ -99,12 +101,14 @@ def from_dict(value: Any) -> RunRecord:
     return record
 
 
-def run_key(config: RunConfig, *, data: str, model: str) -> str:
+def run_key(config: "RunConfig", *, data: str, model: str) -> str:
     """The key of a run: 20 hex digits of a hash over what decides its result.
 
     Args:
         data: the data's fingerprint.
         model: the checkpoint's fingerprint.
     """
+    from peftbench import schema  # Brings OmegaConf, which reading records does without.
+
     identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": PROTOCOL}
     return fingerprint.of_json(identity)[:20]

@@ -12,10 +12,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peftbench.errors import ConfigError
 from peftbench.records import RecordError, RunRecord, from_dict
-from peftbench.schema import RunConfig
+
+if TYPE_CHECKING:  # The schema brings OmegaConf, which a report does without.
+    from peftbench.schema import RunConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ResultStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
 
-    def places(self, config: RunConfig, key: str) -> Places:
+    def places(self, config: "RunConfig", key: str) -> Places:
         """The paths of a run's own files."""
         cell = Path(config.dataset.name, config.model.name, config.method.name)
         return Places(
@@ -59,12 +62,12 @@ class ResultStore:
         except OSError as error:
             raise ConfigError(f"results_dir={self.root}: can't be written ({error.strerror})") from None
 
-    def completed(self, config: RunConfig, key: str) -> bool:
+    def completed(self, config: "RunConfig", key: str) -> bool:
         """Whether this run is recorded as completed."""
         file = self._file(config, key)
         return file.is_file() and isinstance(read(file), RunRecord)
 
-    def put(self, config: RunConfig, record: RunRecord) -> Path:
+    def put(self, config: "RunConfig", record: RunRecord) -> Path:
         """Write a record once, all of it or nothing, and leave it on the disk before returning.
 
         The file gets its name by a hard link: unlike a rename, that never overwrites another writer's record. A failed
@@ -88,7 +91,7 @@ class ResultStore:
         _sync_folder(target.parent)
         return target
 
-    def failures(self, config: RunConfig, key: str) -> list[Path]:
+    def failures(self, config: "RunConfig", key: str) -> list[Path]:
         """The failed tries of a run, oldest first."""
         found = self._file(config, key).parent.glob(f"{key}.failed-*.json")
         return sorted(found, key=lambda file: int(file.stem.rpartition("-")[2]))
@@ -117,11 +120,11 @@ class ResultStore:
                 pass
             yield True
 
-    def _file(self, config: RunConfig, key: str) -> Path:
+    def _file(self, config: "RunConfig", key: str) -> Path:
         cell = Path(config.dataset.name, config.model.name, config.method.name)
         return self.root / "records" / cell / f"{key}.json"
 
-    def _link_failure(self, temporary: Path, config: RunConfig, key: str) -> Path:
+    def _link_failure(self, temporary: Path, config: "RunConfig", key: str) -> Path:
         number = len(self.failures(config, key)) + 1
         while True:
             target = self._file(config, key).with_name(f"{key}.failed-{number}.json")

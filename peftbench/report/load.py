@@ -1,8 +1,8 @@
 """Records as rows: what was completed, what failed, what couldn't be read."""
 
 import contextlib
-import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,12 @@ def settings(record: RunRecord) -> dict[str, str]:
     return {**flat(rest), "protocol": str(record.protocol)}
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """A nested value as `a.b` -> JSON text, nulls included."""
-    if isinstance(value, dict):
-        return {k: v for name, part in value.items() for k, v in flat(part, f"{prefix}{name}.").items()}
-    return {prefix.rstrip("."): value if isinstance(value, str) else json.dumps(value)}
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested value as `a.b` -> text, nulls included."""
+    found: dict[str, str] = {}
+    for name, part in value.items():
+        if isinstance(part, dict):
+            found |= flat(part, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = str(part)
+    return found

@@ -5,7 +5,7 @@ nor the data's or the model's fingerprint. What differs is shown in the row's or
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,12 +132,13 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
     def names(record: RunRecord) -> tuple[str, str]:
         return record.config["method"]["name"], record.config["model"]["name"]
 
-    within, overall = _varying(records, own, names), _varying(records, settings, lambda record: None)
-    named = {}
-    for record in records:
-        parts = {**_picked(own(record), within[names(record)]), **_picked(settings(record), overall[None])}
-        named[record.key] = (*names(record), ", ".join(f"{k}={v}" for k, v in parts.items()))
-    return named
+    groups = [names(record) for record in records]
+    within = _differences([own(record) for record in records], groups)
+    overall = _differences([settings(record) for record in records], [None] * len(records))
+    return {
+        record.key: (*group, ", ".join(f"{k}={v}" for k, v in {**mine, **common}.items()))
+        for record, group, mine, common in zip(records, groups, within, overall, strict=True)
+    }
 
 
 def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
@@ -151,40 +152,32 @@ def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
     def name(record: RunRecord) -> str:
         return record.config["dataset"]["name"]
 
-    varying = _varying(records, own, name)
-    named = {}
-    for record in records:
-        parts = _picked(own(record), varying[name(record)])
-        named[record.key] = name(record) + (f" ({', '.join(f'{k}={v}' for k, v in parts.items())})" if parts else "")
-    return named
+    groups = [name(record) for record in records]
+    return {
+        record.key: group + (f" ({', '.join(f'{k}={v}' for k, v in parts.items())})" if parts else "")
+        for record, group, parts in zip(
+            records, groups, _differences([own(record) for record in records], groups), strict=True
+        )
+    }
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, str]:
     return flat({k: v for k, v in config.items() if k not in _DESCRIPTIVE})
 
 
-def _varying(
-    records: Iterable[RunRecord],
-    describe: Callable[[RunRecord], dict[str, str]],
-    group: Callable[[RunRecord], Any],
-) -> dict[Any, list[str]]:
-    """For every group of records, the keys whose values aren't the same throughout it, sorted."""
-    seen: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    counts: dict[Any, int] = defaultdict(int)
-    present: dict[Any, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for record in records:
-        counts[group(record)] += 1
-        for key, value in describe(record).items():
-            seen[group(record)][key].add(value)
-            present[group(record)][key] += 1
-    return {
-        name: sorted(k for k, v in values.items() if len(v) > 1 or present[name][k] < counts[name])
-        for name, values in seen.items()
+def _differences(described: list[dict[str, str]], groups: list[Any]) -> list[dict[str, str]]:
+    """Of every description, the entries that aren't the same throughout its group, sorted by key."""
+    members: dict[Any, list[dict[str, str]]] = defaultdict(list)
+    for values, group in zip(described, groups, strict=True):
+        members[group].append(values)
+    differing = {
+        group: sorted(key for key in set().union(*found) if len({values.get(key) for values in found}) > 1)
+        for group, found in members.items()
     }
-
-
-def _picked(values: dict[str, str], keys: list[str]) -> dict[str, str]:
-    return {key: values[key] for key in keys if key in values}
+    return [
+        {key: values[key] for key in differing[group] if key in values}
+        for values, group in zip(described, groups, strict=True)
+    ]
 
 
 def _footnotes(records: Iterable[RunRecord]) -> list[str]:

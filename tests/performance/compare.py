@@ -147,10 +147,9 @@ def _commands(folder: Path) -> dict[str, float]:
     from peftbench.records import RunRecord
     from peftbench.store import ResultStore
 
-    store = ResultStore(folder)
-    for i in range(1000):
-        methods, sets = ("lora", "full", "bitfit", "prefix"), ("sst2", "rte", "mrpc", "cola", "qnli")
-        config = compose.one([f"method={methods[i % 4]}", f"dataset={sets[i // 4 % 5]}", f"seed={i // 20}"])
+    store, sweep = ResultStore(folder), ["method=lora,full,bitfit,prefix", "dataset=sst2,rte,mrpc,cola,qnli"]
+    cells = compose.plan([*sweep, f"seed=range({1000 // 20})"], multirun=True).cells
+    for i, config in enumerate(cells):
         record = RunRecord(key=f"{i:020d}", status="completed", score=i / 1000, config=schema.description(config),
                            params={"trainable": i, "total": 1000}, efficiency={"train_samples_per_s": 1.0})  # fmt: skip
         store.put(config, record)
