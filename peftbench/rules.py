@@ -1,9 +1,12 @@
 """What a configuration value must satisfy beyond its type."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from peftbench.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -21,3 +24,23 @@ def between(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
 
 def one_of(*names: str) -> Rule:
     return Rule(lambda x: x in names, " | ".join(names))
+
+
+def check_finite(value: Any, key: str) -> None:
+    """No number anywhere may be infinite or NaN: a hash of it, and JSON, would not exist."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            check_finite(part, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: allowed is a finite number")
+
+
+def check(config: Any, prefix: str) -> None:
+    """Raises ConfigError for the first field of a dataclass, or of one within it, whose rule doesn't hold."""
+    for f in dataclasses.fields(config):
+        value, key = getattr(config, f.name), f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            check(value, f"{key}.")
+        rule = f.metadata.get("rule")
+        if rule is not None and value is not None and not rule.holds(value):
+            raise ConfigError(f"{key}={value}: allowed is {rule.allowed}")

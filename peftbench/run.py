@@ -69,7 +69,8 @@ def run(job: Job) -> RunRecord:
         tuner.train()  # Lightning trains in the mode it finds, and a loaded model is in evaluation mode: no dropout.
         memory.reset()
         trainer.fit(tuner, data.train_dataloader(), data.val_dataloader() if validates(config) else None)
-    params, peak = artefacts.count(model, config.model.head), memory.peak() if method.trains else {}
+    params = artefacts.count(model, config.model.head)
+    peak = {name: value if method.trains else None for name, value in memory.peak().items()}
     if validates(config) and method.trains and select.last != steps:
         # The last evaluation came before the end: the end is a candidate too.
         select.offer(tuner.scores(predict(trainer, tuner, data.val_dataloader()))["score"], steps)
@@ -78,13 +79,8 @@ def run(job: Job) -> RunRecord:
     job.emit({"event": "phase", "phase": "evaluating"})
     metrics = evaluate(trainer, tuner, data, job.places.predictions)
     stored = artefacts.save(method, model, job.places.adapter, keep=config.save_adapters)
-    base = backbones.load_model(config.model, job.checkpoint, task)
     notes = footnotes(config, job.source, data)
-    try:
-        speed = inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context)
-    except Exception as error:  # Three models at once may not fit where one did: that mustn't cost the score.
-        logging.getLogger(__name__).exception("inference speed")
-        speed, notes = {}, [*notes, f"{config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
+    speed, missing = measure_speed(job, tuner, data, trainer)
     return RunRecord(
         key=job.key,
         status="completed",
@@ -96,7 +92,7 @@ def run(job: Job) -> RunRecord:
         efficiency={**meter.figures(), **peak, "adapter_bytes": stored, **speed, "run_time_s": time.time() - started},
         samples={"train": len(data.train), "truncated": data.train.truncated},
         environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
-        footnotes=notes,
+        footnotes=[*notes, *missing],
     )
 
 
@@ -112,6 +108,19 @@ def load_data(job: Job, task: tasks.Task) -> TaskDataModule:
     )
     data.setup()
     return data
+
+
+def measure_speed(
+    job: Job, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
+) -> tuple[dict[str, Any], list[str]]:
+    """Inference speed, beside a fresh base; or none and a note why. Three models at once may not fit where one did,
+    and that mustn't cost the score."""
+    try:
+        base = backbones.load_model(job.config.model, job.checkpoint, tuner.task)
+        return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context), []
+    except Exception as error:
+        logging.getLogger(__name__).exception("inference speed")
+        return {}, [f"{job.config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
 
 
 def job_inputs(job: Job) -> dict[str, str]:

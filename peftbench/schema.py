@@ -5,7 +5,6 @@ The classes hold types and rules, never values: those live in conf/.
 """
 
 import dataclasses
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, Optional
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from peftbench import rules
 from peftbench.errors import ConfigError
 from peftbench.rules import Rule, between, one_of
 
@@ -242,8 +242,8 @@ def load(composed: DictConfig, choices: Mapping[str, str | None]) -> RunConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(_type_message(error)) from None
     assert isinstance(config, RunConfig)
-    _check_rules(config, "")
-    _check_finite(dataclasses.asdict(config), "")
+    rules.check(config, "")
+    rules.check_finite(dataclasses.asdict(config), "")
     return config
 
 
@@ -257,7 +257,7 @@ def load_composed(composed: DictConfig) -> RunConfig:
 
 def checked(config: RunConfig) -> RunConfig:
     """The same config, after its rules have been looked at again (a value was replaced)."""
-    _check_rules(config, "")
+    rules.check(config, "")
     return config
 
 
@@ -265,25 +265,6 @@ def interpolates(composed: DictConfig, key: str) -> bool:
     """Whether any value refers to a key, as `${key}` does."""
     text = OmegaConf.to_yaml(composed, resolve=False)
     return f"{key}}}" in text
-
-
-def _check_finite(value: Any, key: str) -> None:
-    """No number anywhere may be infinite or NaN: a hash of it, and JSON, would not exist."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            _check_finite(part, f"{key}.{name}".lstrip("."))
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{key}={value}: allowed is a finite number")
-
-
-def _check_rules(config: Any, prefix: str) -> None:
-    for f in dataclasses.fields(config):
-        value, key = getattr(config, f.name), f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value):
-            _check_rules(value, f"{key}.")
-        rule = f.metadata.get("rule")
-        if rule is not None and value is not None and not rule.holds(value):
-            raise ConfigError(f"{key}={value}: allowed is {rule.allowed}")
 
 
 def _type_message(error: OmegaConfBaseException) -> str:
