@@ -13,7 +13,7 @@ import pytest
 
 from peftbench import compose, schema
 from peftbench.records import RunRecord
-from peftbench.report import render_csv, render_markdown, stats
+from peftbench.report import frame, render_csv, render_markdown, stats
 from peftbench.report.load import Results, load
 from peftbench.store import ResultStore
 
@@ -186,6 +186,15 @@ def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:
     # Loose: what it takes is measured by tests/performance; this only notices a heavy import.
     assert time.monotonic() - start < 10
     assert "1000 completed" in done.stdout
+
+
+def test_records_as_a_frame(results: Path) -> None:
+    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    for key, status in (("a", "completed"), ("b", "oom")):
+        store.put(config, RunRecord(key=key, status=status, score=0.5, config=schema.description(config)))
+    table = frame(results)
+    assert table["status"].tolist() == ["completed", "oom"]
+    assert table["config.method.lr"].tolist() == [1e-3, 1e-3]
 
 
 def test_nothing_yet(results: Path, run_cli) -> None:

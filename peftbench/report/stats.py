@@ -4,12 +4,11 @@ Two records are the same cell if they differ in nothing but the seed: not in a h
 nor the data's or the model's fingerprint. What differs is shown in the row's or the column's name.
 """
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from peftbench.records import RunRecord
 from peftbench.report.load import Results, flat, settings
@@ -63,17 +62,10 @@ def leaderboard(results: Results) -> Leaderboard:
     """Aggregate the records of a results folder."""
     records = results.completed
     row_names, column_names = _row_names(records), _column_names(records)
-    frame = pd.DataFrame(
-        {
-            "row": [row_names[record.key] for record in records],
-            "column": [column_names[record.key] for record in records],
-            "score": [record.score for record in records],
-        }
-    )
-    cells = {
-        key: Cell(float(group.mean()), float(group.std(ddof=1)) if len(group) > 1 else None, len(group))
-        for key, group in frame.groupby(["row", "column"])["score"]
-    }
+    scores: dict[Any, list[float]] = defaultdict(list)
+    for record in records:
+        scores[row_names[record.key], column_names[record.key]].append(record.score or 0.0)
+    cells = {key: _cell(sorted(found)) for key, found in scores.items()}
     columns = sorted(set(column_names.values()))
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -87,6 +79,11 @@ def leaderboard(results: Results) -> Leaderboard:
         unreadable=results.unreadable,
         footnotes=_footnotes(records),
     )
+
+
+def _cell(scores: list[float]) -> Cell:
+    """Sorted scores, so that the last digit doesn't depend on the order of the records."""
+    return Cell(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None, len(scores))
 
 
 def _row(name: tuple[str, str, str], cells: dict[str, Cell | None], records: list[RunRecord]) -> Row:
@@ -103,11 +100,14 @@ def _row(name: tuple[str, str, str], cells: dict[str, Cell | None], records: lis
 
 
 def _figures(records: list[RunRecord]) -> dict[str, float | None]:
-    frame = pd.DataFrame([_numbers(record) for record in records], dtype=float)
-    largest = [name for name in frame if "memory" in str(name)]
-    merged = frame.median() if not frame.empty else pd.Series(dtype=float)
-    merged.update(frame[largest].max())
-    return {str(name): None if pd.isna(value) else float(value) for name, value in merged.items()}
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        for name, value in _numbers(record).items():
+            found[name] += [] if value is None else [float(value)]
+    return {
+        name: (max(values) if "memory" in name else statistics.median(values)) if values else None
+        for name, values in found.items()
+    }
 
 
 def _numbers(record: RunRecord) -> dict[str, float | None]:
