@@ -85,6 +85,11 @@ def trains(method: str) -> bool:
     return compose.one([f"method={method}"]).method.lr is not None
 
 
+def tiered(cases: list[tuple[str, str]]) -> list:
+    """The first model's cases in the default run, the others' in the slow tier."""
+    return [pytest.param(*case, marks=[] if case[1] == MODELS[0] else [pytest.mark.slow]) for case in cases]
+
+
 TRAINED = [case for case in CASES if trains(case[0])]
 
 
@@ -93,7 +98,7 @@ def test_the_cases_are_there() -> None:
     assert len(TRAINED) < len(CASES)
 
 
-@pytest.mark.parametrize(("method", "model"), TRAINED)
+@pytest.mark.parametrize(("method", "model"), tiered(TRAINED))
 def test_trains_what_it_says_and_nothing_else(built: Callable[[str, str], Built], method: str, model: str) -> None:
     case = built(method, model)
     before = {name: p.detach().clone() for name, p in case.model.named_parameters()}
@@ -109,7 +114,7 @@ def test_trains_what_it_says_and_nothing_else(built: Callable[[str, str], Built]
     assert head, "the task head must be trained"
 
 
-@pytest.mark.parametrize(("method", "model"), TRAINED)
+@pytest.mark.parametrize(("method", "model"), tiered(TRAINED))
 def test_fits_one_batch(built: Callable[[str, str], Built], method: str, model: str) -> None:
     case = built(method, model)
     before = case.loss()
@@ -117,7 +122,7 @@ def test_fits_one_batch(built: Callable[[str, str], Built], method: str, model: 
     assert case.loss() < before - 1e-3
 
 
-@pytest.mark.parametrize(("method", "model"), TRAINED)
+@pytest.mark.parametrize(("method", "model"), tiered(TRAINED))
 def test_starts_as_the_base_does(built: Callable[[str, str], Built], method: str, model: str) -> None:
     if method in PROMPTS:
         pytest.skip("a prompt is no identity, by design")
@@ -127,7 +132,7 @@ def test_starts_as_the_base_does(built: Callable[[str, str], Built], method: str
     assert torch.allclose(case.logits(), case.logits(case.base), atol=tolerance)
 
 
-@pytest.mark.parametrize(("method", "model"), TRAINED)
+@pytest.mark.parametrize(("method", "model"), tiered(TRAINED))
 def test_saved_and_loaded_onto_a_fresh_base_it_answers_the_same(
     built: Callable[[str, str], Built], method: str, model: str, tmp_path
 ) -> None:
@@ -143,7 +148,7 @@ def test_saved_and_loaded_onto_a_fresh_base_it_answers_the_same(
     assert torch.equal(case.logits(loaded), expected)
 
 
-@pytest.mark.parametrize(("method", "model"), TRAINED)
+@pytest.mark.parametrize(("method", "model"), tiered(TRAINED))
 def test_merged_it_answers_the_same(built: Callable[[str, str], Built], method: str, model: str) -> None:
     case = built(method, model)
     case.train(3)
@@ -163,7 +168,7 @@ def test_these_methods_merge(built: Callable[[str, str], Built]) -> None:
     assert merges == {"lora", "ia3", "bitfit", "linear_probe"}
 
 
-@pytest.mark.parametrize(("method", "model"), CASES)
+@pytest.mark.parametrize(("method", "model"), tiered(CASES))
 def test_padding_and_neighbours_change_nothing(built: Callable[[str, str], Built], method: str, model: str) -> None:
     case = built(method, model)
     together = case.logits()
@@ -172,7 +177,7 @@ def test_padding_and_neighbours_change_nothing(built: Callable[[str, str], Built
         assert torch.allclose(together[index], alone[0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("method", "model"), CASES)
+@pytest.mark.parametrize(("method", "model"), tiered(CASES))
 def test_a_run_records_everything(train, method: str, model: str) -> None:
     record = train(f"method={method}", f"model={model}", "recipe.max_steps=6")
     assert record.status == "completed"
