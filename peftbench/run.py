@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from peftbench import artefacts, backbones, environment, inference, tasks
+from peftbench import artefacts, backbones, dropout, environment, inference, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.sources import DataSource
@@ -59,6 +59,7 @@ def run(job: Job) -> RunRecord:
     steps = total_steps(config, len(data.train)) if method.trains else 0
     context = Context(config.model, task, steps, config.seed, data.train_once)
     model = method.apply(backbones.load_model(config.model, job.checkpoint, task), context)
+    dropout.install(model)
     if config.hardware.compile:
         model.compile()
     micro = config.hardware.micro_batch_size
