@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from peftbench import quantize
 from peftbench.backbones import in_head
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.methods.base import Method
 from peftbench.module import gather
-from peftbench.tasks import Task
+from peftbench.tasks.base import Task
 
 _WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -26,14 +27,14 @@ def count(model: nn.Module, head: list[str]) -> dict[str, int | None]:
     trained copy; that one isn't counted.
     """
     parameters = [(name, p) for name, p in model.named_parameters() if "original_module" not in name.split(".")]
-    trained = {name: p.numel() for name, p in parameters if p.requires_grad}
+    trained = {name: quantize.numel(p) for name, p in parameters if p.requires_grad}
     in_the_head = sum(size for name, size in trained.items() if in_head(name, head))
     trainable = sum(trained.values())
     return {
         "trainable": trainable,
         "adapter": trainable - in_the_head,
         "head": in_the_head,
-        "total": sum(p.numel() for _, p in parameters),
+        "total": sum(quantize.numel(p) for _, p in parameters),
     }
 
 

@@ -7,10 +7,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from peftbench import quantize
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError
 from peftbench.schema import ModelConfig, RunConfig
-from peftbench.tasks import Task
+from peftbench.tasks.base import Task
 
 
 def in_head(name: str, head: list[str]) -> bool:
@@ -31,29 +32,54 @@ def load_tokenizer(config: ModelConfig, checkpoint: Checkpoint) -> PreTrainedTok
     return tokenizer
 
 
-def load_model(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
-    """The model with the task's head, in 32-bit floats, in evaluation mode; a new head is random.
+def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
+    """The model as the method wants its base, in evaluation mode; a head that the task needs is new and random.
+
+    32-bit floats, or packed weights where `method.quantization` says so.
 
     Raises:
         ConfigError: unreadable weights, or weights that the checkpoint lacks outside the head: they would stay at
             random, frozen under most methods, and spoil every score in silence.
     """
-    if checkpoint.folder is None:
-        return task.auto_model.from_config(model_config(config, checkpoint, task), dtype=torch.float32).eval()
-    try:
+    config, packed = run.model, quantize.settings(run)
+    if packed:
+        # Its own default, when heads are named: it would pack the output embeddings, which may be the input's as well.
+        packed.llm_int8_skip_modules += quantize.outputs(build_empty(config, checkpoint, task))
+
+    def load(folder: str) -> nn.Module:
+        arguments = {"quantization_config": packed, "device_map": _device(run)} if packed else {}
         model, info = task.auto_model.from_pretrained(
-            checkpoint.folder,
+            folder,
             config=model_config(config, checkpoint, task),
             dtype=torch.float32,
             output_loading_info=True,
             trust_remote_code=config.trust_remote_code,
+            **arguments,
         )
-    except Exception as error:
-        raise ConfigError(f"model={config.name}: can't load {checkpoint.folder}: {error}") from None
-    new = [name for name in info["missing_keys"] if not in_head(name, config.head)]
-    if new:
-        raise ConfigError(f"model={config.name}: {checkpoint.folder} lacks weights outside model.head: {new[0]}, ...")
+        new = [name for name in info["missing_keys"] if not in_head(name, config.head)]
+        if new:
+            raise ConfigError(f"model={config.name}: {folder} lacks weights outside model.head: {new[0]}, ...")
+        return quantize.guard(model)
+
+    if checkpoint.folder is None:
+        model = task.auto_model.from_config(model_config(config, checkpoint, task), dtype=torch.float32)
+        model = quantize.from_weights(model, load) if packed else model
+    else:
+        try:
+            model = load(str(checkpoint.folder))
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"model={config.name}: can't load {checkpoint.folder}: {error}") from None
+    if run.hardware.gradient_checkpointing:
+        # Not the older, re-entrant kind: it needs an input that has a gradient, which a frozen model's hasn't.
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.eval()
+
+
+def _device(run: RunConfig) -> dict[str, str]:
+    """Packed weights are made where they will stay."""
+    return {"": "cuda" if run.hardware.accelerator != "cpu" and torch.cuda.is_available() else "cpu"}
 
 
 def build_empty(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:

@@ -65,4 +65,5 @@ def _built(cells: Sequence[RunConfig]) -> Iterator[str]:
     if outcome.result is None:
         yield f"the check's process failed: {outcome.error}"
         return
-    yield from (problem for problem in outcome.result if problem is not None)
+    # A method that doesn't fit some model is no mistake; whether it fits any, the tests see.
+    yield from (problem[0] for problem in outcome.result if problem is not None and not problem[1])

@@ -11,6 +11,10 @@ class ConfigError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class NotApplicable(ConfigError):
+    """A method that can't adapt this model or solve this task: in a sweep, a cell to leave out, not a mistake."""
+
+
 def nearest(name: str, allowed: Sequence[str]) -> str:
     """The end of a message about a name that isn't there: those like it, then all."""
     close = difflib.get_close_matches(name, allowed, n=3, cutoff=0.5)

@@ -23,6 +23,8 @@ def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> li
     available = sources.read(source, config.dataset.train, [config.dataset.label]).num_rows
     if len(data.train) + data.carved < available:
         found.append(f"{name}: trained on {len(data.train)} of {available} rows of {config.dataset.train}")
+    if config.method.footnote is not None:
+        found.append(f"{config.method.name}: {config.method.footnote}")
     if config.recipe.selection == "best_on_validation":
         found.append(f"{name}: the step was chosen on {config.dataset.evaluation[0]}, the split that is scored")
     return found

@@ -13,7 +13,7 @@ from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.sampler import by_length
 from peftbench.module import FineTuner
-from peftbench.tasks import Batch
+from peftbench.tasks.base import Batch
 
 #: Single examples whose median latency is taken, and those before them that aren't counted.
 LATENCY_EXAMPLES, LATENCY_WARM_UP = 33, 5

@@ -51,6 +51,8 @@ def job(composed: DictConfig) -> None:
     if store.completed(config, cell.key) and not config.overwrite:
         terminal.line(config, "already recorded")
         return
+    if store.left_out(config, cell.key):
+        return
     with store.claim(cell.key) as owned:
         if not owned:
             terminal.line(config, "being run by another process")

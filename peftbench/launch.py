@@ -43,14 +43,20 @@ def main(arguments: list[str]) -> int:
     cells = [prepare(config) for config in plan.cells]
     todo = [cell for cell in cells if cell.config.overwrite or not _done(cell)]
     tries = {cell.key: _tries(cell) for cell in todo}
+    left_out: dict[str, str] = {}
     if todo:
         isolate.warm_up()
         _warn(todo)
-        _verify(todo)
+        # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
+        changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
+        left_out = _verify(todo, leave_out=plan.multirun and not changed)
+        for cell in todo:
+            ResultStore(cell.config.results_dir).put_not_applicable(cell.config, cell.key, left_out.get(cell.key))
+    if len(left_out) < len(tries):
         # `-m` first: Hydra takes overrides on one side of it only.
         flags = ["--multirun"] if plan.multirun else []
         _hydra([*flags, *overrides, *compose.search_path(folders)])
-    return _summary(cells, tries)
+    return _summary([cell for cell in cells if cell.key not in left_out], tries, left_out=len(left_out))
 
 
 def _done(cell: Cell) -> bool:
@@ -77,22 +83,36 @@ def _warn(cells: Sequence[Cell]) -> None:
         )
 
 
-def _verify(cells: Sequence[Cell]) -> None:
+def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
     """Check what needs torch and peft in a fresh process: adapters' arguments, their fit to the model, sinks.
+
+    Returns:
+        By key the reason of every cell that isn't applicable: none of them unless `leave_out`.
 
     Raises:
         ConfigError: the first cell that can't work.
     """
-    different = {repr(replace(c.config, seed=0)): c for c in cells}
+    different = {_alike(c): c for c in cells}
     log = Path(cells[0].config.results_dir, "logs", "verify.log")
     pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
     with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
         outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
     if outcome.result is None:
         raise RuntimeError(f"the check before the runs failed: {outcome.error} (log: {log})")
-    for problem in outcome.result:
+    reasons: dict[str, str] = {}
+    for alike, problem in zip(different, outcome.result, strict=True):
         if problem is not None:
-            raise ConfigError(problem)
+            reason, not_applicable = problem
+            if not (not_applicable and leave_out):
+                raise ConfigError(reason)
+            reasons[alike] = reason
+            terminal.console.print(f"not applicable: {reason}", markup=False, highlight=False)
+    return {cell.key: reasons[_alike(cell)] for cell in cells if _alike(cell) in reasons}
+
+
+def _alike(cell: Cell) -> str:
+    """What is checked of a cell: all of it but the seed."""
+    return repr(replace(cell.config, seed=0))
 
 
 def _hydra(arguments: list[str]) -> int:
@@ -107,13 +127,16 @@ def _hydra(arguments: list[str]) -> int:
     return 0
 
 
-def _summary(cells: Sequence[Cell], tries: dict[str, int]) -> int:
+def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int) -> int:
     """Say what there is now; 1 if a run failed. The records are asked, not the launcher: that is the same for every
     launcher.
 
     Args:
         tries: of the runs that were to be made, how many failed tries each had before.
+        left_out: how many weren't applicable.
     """
+    if not cells:
+        raise ConfigError("no run of this command line is applicable")
     unique = list({cell.key: cell for cell in cells}.values())
     # An overwritten run that failed still has its old record.
     failed = [c for c in unique if not _done(c) or (c.config.overwrite and _tries(c) > tries.get(c.key, 0))]
@@ -122,6 +145,7 @@ def _summary(cells: Sequence[Cell], tries: dict[str, int]) -> int:
     completed = len(unique) - len(failed) - len(elsewhere)
     ran = sum(c.key in tries and c not in failed and c not in elsewhere for c in unique)
     others = f", {len(elsewhere)} being run by another process" if elsewhere else ""
+    others += f", {left_out} not applicable" if left_out else ""
     terminal.console.print(f"{completed} completed ({ran} now, {completed - ran} before), {len(failed)} failed{others}")
     for cell in failed:
         made = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)

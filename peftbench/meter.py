@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch import Callback
 
-from peftbench.tasks import Batch
+from peftbench.tasks.base import Batch
 
 #: Steps left out of rates: the first ones fill caches, start workers and compile.
 WARM_UP = 3

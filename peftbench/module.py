@@ -13,10 +13,8 @@ from peftbench import optim
 from peftbench.data.encode import trim
 from peftbench.methods.base import Method
 from peftbench.schema import RecipeConfig
-from peftbench.tasks import Batch, Task
+from peftbench.tasks.base import Batch, Task
 
-#: Of a batch, what the model isn't given: the loss is computed from its logits.
-_NOT_INPUTS = ("labels", "index")
 #: Steps between looks at the loss; each look waits for the device.
 _LOOK = 10
 
@@ -61,7 +59,7 @@ class FineTuner(L.LightningModule):
 
     def inputs(self, batch: Batch) -> Batch:
         """Of a collated batch, what the model is called with."""
-        return {k: v for k, v in self.method.prepare_batch(batch).items() if k not in _NOT_INPUTS}
+        return self.method.prepare_batch(self.task.inputs(batch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One optimiser step on one global batch."""
@@ -112,7 +110,11 @@ class FineTuner(L.LightningModule):
         """Predictions (n, ...), labels and index (n,) and the summed task loss of a batch."""
         outputs = self(batch)
         losses = self.task.losses(outputs, batch)
-        kept = {"predictions": self.task.predictions(outputs), "labels": batch["labels"], "index": batch["index"]}
+        kept = {
+            "predictions": self.task.predictions(outputs, batch),
+            "labels": batch["labels"],
+            "index": batch["index"],
+        }
         return {k: v.cpu() for k, v in kept.items()} | {"loss": losses.sum().cpu(), "terms": torch.tensor(len(losses))}
 
     def scores(self, kept: list[dict[str, torch.Tensor]]) -> dict[str, Any]:

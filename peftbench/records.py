@@ -15,8 +15,8 @@ SCHEMA_VERSION = 1
 #: Raised when the meaning of a score changes: an older record then isn't "the same run" any more.
 PROTOCOL = 1
 
-#: How a run can end. All but the first are failures and are tried again by the next call.
-STATUSES = ("completed", "oom", "diverged", "timeout", "interrupted", "error")
+#: How a run can end. All but the first two are failures and are tried again by the next call.
+STATUSES = ("completed", "not_applicable", "oom", "diverged", "timeout", "interrupted", "error")
 
 
 @dataclass(kw_only=True)

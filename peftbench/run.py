@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from peftbench import artefacts, backbones, dropout, environment, inference, tasks
+from peftbench import artefacts, backbones, dropout, environment, inference, quantize, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.sources import DataSource
@@ -25,7 +25,7 @@ from peftbench.records import RunRecord
 from peftbench.schema import RunConfig, description
 from peftbench.selection import SelectBest, maximise
 from peftbench.store import Places
-from peftbench.tasks import Batch
+from peftbench.tasks.base import Batch
 from peftbench.trainer import build_trainer, total_steps, validates
 
 Emit = Callable[[dict[str, Any]], None]
@@ -57,8 +57,8 @@ def run(job: Job) -> RunRecord:
 
     method = build_method(config.method)
     steps = total_steps(config, len(data.train)) if method.trains else 0
-    context = Context(config.model, task, steps, config.seed, data.train_once)
-    model = method.apply(backbones.load_model(config.model, job.checkpoint, task), context)
+    context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer)
+    model = method.apply(backbones.load_model(config, job.checkpoint, task), context)
     dropout.install(model)
     if config.hardware.compile:
         model.compile()
@@ -70,7 +70,7 @@ def run(job: Job) -> RunRecord:
         tuner.train()  # Lightning trains in the mode it finds, and a loaded model is in evaluation mode: no dropout.
         memory.reset()
         trainer.fit(tuner, data.train_dataloader(), data.val_dataloader() if validates(config) else None)
-    params = artefacts.count(model, config.model.head)
+    params, weights = artefacts.count(model, config.model.head), quantize.weights_bytes(model)
     peak = {name: value if method.trains else None for name, value in memory.peak().items()}
     if validates(config) and method.trains and select.last != steps:
         # The last evaluation came before the end: the end is a candidate too.
@@ -90,7 +90,14 @@ def run(job: Job) -> RunRecord:
         score=metrics[config.dataset.evaluation[0]]["score"],  # type: ignore[index]
         selected_step=selected,
         params=params,
-        efficiency={**meter.figures(), **peak, "adapter_bytes": stored, **speed, "run_time_s": time.time() - started},
+        efficiency={
+            **meter.figures(),
+            **peak,
+            "weights_bytes": weights,
+            "adapter_bytes": stored,
+            **speed,
+            "run_time_s": time.time() - started,
+        },
         samples={"train": len(data.train), "truncated": data.train.truncated},
         environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
         footnotes=[*notes, *missing],
@@ -117,7 +124,7 @@ def measure_speed(
     """Inference speed, beside a fresh base; or none and a note why. Three models at once may not fit where one did,
     and that mustn't cost the score."""
     try:
-        base = backbones.load_model(job.config.model, job.checkpoint, tuner.task)
+        base = backbones.load_model(job.config, job.checkpoint, tuner.task)
         return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context), []
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")

@@ -21,7 +21,6 @@ from peftbench.rules import Rule, between, one_of
 # Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
 OmegaConf.register_new_resolver("peftbench.token", lambda: secrets.token_hex(3), replace=True, use_cache=True)
 
-
 _NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
 
 
@@ -30,12 +29,11 @@ def _ruled(rule: Rule) -> Any:
 
 
 def _words() -> Any:
-    """A field that describes and changes nothing: not part of what identifies a run."""
+    """A field that describes and changes nothing: it doesn't identify a run."""
     return field(default=None, metadata={"identity": False})
 
 
 _COUNT = between(1, 1e12)
-_FAMILY = one_of("encoder", "decoder", "encoder_decoder")
 
 
 @dataclass(kw_only=True)
@@ -43,7 +41,7 @@ class ModelConfig:
     """A checkpoint, or (`config`) an architecture to start at random; the names of its parts."""
 
     name: str
-    family: str = _ruled(_FAMILY)
+    family: str = _ruled(one_of("encoder", "decoder", "encoder_decoder"))
     head: list[str] = _ruled(_NOT_EMPTY)
     sites: dict[str, Any] = field(metadata={"identity": False})
     checkpoint: Optional[str] = None
@@ -63,7 +61,15 @@ class MethodConfig:
     supports: list[str] = field(metadata={"identity": False})
     site: Optional[str] = None
     adapter: Optional[dict[str, Any]] = None
+    quantization: Optional[dict[str, Any]] = None
     args: dict[str, Any] = field(default_factory=dict)
+    #: Where it can't in every way; the first is then what `formulation=auto` means.
+    formulations: Optional[list[str]] = _words()
+    #: Promises: it folds into the weights; untrained it answers as the base does; gradient checkpointing works.
+    mergeable: Optional[bool] = _words()
+    identity: Optional[bool] = _words()
+    checkpointing: Optional[bool] = _words()
+    footnote: Optional[str] = _words()
     search: Optional[dict[str, Any]] = _words()
     family: Optional[str] = _words()
     summary: Optional[str] = _words()
@@ -81,7 +87,7 @@ class CarveConfig:
 
 @dataclass(kw_only=True)
 class DatasetConfig:
-    """Where the examples are (a hub path, or a generator of ours), what their columns mean, how they are split."""
+    """Where the examples are (hub path or generator), what their columns mean, how they are split."""
 
     name: str
     task: str
@@ -102,6 +108,8 @@ class DatasetConfig:
     config: Optional[str] = None
     revision: Optional[str] = None
     generator: Optional[str] = None
+    template: Optional[str] = None
+    verbaliser: Optional[list[str]] = None
 
 
 @dataclass(kw_only=True)
@@ -137,6 +145,7 @@ class HardwareConfig:
     threads: Optional[int] = _ruled(between(1, 4096))
     workers: int = _ruled(between(0, 256))
     compile: bool
+    gradient_checkpointing: Optional[bool]
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,7 @@
 
 <results_dir>/records/<dataset>/<model>/<method>/<key>.json             a completed run
 <results_dir>/records/<dataset>/<model>/<method>/<key>.failed-<n>.json  a failed try
+<results_dir>/records/<dataset>/<model>/<method>/<key>.not-applicable.json  why a sweep left a run out
 <results_dir>/predictions/... .parquet and adapters/...                 beside it, not in version control
 """
 
@@ -90,6 +91,24 @@ class ResultStore:
             temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
         return target
+
+    def put_not_applicable(self, config: "RunConfig", key: str, reason: str | None) -> None:
+        """Note why a run was left out; None takes an old note back."""
+        target = self._file(config, key).with_name(f"{key}.not-applicable.json")
+        if reason is None:
+            target.unlink(missing_ok=True)
+            return
+        from peftbench import schema  # Brings OmegaConf, which a report does without.
+
+        record = RunRecord(key=key, status="not_applicable", error=reason, config=schema.description(config))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{key}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(record.to_dict(), indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, target)
+
+    def left_out(self, config: "RunConfig", key: str) -> bool:
+        """Whether the last command line that composed this run found it not applicable."""
+        return self._file(config, key).with_name(f"{key}.not-applicable.json").is_file()
 
     def failures(self, config: "RunConfig", key: str) -> list[Path]:
         """The failed tries of a run, oldest first."""

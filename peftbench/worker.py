@@ -5,15 +5,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench import backbones, loggers, optim, tasks
+from peftbench import backbones, loggers, optim, quantize, tasks
 from peftbench.checkpoints import Checkpoint
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
 from peftbench.run import Emit, Job, run
 from peftbench.schema import RunConfig
 from peftbench.store import Places
+from peftbench.tasks.base import Batch
 
 
 def train(cell: Cell, places: Places, log_folder: Path, emit: Emit) -> None:
@@ -25,18 +26,19 @@ def train(cell: Cell, places: Places, log_folder: Path, emit: Emit) -> None:
 
 
 def verify(cells: list[tuple[RunConfig, Checkpoint]], emit: Emit) -> None:
-    """Try every method on its model's shape, without weights. Result: for each cell what is wrong, or None."""
+    """Try every method on its model's shape, without weights. Result: for each cell None, or what is wrong and whether
+    that is because the method can't be applied there."""
     emit({"result": [_problem(config, checkpoint) for config, checkpoint in cells]})
 
 
-def _problem(config: RunConfig, checkpoint: Checkpoint) -> str | None:
+def _problem(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | None:
     try:
         _check(config, checkpoint)
     except ConfigError as error:
-        return str(error)
+        return str(error), isinstance(error, NotApplicable)
     except Exception as error:  # Whatever it is, it must name the run that it would have stopped.
         where = f"method={config.method.name} on model={config.model.name}, dataset={config.dataset.name}"
-        return str(ConfigError(f"{where}: {type(error).__name__}: {error}"))
+        return str(ConfigError(f"{where}: {type(error).__name__}: {error}")), False
     return None
 
 
@@ -47,20 +49,37 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     if config.method.lr is not None:
         optim.factory(config.recipe, config.method.lr)
     loggers.check(config)
-    refusal = method.refusal(config.model)
+    refusal = method.refusal(config)
     if refusal is not None:
-        raise ConfigError(f"method={config.method.name}: {refusal}")
-    backbones.load_tokenizer(config.model, checkpoint)
+        raise NotApplicable(f"method={config.method.name} on model={config.model.name}: {refusal}")
+    quantize.settings(config)
+    tokenizer = backbones.load_tokenizer(config.model, checkpoint)
+    task.prepare(tokenizer)
     model = backbones.build_empty(config.model, checkpoint, task)
     backbones.check_length(model, config)
     if method.trains:
-        _try_on(method, model, Context(config.model, task, 100, config.seed, list))
+        _try_on(method, model, Context(config.model, task, 100, config.seed, list, tokenizer))
 
 
 def _try_on(method: Method, model: nn.Module, context: Context) -> None:
-    """Apply a method to a model without weights. Some look at the weights first (PiSSA): those can't be tried here."""
+    """Apply a method to a model without weights, and run it once on nothing: shapes alone show most misfits. What looks
+    at the weights first (PiSSA) can't be tried so."""
     try:
-        method.apply(model, context)
+        adapted = method.apply(model, context)
+        try:
+            with torch.no_grad():
+                adapted.eval()(**method.prepare_batch(context.task.inputs(_nothing(model))))
+        except (ValueError, TypeError, RuntimeError, IndexError) as error:
+            where = f"method={method.config.name} on model={context.model.name}"
+            raise NotApplicable(f"{where}: {str(error).splitlines()[0]}") from error
     except (ConfigError, RuntimeError, NotImplementedError) as error:
-        if "meta" not in f"{error} {error.__cause__}":
+        if not any(sign in f"{error} {error.__cause__}" for sign in ("meta", "variable.set_data")):
             raise
+
+
+def _nothing(model: nn.Module) -> Batch:
+    """Two examples of eight tokens on the model's device."""
+    device = next(model.parameters()).device
+    ids = torch.ones(2, 8, dtype=torch.long, device=device)
+    labels = torch.zeros(2, dtype=torch.long, device=device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "index": labels}

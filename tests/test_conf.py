@@ -30,7 +30,7 @@ def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
     if config["lr"] is not None:
         assert config["source"]
         low, high = config["search"]["lr"]
-        assert low < config["lr"] < high
+        assert float(low) < float(config["lr"]) < float(high)
 
 
 @pytest.mark.parametrize("name", paths.choices("dataset"))

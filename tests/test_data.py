@@ -112,7 +112,7 @@ class TestSplits:
     def test_labels_and_texts_stay_together(self, module, data_root: Path) -> None:
         data = module()
         table = pq.read_table(next((data_root / "glue" / "sst2").glob("train-*"))).to_pydict()
-        tokenizer = data._tokenizer
+        tokenizer = data.tokenizer
         for i in (0, 13, 71):
             ids = data.train.tokens[data.train.offsets[i] : data.train.offsets[i + 1]]
             row = int(data.train.rows[i])
@@ -296,12 +296,12 @@ class TestCheckpoints:
         """DeBERTa's pooler is new: left out of `head` it would stay at random, frozen."""
         found = cell("model.head=[elsewhere]")
         task = tasks.build(found.config)
-        model = backbones.load_model(found.config.model, found.checkpoint, task)
+        model = backbones.load_model(found.config, found.checkpoint, task)
         model.bert.save_pretrained(tmp_path / "bert")
         from peftbench.checkpoints import Checkpoint
 
         with pytest.raises(ConfigError, match="lacks weights outside model.head: classifier"):
-            backbones.load_model(found.config.model, Checkpoint(str(tmp_path / "bert"), ""), task)
+            backbones.load_model(found.config, Checkpoint(str(tmp_path / "bert"), ""), task)
 
 
 def test_the_hub_is_not_asked_when_offline() -> None:

@@ -28,7 +28,7 @@ def _setup(found: Cell):
     data.setup()
     method = build(config.method)
     context = Context(config.model, task, STEPS, config.seed, list)
-    model = method.apply(backbones.load_model(config.model, found.checkpoint, task), context)
+    model = method.apply(backbones.load_model(config, found.checkpoint, task), context)
     return task, method, model.train(), data.train_dataloader()
 
 

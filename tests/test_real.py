@@ -49,7 +49,7 @@ def test_a_saved_adapter_answers_the_same_on_a_fresh_minilm(run_real: Callable, 
     short = ["recipe.train_samples=64", "recipe.eval_samples=64", "recipe.epochs=1"]
     found, places, record = run_real("dataset=sst2", f"method={method}", *short)
     task = tasks.build(found.config)
-    base = backbones.load_model(found.config.model, found.checkpoint, task)
+    base = backbones.load_model(found.config, found.checkpoint, task)
     loaded = PeftModel.from_pretrained(base, places.adapter).eval()
     tokenizer = backbones.load_tokenizer(found.config.model, found.checkpoint)
 

@@ -13,7 +13,7 @@ from peftbench.data.encode import Encoded, encode
 from peftbench.data.sampler import LengthBucketBatches, by_length
 from peftbench.data.sources import DataSource
 from peftbench.schema import RunConfig
-from peftbench.tasks import Batch, Task
+from peftbench.tasks.base import Batch, Task
 
 
 class TaskDataModule(L.LightningDataModule):
@@ -37,7 +37,8 @@ class TaskDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.config = config
-        self._task, self._tokenizer, self._source = task, tokenizer, source
+        self._task, self.tokenizer, self._source = task, tokenizer, source
+        task.prepare(tokenizer)
         self._tokenizer_fingerprint, self._cache = tokenizer_fingerprint, cache
         self.train: Encoded
         self.carved = 0
@@ -86,10 +87,10 @@ class TaskDataModule(L.LightningDataModule):
     def _encode(self, split: str, rows: np.ndarray) -> Encoded:
         data = self.config.dataset
         table = sources.read(self._source, split, [*data.text, data.label]).take(rows)
-        identity = [self._source.fingerprint, self._tokenizer_fingerprint, split, data.text, type(self._task).__name__]
+        identity = [self._source.fingerprint, self._tokenizer_fingerprint, split, data.text, self._task.encoding]
         return encode(
             self._task,
-            self._tokenizer,
+            self.tokenizer,
             texts=[table.column(column).to_pylist() for column in data.text],
             labels=sources.labels(data, table, f"{data.name}/{split}"),
             rows=rows,

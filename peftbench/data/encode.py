@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from peftbench import fingerprint
-from peftbench.tasks import Batch, Task
+from peftbench.tasks.base import Batch, Task
 
 _CHUNK = 2000
 
@@ -133,14 +133,10 @@ def _tokenise(
     truncated = 0
     for start in range(0, len(texts[0]), _CHUNK):
         part = [column[start : start + _CHUNK] for column in texts]
-        encoded = task.encode(tokenizer, part, max_length)
+        encoded, cut = task.encode(tokenizer, part, max_length)
         ids += encoded["input_ids"]
         types += encoded.get("token_type_ids", [])
-        full = [[column[i] for i, row in enumerate(encoded["input_ids"]) if len(row) == max_length] for column in part]
-        if full[0]:
-            # Only an example that fills the maximum can have been cut: those few are measured without a limit.
-            whole = tokenizer(*full, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]
-            truncated += sum(len(row) > max_length for row in whole)
+        truncated += cut
     tensors = {
         "tokens": torch.tensor([token for row in ids for token in row], dtype=torch.int32),
         "offsets": torch.tensor([0, *np.cumsum([len(row) for row in ids])], dtype=torch.int64),

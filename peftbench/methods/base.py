@@ -10,8 +10,8 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from peftbench import optim
-from peftbench.schema import MethodConfig, ModelConfig
-from peftbench.tasks import Batch, Task
+from peftbench.schema import MethodConfig, ModelConfig, RunConfig
+from peftbench.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class Context:
         model: names of the model's parts; `task`: what is solved.
         total_steps: optimiser steps of the whole run (AdaLoRA plans with it).
         seed: the run's seed.
-        batches: gives all training examples once through, in a fixed order (EVA and CorDA look at data first).
+        batches: gives all training examples once through, in a fixed order (EVA and CorDA look at data first); nothing
+            where a method is only tried on a model without weights.
+        tokenizer: the model's.
     """
 
     model: ModelConfig
@@ -30,6 +32,7 @@ class Context:
     total_steps: int
     seed: int
     batches: Callable[[], Iterable[Batch]]
+    tokenizer: Any = None
 
 
 class Method:
@@ -42,11 +45,14 @@ class Method:
         """Raises ConfigError for arguments that no adapter of this kind has."""
         self.config = config
 
-    def refusal(self, model: ModelConfig) -> str | None:
-        """Why this method can't adapt a model, or None if it can. Asked before weights are loaded."""
-        if model.family in self.config.supports:
-            return None
-        return f"supports {', '.join(self.config.supports)}; {model.name} is of the family {model.family}"
+    def refusal(self, config: RunConfig) -> str | None:
+        """Why this method can't be used in a run, or None if it can. Asked before weights are loaded."""
+        model = config.model
+        if model.family not in self.config.supports:
+            return f"supports {', '.join(self.config.supports)}; {model.name} is of the family {model.family}"
+        if config.hardware.gradient_checkpointing and self.config.checkpointing is False:
+            return "doesn't work with hardware.gradient_checkpointing=true"
+        return None
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         """The model to train, `requires_grad` set on exactly what is trained."""
@@ -63,7 +69,7 @@ class Method:
         return task_loss
 
     def prepare_batch(self, batch: Batch) -> Batch:
-        """The batch as the model takes it."""
+        """The model's arguments, from those that the task gives it."""
         return batch
 
     def callbacks(self) -> list[Callback]:

@@ -23,6 +23,7 @@ class HeadOnlyConfig(PeftConfig):
     modules_to_save: list[str] | None = None
     # The one value with which peft lets a tuner match no module. No field: it is never saved.
     target_modules: ClassVar[str] = DUMMY_TARGET_MODULES
+    trains_head_alone: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

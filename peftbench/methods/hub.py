@@ -5,16 +5,22 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
 from peftbench import imports
-from peftbench.errors import ConfigError, nearest
+from peftbench.backbones import in_head
+from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.methods.base import Context, Method
+from peftbench.methods.classification import with_head
 from peftbench.schema import MethodConfig
+
+#: What peft raises where its configuration, or the model, isn't what a tuner takes.
+_REFUSALS = (ValueError, TypeError, AssertionError, AttributeError, KeyError, NotImplementedError, re.error)
 
 
 class Hub(Method):
@@ -23,31 +29,53 @@ class Hub(Method):
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
         arguments = dict(config.adapter or {})
-        self._class = imports.subclass("method.adapter._target_", arguments.pop("_target_", None), PeftConfig)
-        known = list(inspect.signature(self._class).parameters)
+        named = imports.subclass("method.adapter._target_", arguments.pop("_target_", None), PeftConfig)
+        known = list(inspect.signature(named).parameters)
         for name in arguments:
             if name not in known:
                 raise ConfigError(
-                    f"method.adapter.{name}: {self._class.__name__} has no such argument; {nearest(name, known)}"
+                    f"method.adapter.{name}: {named.__name__} has no such argument; {nearest(name, known)}"
                 )
-        self._arguments = arguments
+        self._class = with_head(named)
+        self._given = arguments
+
+    def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
+        """Of the peft configuration, what this run decides, over what `method.adapter` says."""
+        return {}
+
+    def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
+        """The adapted model."""
+        return get_peft_model(model, config)  # type: ignore[arg-type, return-value]
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        """Raises ConfigError if peft refuses the arguments on this model, or if nothing would be trained."""
-        # Named outright: peft's own guess (classifier, score) misses DeBERTa's pooler and ModernBERT's head.
-        also = list(self._arguments.get("modules_to_save") or [])
-        named = {"task_type": context.task.peft_type, "modules_to_save": [*context.model.head, *also]}
-        fields = {f.name for f in dataclasses.fields(self._class)}
+        """Raises ConfigError for arguments that peft refuses, NotApplicable if it can't adapt this model by them."""
+        config = self._configure(model, context)
+        where = f"method={self.config.name} on model={context.model.name}"
+        if config.is_prompt_learning and context.task.formulation == "head" and _is_encoder_decoder(model):
+            raise NotApplicable(f"{where}: with a classification head it takes no virtual tokens")
         try:
-            config = self._class(**{**self._arguments, **{k: v for k, v in named.items() if k in fields}})
-            adapted = get_peft_model(model, config)  # type: ignore[arg-type]
-        except (ValueError, TypeError, AssertionError, AttributeError, KeyError, re.error) as error:
-            raise ConfigError(f"method={self.config.name} on model={context.model.name}: {error}") from error
-        if not any(p.requires_grad for p in adapted.parameters()):
-            raise ConfigError(f"method={self.config.name} on model={context.model.name}: nothing would be trained")
+            adapted = self.inject(model, config, context)
+        except _REFUSALS as error:
+            raise NotApplicable(f"{where}: {error}") from error
+        head = [] if getattr(config, "trains_head_alone", False) else context.model.head
+        if not any(p.requires_grad and not in_head(name, head) for name, p in adapted.named_parameters()):
+            raise NotApplicable(f"{where}: nothing but the head would be trained")
         config.base_model_name_or_path = context.model.checkpoint
         config.revision = context.model.revision
         return adapted
+
+    def _configure(self, model: nn.Module, context: Context) -> PeftConfig:
+        # Named outright: peft's own guess (classifier, score) misses DeBERTa's pooler and ModernBERT's head.
+        head = context.model.head if context.task.formulation == "head" else []
+        also = list(self._given.get("modules_to_save") or [])
+        fields = {f.name for f in dataclasses.fields(self._class)}
+        named = {"task_type": context.task.peft_type, "modules_to_save": [*head, *also] or None}
+        given = {**self._given, **self.arguments(model, context), **{k: v for k, v in named.items() if k in fields}}
+        try:
+            config: PeftConfig = self._class(**_with_parts(self._class, given))
+        except _REFUSALS as error:
+            raise ConfigError(f"method={self.config.name}: {error}") from error
+        return config
 
     def save(self, model: nn.Module, folder: Path) -> None:
         # "auto" would ask the hub whether the embeddings were resized; no method here does that.
@@ -55,16 +83,42 @@ class Hub(Method):
 
     def merge(self, model: nn.Module) -> nn.Module | None:
         """Folded by hand: peft's `merge_and_unload` raises on RoBERTa's head for most tuners (peft#3114)."""
-        if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
+        if not self.config.mergeable or model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
             return None
         plain = copy.deepcopy(model).get_base_model()  # type: ignore[operator]
         for name, module in list(plain.named_modules()):
             if isinstance(module, BaseTunerLayer):
                 try:
                     module.merge()
-                except NotImplementedError:
+                except ValueError:  # BEFT, where the base has no bias to fold into.
                     return None
                 plain.set_submodule(name, module.get_base_layer())
             elif isinstance(module, ModulesToSaveWrapper):
                 plain.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
         return plain
+
+
+def check_rows(model: nn.Module) -> None:
+    """Raises ValueError for models (DeBERTa) whose adapted layers are also given relative positions, one row in all:
+    for methods that expect a row an example."""
+    if getattr(model.config, "share_att_key", False):
+        raise ValueError("needs a row for each example, and this model projects positions by the same layers")
+
+
+def _is_encoder_decoder(model: nn.Module) -> bool:
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
+def _with_parts(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that are configurations themselves (`eva_config: {_target_: peft.EvaConfig, rho: 2}`) built."""
+    return {name: _built(name, value) if isinstance(value, dict) else value for name, value in given.items()}
+
+
+def _built(name: str, value: dict[str, Any]) -> Any:
+    if "_target_" not in value:
+        return value
+    arguments = dict(value)
+    found = imports.subclass(f"method.adapter.{name}._target_", arguments.pop("_target_"), object)
+    if not found.__module__.startswith("peft."):
+        raise ConfigError(f"method.adapter.{name}._target_={found.__module__}: allowed is a class of peft")
+    return found(**arguments)

@@ -22,11 +22,13 @@ class Results:
 
     Attributes:
         completed, failed: records; a failure that a later try mended isn't among the failed.
+        not_applicable: notes of runs that a sweep left out.
         unreadable: file name and reason of every file that holds no record.
     """
 
     completed: list[RunRecord] = field(default_factory=list)
     failed: list[RunRecord] = field(default_factory=list)
+    not_applicable: list[RunRecord] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -39,6 +41,8 @@ def load(root: str | os.PathLike[str]) -> Results:
             results.unreadable.append((str(file.relative_to(root)), f"{record}{done}"))
         elif record.status == "completed":
             results.completed.append(record)
+        elif record.status == "not_applicable":
+            results.not_applicable.append(record)
         else:
             failures[record.key] = record
     mended = {record.key for record in results.completed}

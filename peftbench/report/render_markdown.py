@@ -24,6 +24,8 @@ def render(board: Leaderboard) -> str:
         parts += ["## Scores", scores(board), "## Cost", costs(board)]
     if board.failed:
         parts += ["## Failed", "\n".join(_failure(record) for record in board.failed)]
+    if board.not_applicable:
+        parts += ["## Not applicable", "\n".join(f"- {reason}" for reason in board.not_applicable)]
     if board.unreadable:
         parts += ["## Not readable", "\n".join(f"- `{file}`: {reason}" for file, reason in board.unreadable)]
     if board.footnotes:
@@ -59,6 +61,7 @@ def scores(board: Leaderboard) -> str:
 _COSTS: dict[str, tuple[str, str, float]] = {
     "adapter": ("params.adapter", "{:,.0f}", 1),
     "head": ("params.head", "{:,.0f}", 1),
+    "weights, MB": ("efficiency.weights_bytes", "{:,.1f}", 1e-6),
     "stored, kB": ("efficiency.adapter_bytes", "{:,.0f}", 1e-3),
     "train, s": ("efficiency.train_time_s", "{:,.1f}", 1),
     "tokens/s": ("efficiency.train_tokens_per_s", "{:,.0f}", 1),

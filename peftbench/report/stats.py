@@ -54,6 +54,7 @@ class Leaderboard:
     metrics: dict[str, str]
     rows: list[Row]
     failed: list[RunRecord]
+    not_applicable: list[str]
     unreadable: list[tuple[str, str]]
     footnotes: list[str]
 
@@ -76,6 +77,7 @@ def leaderboard(results: Results) -> Leaderboard:
         metrics={column_names[r.key]: " + ".join(r.config["dataset"]["metrics"]) for r in records},
         rows=sorted(rows, key=lambda row: (row.mean is None, -(row.mean or 0.0), row.method, row.model, row.variant)),
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
+        not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
         footnotes=_footnotes(records),
     )

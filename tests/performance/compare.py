@@ -64,7 +64,7 @@ def _parts(*more: str):
     data = TaskDataModule(cell.config, task, tokenizer, **inputs)
     data.setup()
     context = Context(cell.config.model, task, 60, 0, list)
-    model = build(cell.config.method).apply(backbones.load_model(cell.config.model, cell.checkpoint, task), context)
+    model = build(cell.config.method).apply(backbones.load_model(cell.config, cell.checkpoint, task), context)
     return cell.config, tokenizer, data, model.train()
 
 

@@ -1,0 +1,77 @@
+"""Sequence classification with peft's methods, where peft itself goes wrong. Written against peft 0.21.
+
+1. A soft prompt shifts the token that the head reads. Encoders then read the first virtual token instead of [CLS];
+   decoders, given embeddings instead of ids, read the last position, which is padding in all but the longest example
+   of a batch (huggingface/peft#764). `SequenceClassifier` puts the right token where the head reads.
+2. Some configurations have no `modules_to_save`: the new head would stay at random. `with_head` adds the field.
+
+Importing this module puts both into peft's own tables, so that `PeftModel.from_pretrained` gives the same model. An
+adapter of theirs loads in plain peft too, but answers as peft does.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModelForSequenceClassification, PeftType, mapping
+from peft.mapping_func import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+from torch import nn
+
+#: These add keys and values, not positions: the head's token stays where it is.
+_NO_POSITIONS = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
+
+
+class SequenceClassifier(PeftModelForSequenceClassification):
+    """peft's class, with the head reading the token behind the prompt (encoders) or the last real one (decoders)."""
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, **arguments: Any) -> Any:
+        config = self.active_peft_config
+        if not config.is_prompt_learning or config.peft_type in _NO_POSITIONS:
+            return super().forward(input_ids=input_ids, attention_mask=attention_mask, **arguments)
+        model = self.base_model
+        if getattr(model.config, "classifier_pooling", "cls") == "mean":
+            return super().forward(input_ids=input_ids, attention_mask=attention_mask, **arguments)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        move = functools.partial(_put_pooled, prompt=config.num_virtual_tokens, lengths=mask.sum(dim=1))
+        handle = getattr(model, model.base_model_prefix).register_forward_hook(move)
+        try:
+            return super().forward(input_ids=input_ids, attention_mask=mask, **arguments)
+        finally:
+            handle.remove()
+
+
+def _put_pooled(backbone: nn.Module, _: Any, output: Any, *, prompt: int, lengths: torch.Tensor) -> Any:
+    """Copies the token behind the prompt to the first position and the last real token to the last.
+
+    output.last_hidden_state: (n, prompt + longest, width); lengths: (n,) real tokens without the prompt.
+    """
+    hidden = output.last_hidden_state
+    last = hidden[torch.arange(len(hidden), device=hidden.device), prompt + lengths - 1]
+    moved = torch.cat([hidden[:, prompt : prompt + 1], hidden[:, 1:-1], last[:, None]], dim=1)
+    output.last_hidden_state = moved
+    if output.get("pooler_output") is not None:
+        output.pooler_output = backbone.pooler(moved)  # type: ignore[operator]
+    return output
+
+
+MODEL_TYPE_TO_PEFT_MODEL_MAPPING["SEQ_CLS"] = SequenceClassifier
+
+
+def with_head(config_class: type[PeftConfig]) -> type[PeftConfig]:
+    """The class itself if it has `modules_to_save`, else the one that stands for it with that field."""
+    return _headed.get(config_class, config_class)
+
+
+def _add_field(config_class: type[PeftConfig]) -> type[PeftConfig]:
+    extra = ("modules_to_save", list[str] | None, dataclasses.field(default=None))
+    return dataclasses.make_dataclass(config_class.__name__, [extra], bases=(config_class,))
+
+
+_types: Any = mapping.PEFT_TYPE_TO_CONFIG_MAPPING
+_headed = {
+    known: _add_field(known)
+    for known in _types.values()
+    if "modules_to_save" not in {f.name for f in dataclasses.fields(known)}
+}
+_types.update({name: _headed[known] for name, known in _types.items() if known in _headed})

@@ -1,0 +1,47 @@
+"""The closed table of tasks: what kind a data set's task is, and how a model solves it."""
+
+from typing import Any
+
+from peftbench.errors import ConfigError, NotApplicable
+from peftbench.schema import RunConfig
+from peftbench.tasks.base import Batch, Task
+from peftbench.tasks.head import Classification
+from peftbench.tasks.verbaliser import Verbaliser
+
+__all__ = ["Batch", "Task", "build", "formulation"]
+
+#: (task type, formulation) -> how it is solved.
+TASKS: dict[tuple[str, str], Any] = {
+    ("classification", "head"): Classification,
+    ("classification", "verbaliser"): Verbaliser,
+}
+
+#: What `auto` means by the model's family, unless the method works in another way only.
+AUTO = {"encoder": "head", "decoder": "head", "encoder_decoder": "verbaliser"}
+
+
+def formulation(config: RunConfig) -> str:
+    """How a run solves its task.
+
+    Raises:
+        ConfigError: no such task type, or it isn't solved that way.
+        NotApplicable: the method doesn't work that way.
+    """
+    types = sorted({type_ for type_, _ in TASKS})
+    if config.dataset.task not in types:
+        raise ConfigError(f"dataset.task={config.dataset.task}: allowed are {', '.join(types)}")
+    known = [name for type_, name in TASKS if type_ == config.dataset.task]
+    possible, wanted = config.method.formulations or known, config.formulation
+    if wanted == "auto":
+        wanted = AUTO[config.model.family] if AUTO[config.model.family] in possible else possible[0]
+    if wanted not in known:
+        raise ConfigError(f"formulation={wanted}: {config.dataset.task} is solved as auto, {', '.join(known)}")
+    if wanted not in possible:
+        raise NotApplicable(f"method={config.method.name}: works with formulation={', '.join(possible)}, not {wanted}")
+    return wanted
+
+
+def build(config: RunConfig) -> Task:
+    """The task of a run; errors as `formulation`, and what the task itself finds wrong in the data set's file."""
+    task: Task = TASKS[config.dataset.task, formulation(config)].build(config)
+    return task

@@ -1,0 +1,162 @@
+"""Tasks solved by a language model: the label words are scored where a template asks for the answer.
+
+Source: Schick and Schuetze, arXiv 2001.07676, section 3 (masked models: equation 1, a softmax over the label words'
+logits); the same for the next token of a causal model and the first of an encoder-decoder's answer.
+"""
+
+import string
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import TaskType
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedTokenizerBase,
+)
+
+from peftbench import metrics
+from peftbench.errors import ConfigError
+from peftbench.schema import DatasetConfig, RunConfig
+from peftbench.tasks.base import Batch
+from peftbench.tasks.head import ScoredLabels
+
+_ANSWER = "answer"
+_KINDS: dict[str, tuple[Any, TaskType]] = {
+    "encoder": (AutoModelForMaskedLM, TaskType.FEATURE_EXTRACTION),
+    "decoder": (AutoModelForCausalLM, TaskType.CAUSAL_LM),
+    "encoder_decoder": (AutoModelForSeq2SeqLM, TaskType.SEQ_2_SEQ_LM),
+}
+
+
+@dataclass
+class Verbaliser(ScoredLabels):
+    """One label of several, each a word; words are told apart by the first token in which they differ.
+
+    Attributes:
+        words: by label, that token's id; `lead`: ids of the tokens before it, which all label words share (a space,
+            with some tokenizers) and which are therefore given to the model.
+    """
+
+    config: DatasetConfig
+    family: str
+    formulation: str = "verbaliser"
+    model_args: dict[str, Any] = field(default_factory=dict)
+    words: list[int] = field(default_factory=list)
+    lead: list[int] = field(default_factory=list)
+    mask: int | None = None
+
+    @classmethod
+    def build(cls, config: RunConfig) -> "Verbaliser":
+        """Raises ConfigError for a template or verbaliser that is missing or doesn't fit the data set."""
+        data = config.dataset
+        if data.template is None or data.verbaliser is None:
+            raise ConfigError(f"dataset={data.name}: formulation=verbaliser needs dataset.template and .verbaliser")
+        if len(data.verbaliser) != len(data.labels) or len(set(data.verbaliser)) != len(data.labels):
+            raise ConfigError(
+                f"dataset.verbaliser={data.verbaliser}: one word for each of {data.labels}, all different"
+            )
+        allowed = [*data.text, _ANSWER]
+        try:
+            named = [name for _, name, _, _ in string.Formatter().parse(data.template) if name is not None]
+        except ValueError as error:
+            raise ConfigError(f"dataset.template: {error}") from None
+        if set(named) - set(allowed) or named.count(_ANSWER) != 1:
+            raise ConfigError(f"dataset.template: takes {{{'}, {'.join(allowed)}}}, {{{_ANSWER}}} exactly once")
+        for name in data.metrics:
+            metrics.get(name)
+        return cls(data, config.model.family)
+
+    @property
+    def auto_model(self) -> Any:
+        return _KINDS[self.family][0]
+
+    @property
+    def peft_type(self) -> TaskType:
+        return _KINDS[self.family][1]
+
+    @property
+    def encoding(self) -> Any:
+        return [self.family, self.config.template, self.config.verbaliser]
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        assert self.config.verbaliser is not None
+        # With its space: the answer follows a word.
+        rows = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in self.config.verbaliser]
+        shared = 0
+        while len({tuple(row[: shared + 1]) for row in rows}) == 1 and all(len(row) > shared + 1 for row in rows):
+            shared += 1
+        self.lead, self.words = rows[0][:shared], [row[shared] for row in rows]
+        if len(set(self.words)) != len(self.words):
+            raise ConfigError(f"dataset.verbaliser={self.config.verbaliser}: this tokenizer starts two words alike")
+        self.mask = tokenizer.mask_token_id
+        if self.family == "encoder" and self.mask is None:
+            raise ConfigError("formulation=verbaliser: this model's tokenizer has no mask token")
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int
+    ) -> tuple[dict[str, list[list[int]]], int]:
+        """Of an example that is too long the longest column is cut; the template and the answer's place stay."""
+        found, cut = [], 0
+        for columns in zip(*texts, strict=True):
+            fields = dict(zip(self.config.text, columns, strict=True))
+            ids = self._ids(tokenizer, fields)
+            cut += len(ids) > max_length
+            while len(ids) > max_length:
+                longest = max(fields, key=lambda name: len(fields[name]))
+                if not fields[longest]:
+                    raise ConfigError(f"recipe.max_length={max_length}: the template alone takes {len(ids)} tokens")
+                fields[longest] = _shorten(tokenizer, fields[longest], len(ids) - max_length)
+                ids = self._ids(tokenizer, fields)
+            found.append(ids)
+        return {"input_ids": found}, cut
+
+    def _ids(self, tokenizer: PreTrainedTokenizerBase, fields: dict[str, str]) -> list[int]:
+        assert self.config.template is not None
+        before, _, after = self.config.template.partition(f"{{{_ANSWER}}}")
+        before = before.format(**fields).rstrip()
+        if self.family == "encoder":
+            assert self.mask is not None
+            ids = tokenizer(f"{before} {tokenizer.mask_token}{after.format(**fields)}")["input_ids"]
+            place = ids.index(self.mask)
+            return [*ids[:place], *self.lead, *ids[place:]]
+        ids = tokenizer(before)["input_ids"]
+        if self.family == "encoder_decoder":
+            return ids
+        while ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
+            ids = ids[:-1]  # The answer comes next, not the end.
+        return [*ids, *self.lead]
+
+    def inputs(self, batch: Batch) -> Batch:
+        kept = super().inputs(batch)
+        if self.family == "encoder_decoder":
+            # The model shifts these to the right: it is given its start token and `lead`. The last isn't looked at.
+            answer = torch.tensor([*self.lead, self.words[0]], device=batch["input_ids"].device)
+            kept["labels"] = answer.repeat(len(batch["input_ids"]), 1)
+        return kept
+
+    def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        scores = outputs.logits
+        if self.family == "encoder_decoder":
+            place = torch.full((len(scores),), scores.shape[1] - 1, device=scores.device)
+        elif self.family == "decoder":
+            place = batch["attention_mask"].sum(dim=1) - 1
+        else:
+            place = batch["input_ids"].eq(self.mask or 0).int().argmax(dim=1)
+        # Virtual tokens stand before the text, in the output too.
+        place = place + (0 if self.family == "encoder_decoder" else scores.shape[1] - batch["input_ids"].shape[1])
+        words = torch.tensor(self.words, device=scores.device)
+        return scores[torch.arange(len(scores), device=scores.device), place][:, words].float()
+
+
+def _shorten(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> str:
+    """A text without its last tokens."""
+    ends = [end for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+    kept = len(ends) - tokens
+    return (
+        text[: ends[kept - 1]]
+        if kept > 0 and ends[kept - 1] < len(text)
+        else text[: max(0, len(text) // 2 if kept > 0 else 0)]
+    )
