@@ -66,4 +66,7 @@ def _built(cells: Sequence[RunConfig]) -> Iterator[str]:
         yield f"the check's process failed: {outcome.error}"
         return
     # A method that doesn't fit some model is no mistake; whether it fits any, the tests see.
-    yield from (problem[0] for problem in outcome.result if problem is not None and not problem[1])
+    for (config, _), problem in zip(pairs.values(), outcome.result, strict=True):
+        if problem is not None and not problem[1]:
+            named = f"method={config.method.name}"
+            yield problem[0] if named in problem[0] else f"{named} on model={config.model.name}: {problem[0]}"

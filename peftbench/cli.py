@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"peftbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("peftbench: stopped", file=sys.stderr)
+        print("peftbench: stopped; the same line goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `peftbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,8 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments and arguments[0] in COMMANDS:
-        return int(importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:]))
+    command = next((a for a in arguments if a in COMMANDS), None)
+    if command is not None and config_dirs(arguments)[0][0] == command:
+        arguments.remove(command)
+        return int(importlib.import_module(COMMANDS[command]).main(arguments))
     if "--version" in arguments:
         print(f"peftbench {__version__}")
         return 0

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from peftbench import paths, schema
+from peftbench import paths, rules, schema
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import RunConfig
 
@@ -97,7 +97,9 @@ def _cells(overrides: list[Override]) -> Iterator[RunConfig]:
         seeds = [o for o in combination if re.fullmatch(r"seed=\d+", o)]
         others = tuple(o for o in combination if o not in seeds)
         if others in composed:
-            yield schema.checked(replace(composed[others], seed=int(seeds[-1].removeprefix("seed="))))
+            config = replace(composed[others], seed=int(seeds[-1].removeprefix("seed=")))
+            rules.check(config, "")
+            yield config
             continue
         raw = _compose([*others, *seeds])
         alike = seeds and not schema.interpolates(raw, "seed")

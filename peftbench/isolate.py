@@ -43,7 +43,12 @@ class Outcome:
 def warm_up() -> None:
     """Start the fork server, so that its imports run while the parent goes on."""
     _context()
-    forkserver.ensure_running()
+    # The server inherits this: Ctrl-C while it imports is the parent's to answer, not a traceback of the server's.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def call(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from peftbench import paths, schema
 from peftbench.cli import config_dirs
@@ -17,6 +16,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"list: takes one group, not {len(words)}")
     if words and words[0] not in plural and words[0] not in plural.values():
         raise ConfigError(f"list {words[0]}: no such group; {nearest(words[0], sorted(plural))}")
+    if words and plural.get(words[0], words[0]) == "method":
+        print("E encoder, D decoder, ED encoder-decoder; merges: folds into the weights, no cost at inference\n")
     if words:
         group = plural.get(words[0], words[0])
         print(_table(paths.choice_files(group, folders)))
@@ -31,16 +32,21 @@ def _plural(group: str) -> str:
 
 
 def _table(files: dict[str, Path]) -> str:
-    """Name, the fields that every file has and that fit a cell, and the first comment."""
-    rows = [[name, *_fields(schema.read_yaml(file)), _comment(file)] for name, file in sorted(files.items())]
+    """Name, the fields that such a file has and that fit a cell, and what it is in words."""
+    rows = [_row(name, file) for name, file in sorted(files.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _fields(config: dict[str, Any]) -> list[str]:
-    lr = config.get("lr")
-    shown = [config.get("family"), f"lr {lr:g}" if isinstance(lr, int | float) else None]
-    return [str(value or "") for value in shown]
+def _row(name: str, file: Path) -> list[str]:
+    config = schema.read_yaml(file)
+    if "summary" not in config:
+        return [name, _comment(file)]
+    families = {"encoder": "E", "decoder": "D", "encoder_decoder": "ED"}
+    supports = " ".join(families[family] if family in config["supports"] else "-" for family in families)
+    merges = "" if config.get("mergeable") is None else "merges" if config["mergeable"] else "-"
+    source = str(config.get("source") or "").partition(",")[0].partition(";")[0]
+    return [name, str(config.get("family") or ""), str(config["summary"]), supports, merges, source]
 
 
 def _comment(file: Path) -> str:

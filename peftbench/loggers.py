@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,12 @@ def check(config: RunConfig) -> None:
     if target is None:
         return
     try:
-        get_object(target)
+        made = get_object(target)
         if target.endswith("wandb_logger"):
             import wandb  # noqa: F401
+        elif isinstance(made, type) and issubclass(made, Logger):
+            with tempfile.TemporaryDirectory() as folder:  # Lightning looks for the sink's library only now.
+                made(save_dir=folder)  # type: ignore[call-arg]
     except Exception as error:
         raise ConfigError(f"logger._target_={target}: can't be imported ({str(error).splitlines()[0]})") from None
 

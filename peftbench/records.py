@@ -35,6 +35,7 @@ class RunRecord:
         params: `trainable`, `adapter`, `head`, `total`.
         efficiency: measured figures, the unit in each name.
         samples: rows trained on and rows truncated.
+        changed: what the command line set of the method and the model, as it was written.
         environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start.
         footnotes: what a reader of the score must know.
         protocol: what the scores mean (`PROTOCOL`).
@@ -51,6 +52,7 @@ class RunRecord:
     params: dict[str, int | None] | None = None
     efficiency: dict[str, float | int | None] | None = None
     samples: dict[str, int | None] | None = None
+    changed: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
     log: str | None = None

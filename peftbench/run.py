@@ -86,6 +86,7 @@ def run(job: Job) -> RunRecord:
         key=job.key,
         status="completed",
         config=description(config),
+        changed=config.changed,
         metrics=metrics,
         score=metrics[config.dataset.evaluation[0]]["score"],  # type: ignore[index]
         selected_step=selected,

@@ -159,9 +159,9 @@ class ExpectedConfig:
     source: str
 
 
-def _sink(default: Any = dataclasses.MISSING) -> Any:
+def _sink(default: Any = dataclasses.MISSING, **more: Any) -> Any:
     """A field that says where things are or go: it can't change a score, so it doesn't identify a run."""
-    return field(default=default, metadata={"identity": False, "sink": True})
+    return field(default=default, metadata={"identity": False, "sink": True}, **more)
 
 
 @dataclass(kw_only=True)
@@ -184,6 +184,7 @@ class RunConfig:
     overwrite: bool = _sink()
     save_adapters: bool = _sink()
     sweep: Optional[str] = _sink(None)
+    changed: list[str] = _sink(default_factory=list)
 
 
 def identity(config: Any) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def description(config: RunConfig) -> dict[str, Any]:
 
 
 def is_open(key: str) -> bool:
-    """Whether a key holds arguments of something else (an adapter, an optimiser), which may be added to."""
+    """Whether a key holds arguments of something else (an adapter), which may be added to."""
     part: Any = RunConfig
     for name in key.split("."):
         types = {f.name: f.type for f in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else {}
@@ -224,12 +225,13 @@ def _without_nulls(value: Any) -> Any:
 _NAMED = ("model", "method", "dataset", "hardware")
 
 
-def load(composed: DictConfig, choices: Mapping[str, str | None]) -> RunConfig:
+def load(composed: DictConfig, choices: Mapping[str, str | None], overrides: Any = ()) -> RunConfig:
     """What Hydra composed, as a checked `RunConfig`.
 
     Args:
         composed: the configuration without its `hydra` node.
         choices: the chosen file of every group (`hydra.runtime.choices`), which names the parts.
+        overrides: the command line's (`hydra.overrides.task`).
 
     Raises:
         ConfigError: a key is unknown, missing, of the wrong type or outside its range.
@@ -244,6 +246,8 @@ def load(composed: DictConfig, choices: Mapping[str, str | None]) -> RunConfig:
             raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
         raw[group]["name"] = choices[group]
     raw["method"]["target"] = raw["method"].pop("_target_", None)
+    written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
+    raw["changed"] = [o for o in written if o.lstrip("+~").startswith(("method.", "model."))]
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), raw)
@@ -258,16 +262,10 @@ def load(composed: DictConfig, choices: Mapping[str, str | None]) -> RunConfig:
 
 def load_composed(composed: DictConfig) -> RunConfig:
     """`load` for what `hydra.compose(..., return_hydra_config=True)` gave."""
-    choices = dict(composed.hydra.runtime.choices)
+    choices, overrides = dict(composed.hydra.runtime.choices), composed.hydra.overrides.task
     OmegaConf.set_struct(composed, False)
     composed.pop("hydra")
-    return load(composed, choices)
-
-
-def checked(config: RunConfig) -> RunConfig:
-    """The same config, after its rules have been looked at again (a value was replaced)."""
-    rules.check(config, "")
-    return config
+    return load(composed, choices, overrides)
 
 
 def interpolates(composed: DictConfig, key: str) -> bool:
@@ -282,7 +280,7 @@ def _type_message(error: OmegaConfBaseException) -> str:
     if "not in" in first and error.parent_node is not None:
         allowed = sorted(str(k) for k in error.parent_node.keys())  # type: ignore[attr-defined]
         return f"{key}: no such key; allowed are {', '.join(allowed)}"
-    if "missing" in first.lower():
+    if "missing" in first.lower() or "'None'" in first:
         return f"{key}: is required and not set"
     return f"{key}: {first}"
 

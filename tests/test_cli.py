@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from conftest import ASSETS, TINY
 
 from peftbench import compose, paths
 from peftbench.cli import main
+from peftbench.errors import ConfigError
 from peftbench.store import ResultStore
 
 Run = Callable[..., tuple[int, str, str]]
@@ -248,7 +251,65 @@ def test_help_list_and_version_need_no_torch() -> None:
 def test_list_shows_every_file(run_cli: Run) -> None:
     for group in paths.groups():
         out = run_cli("list", group)[1]
-        assert [line.split()[0] for line in out.splitlines()] == paths.choices(group)
+        lines = out.split("\n\n")[-1].splitlines()
+        assert [line.split()[0] for line in lines] == paths.choices(group)
+
+
+def test_a_folder_of_ones_own_may_come_before_the_command(run_cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text((paths.CONF / "method" / "lora.yaml").read_text())
+    status, out, _ = run_cli("--config-dir", str(tmp_path), "list", "methods")
+    assert status == 0
+    assert "\nmine " in out
+
+
+def test_a_sweep_leaves_out_what_isnt_applicable(run_cli: Run, tiny, results: Path) -> None:
+    line = [*tiny("method=bitfit,shadow,cpt", "recipe.max_steps=2"), "-m"]
+    status, out, _ = run_cli(*line)
+    assert status == 0
+    assert "not applicable: method=shadow on model=tiny_bert: supports decoder" in out
+    assert "1 completed (1 now, 0 before), 0 failed, 2 not applicable" in out
+    assert sorted(r.status for r in records(results)) == ["completed", "not_applicable", "not_applicable"]
+    run_cli("report", f"results_dir={results}")
+    board = (results / "leaderboard.md").read_text()
+    assert "## Not applicable" in board
+    assert "- method=cpt on model=tiny_bert: supports decoder; tiny_bert is of the family encoder" in board
+    assert run_cli(*line)[0] == 0
+
+
+def test_alone_it_is_an_error(run_cli: Run, tiny, results: Path) -> None:
+    status, _, error = run_cli(*tiny("method=shadow"))
+    assert status == 2
+    assert "method=shadow on model=tiny_bert: supports decoder" in error
+    status, _, error = run_cli(*tiny("method=shadow,cpt"), "-m")
+    assert status == 2
+    assert "no run of this command line is applicable" in error
+    assert {r.status for r in records(results)} == {"not_applicable"}
+
+
+def test_in_a_sweep_that_changes_a_method_a_misfit_is_a_mistake(run_cli: Run, tiny, results: Path) -> None:
+    status, _, error = run_cli(*tiny("method=lora,ia3", "method.adapter.target_modules=[nowhere]"), "-m")
+    assert status == 2
+    assert "No modules were targeted" in error
+
+
+def test_what_a_command_line_changed_is_on_the_leaderboard(run_cli: Run, tiny, results: Path) -> None:
+    assert run_cli(*tiny("method=bitfit", "method.lr=2e-3", "recipe.max_steps=2"))[0] == 0
+    out = run_cli("report", f"results_dir={results}")[1]
+    assert "bitfit (lr=2e-3)" in out
+
+
+def test_a_sink_whose_library_is_missing_is_refused(run_cli: Run, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from peftbench import loggers
+
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("Neither `tensorboard` nor `tensorboardX` is available.")
+
+    monkeypatch.setattr(TensorBoardLogger, "__init__", missing)
+    with pytest.raises(ConfigError, match="tensorboard"):
+        loggers.check(compose.one(["logger=tensorboard"]))
 
 
 def test_hydra_shows_the_composed_configuration(run_cli: Run) -> None:
@@ -282,9 +343,6 @@ def test_from_another_folder_as_a_module(tmp_path: Path, data_root: Path) -> Non
 
 @pytest.mark.slow
 def test_a_run_whose_parent_is_killed_does_not_train_on(tmp_path: Path, data_root: Path) -> None:
-    import signal
-    import time
-
     line = [*TINY, "recipe.max_steps=100000", f"data_root={data_root}"]
     parent = subprocess.Popen(
         [sys.executable, "-m", "peftbench", *line],
@@ -316,9 +374,6 @@ def _descendants(pid: int) -> list[int]:
 
 @pytest.mark.slow
 def test_interrupted_by_ctrl_c(tmp_path: Path, data_root: Path) -> None:
-    import signal
-    import time
-
     parent = subprocess.Popen(
         [sys.executable, "-m", "peftbench", *TINY, "recipe.max_steps=100000", f"data_root={data_root}"],
         cwd=tmp_path,
@@ -334,8 +389,28 @@ def test_interrupted_by_ctrl_c(tmp_path: Path, data_root: Path) -> None:
     parent.send_signal(signal.SIGINT)
     assert parent.wait(60) == 130
     assert parent.stderr is not None
-    assert parent.stderr.read() == "peftbench: stopped\n"
+    assert parent.stderr.read() == "peftbench: stopped; the same line goes on from here\n"
     assert [r.status for r in records(tmp_path / "results")] == ["interrupted"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1.0, 2.0, 3.5])
+def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, data_root: Path, after: float) -> None:
+    """A terminal sends it to every process of the group, the fork server that is importing torch among them."""
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "peftbench", *TINY, f"data_root={data_root}"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)},
+    )
+    time.sleep(after)
+    os.killpg(parent.pid, signal.SIGINT)
+    assert parent.wait(60) == 130
+    assert parent.stderr is not None
+    assert parent.stderr.read() == "peftbench: stopped; the same line goes on from here\n"
 
 
 def test_main_takes_arguments_and_leaves_sys_argv(monkeypatch) -> None:

@@ -14,7 +14,10 @@ from peftbench.records import RunRecord
 from peftbench.report.load import Results, flat, settings
 
 #: Parts of a method's or data set's configuration that describe and decide nothing.
-_DESCRIPTIVE = ("summary", "source", "search", "supports", "family", "rows", "name")
+_DESCRIPTIVE = (
+    *("summary", "source", "search", "supports", "family", "rows", "name"),
+    *("formulations", "mergeable", "identity", "checkpointing", "footnote"),
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def _numbers(record: RunRecord) -> dict[str, float | None]:
 
 
 def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
-    """(method, model, variant) of every record; the variant names the settings in which rows differ."""
+    """(method, model, variant) of every record; the variant names what its command line changed of method and model,
+    and the settings in which rows differ."""
     records = list(records)
 
     def own(record: RunRecord) -> dict[str, str]:
@@ -138,9 +142,24 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
     within = _differences([own(record) for record in records], groups)
     overall = _differences([settings(record) for record in records], [None] * len(records))
     return {
-        record.key: (*group, ", ".join(f"{k}={v}" for k, v in {**mine, **common}.items()))
+        record.key: (*group, _variant({**_changed(record), **mine, **common}))
         for record, group, mine, common in zip(records, groups, within, overall, strict=True)
     }
+
+
+def _changed(record: RunRecord) -> dict[str, str]:
+    """`lora` with another rank must not pass for the file's own, though no other row is there to differ from."""
+    pairs = (change.lstrip("+~").partition("=") for change in record.changed)
+    return {key.removeprefix("method."): value for key, _, value in pairs}
+
+
+def _variant(parts: Mapping[str, str]) -> str:
+    """Without what is unset, and without the parts of a machine that has a name of its own."""
+    named = "hardware.name" in parts
+    shown = {
+        k: v for k, v in parts.items() if v != "None" and not (named and k.startswith("hardware.") and k[9:] != "name")
+    }
+    return ", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in shown.items())
 
 
 def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
@@ -173,7 +192,7 @@ def _differences(described: list[dict[str, str]], groups: list[Any]) -> list[dic
     for values, group in zip(described, groups, strict=True):
         members[group].append(values)
     differing = {
-        group: sorted(key for key in set().union(*found) if len({values.get(key) for values in found}) > 1)
+        group: sorted(key for key in set().union(*found) if len({values.get(key, "None") for values in found}) > 1)
         for group, found in members.items()
     }
     return [
