@@ -71,7 +71,10 @@ class FineTuner(L.LightningModule):
             share = self.task.terms(part) / terms
             outputs = self(part)
             task_loss = self.task.losses(outputs, part).mean()
-            self.manual_backward(self.method.loss(task_loss, outputs, part) * share)
+            minimised = self.method.loss(task_loss, outputs, part) * share
+            # Lightning runs the whole step under autocast; gradients take the types that the forward pass gave them.
+            with torch.autocast(self.device.type, enabled=False):
+                self.manual_backward(minimised)
             total += task_loss.detach() * share
         if self.recipe.gradient_clip is not None:
             self.clip_gradients(optimizer, self.recipe.gradient_clip, "norm")  # type: ignore[arg-type]

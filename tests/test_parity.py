@@ -38,7 +38,7 @@ def _cache(root: str):
     return ResultStore(root).cache
 
 
-def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro):
+def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro, half):
     """Thirty lines of PyTorch: accumulation, clipping, a linear schedule with warm-up, decay on matrices."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -58,11 +58,13 @@ def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro):
                 rows = slice(start, start + micro)
                 inputs = {k: batch[k][rows] for k in batch if k not in ("labels", "index")}
                 longest = int(inputs["attention_mask"].sum(1).max())
-                logits = model(**{k: v[:, :longest] for k, v in inputs.items()}).logits
-                loss = torch.nn.functional.cross_entropy(logits, labels[rows], reduction="sum") / len(labels)
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):  # The forward pass alone.
+                    logits = model(**{k: v[:, :longest] for k, v in inputs.items()}).logits.float()
+                loss = torch.nn.functional.cross_entropy(logits, labels[rows]) * (len(labels[rows]) / len(labels))
                 loss.backward()
                 total += loss.item()
-            torch.nn.utils.clip_grad_norm_(trained, clip)
+            # In the groups' order: a sum of floats depends on it.
+            torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], clip)
             optimizer.step()
             losses.append(total)
             step += 1
@@ -71,8 +73,9 @@ def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro):
     return losses
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: str) -> None:
+def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: str, precision: str) -> None:
     # 72 examples in batches of 10 cut into parts of at most 5: the last batch of an epoch holds 2.
     found = cell(f"method={method}", "recipe.batch_size=10", "hardware.micro_batch_size=5", f"recipe.max_steps={STEPS}")
     config = found.config
@@ -86,6 +89,7 @@ def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: s
         decay=config.recipe.weight_decay,
         warmup_ratio=config.recipe.warmup_ratio,
         micro=5,
+        half=precision == "bf16-mixed",
     )
 
     task, adaptation, model, loader = _setup(found)
@@ -96,6 +100,7 @@ def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: s
     tuner._look = lambda loss: losses.append(loss.item())  # type: ignore[method-assign]
     trainer = L.Trainer(
         accelerator="cpu",
+        precision=precision,
         max_steps=STEPS,
         max_epochs=-1,
         logger=False,

@@ -102,6 +102,11 @@ def test_something_must_train(built) -> None:
         built("osf", "tiny_gpt2")
 
 
+def test_gradients_keep_their_type_under_autocast(train) -> None:
+    """OSF's hooks multiply gradients: under autocast they would return another type, and torch refuses that."""
+    assert train("method=osf", "hardware=cpu_bf16", "recipe.max_steps=2").status == "completed"
+
+
 def test_lora_fas_matrices_are_counted_after_its_optimiser_is_built(train) -> None:
     frozen = train("method=lora_fa", "recipe.max_steps=2").params
     both = train("method=lora", "recipe.max_steps=2").params
