@@ -112,3 +112,15 @@ def real_data() -> str:
     if root is None:
         pytest.skip("PEFTBENCH_DATA_ROOT isn't set: no real data")
     return root
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--methods-table", type=Path, help="write what test_methods found into this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--methods-table")
+    if file is not None:
+        from methods_table import MethodsTable
+
+        config.pluginmanager.register(MethodsTable(file))

@@ -97,6 +97,19 @@ def test_adaloras_regulariser_is_pefts(built) -> None:
     assert case.method.loss(task, outputs, case.batch).item() == pytest.approx(outputs.loss.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(("method", "model"), [("kasa", "tiny_bert"), ("shadow", "tiny_llama")])
+def test_the_terms_that_a_paper_adds_are_minimised_and_not_reported(built, method: str, model: str) -> None:
+    case = built(method, model)
+    case.model.eval()
+    outputs = case.tuner(case.batch)
+    task = case.task.losses(outputs, case.batch).mean()
+    assert case.method.loss(task, outputs, case.batch) > task + 1e-5
+    if method == "shadow":  # peft adds the same, where it is given labels.
+        theirs = case.model(**case.tuner.inputs(case.batch), labels=case.batch["labels"]).loss
+        outputs = case.tuner(case.batch)
+        assert case.method.loss(task, outputs, case.batch).item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
 def test_something_must_train(built) -> None:
     with pytest.raises(NotApplicable, match="nothing but the head would be trained"):
         built("osf", "tiny_gpt2")

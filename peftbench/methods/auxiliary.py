@@ -1,0 +1,44 @@
+"""Methods of peft whose paper adds terms to the loss. peft leaves adding them to the training loop."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftbench.methods.base import Context
+from peftbench.methods.hub import Hub
+from peftbench.tasks.base import Batch
+
+
+class _Remembering(Hub):
+    """Knows the tuner that it has put on the model, and how the task is solved."""
+
+    _tuner: Any
+    _formulation: str
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        adapted = super().apply(model, context)
+        self._tuner, self._formulation = adapted.base_model, context.task.formulation
+        return adapted
+
+
+class Kasa(_Remembering):
+    """KaSA: singular values are kept small and factors orthonormal. Source: Wang et al., arXiv 2412.06071, equations 9
+    to 12; the weights are `method.adapter.kasa_config`'s beta and gamma."""
+
+    def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
+        return task_loss + self._tuner._get_kasa_loss()
+
+
+class Shadow(_Remembering):
+    """ShadowPEFT: the small network's own prediction is trained too. Source: arXiv 2604.19254, equations 8 and 9.
+
+    With a head only: a scored label word has no token labels, which peft's term wants of a language model.
+    """
+
+    def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
+        weight = self._tuner.peft_config["default"].auxiliary_loss_weight
+        if not weight or self._formulation != "head":
+            return task_loss
+        own = self._tuner.shadow_auxiliary_loss(batch["labels"], attention_mask=batch["attention_mask"])
+        return task_loss if own is None else task_loss + weight * own
