@@ -41,7 +41,9 @@ class Residual(Hub):
             if config.init_lora_weights == "olora" and isinstance(module, Conv1D):  # type: ignore[attr-defined]
                 if check_target_module_exists(config, name):
                     raise ValueError(f"OLoRA's start doesn't fit a Conv1D ({name})")
-        if not _on_meta(model):
+        if _on_meta(model):
+            config.init_lora_weights = True  # type: ignore[attr-defined]  # There are no weights to take factors from.
+        else:
             self.look(model, config, context)
         adapted = super().inject(model, config, context)
         self._start = {k: v.detach().clone() for k, v in _factors(adapted).items()}
