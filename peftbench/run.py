@@ -64,24 +64,13 @@ def run(job: Job) -> RunRecord:
         model.compile()
     micro = config.hardware.micro_batch_size
     tuner = FineTuner(model, task=task, method=method, recipe=config.recipe, micro_batch_size=micro, total_steps=steps)
-    meter, select = Meter(), SelectBest(job.places.scratch / "selected.safetensors", maximise=maximise(config.dataset))
-    trainer = build_trainer(config, job.sinks, [*method.callbacks(), select, Reporter(job.emit), meter], steps)
-    if method.trains:
-        tuner.train()  # Lightning trains in the mode it finds, and a loaded model is in evaluation mode: no dropout.
-        memory.reset()
-        trainer.fit(tuner, data.train_dataloader(), data.val_dataloader() if validates(config) else None)
-    params, weights = artefacts.count(model, config.model.head), quantize.weights_bytes(model)
-    peak = {name: value if method.trains else None for name, value in memory.peak().items()}
-    if validates(config) and method.trains and select.last != steps:
-        # The last evaluation came before the end: the end is a candidate too.
-        select.offer(tuner.scores(predict(trainer, tuner, data.val_dataloader()))["score"], steps)
-    selected = select.restore(model, steps)
+    trained = train(job, tuner, data, memory)
 
     job.emit({"event": "phase", "phase": "evaluating"})
-    metrics = evaluate(trainer, tuner, data, job.places.predictions)
+    metrics = evaluate(trained.trainer, tuner, data, job.places.predictions)
     stored = artefacts.save(method, model, job.places.adapter, keep=config.save_adapters)
     notes = footnotes(config, job.source, data)
-    speed, missing = measure_speed(job, tuner, data, trainer)
+    speed, missing = measure_speed(job, tuner, data, trained.trainer)
     return RunRecord(
         key=job.key,
         status="completed",
@@ -89,12 +78,10 @@ def run(job: Job) -> RunRecord:
         changed=config.changed,
         metrics=metrics,
         score=metrics[config.dataset.evaluation[0]]["score"],  # type: ignore[index]
-        selected_step=selected,
-        params=params,
+        selected_step=trained.selected,
+        params=trained.params,
         efficiency={
-            **meter.figures(),
-            **peak,
-            "weights_bytes": weights,
+            **trained.figures,
             "adapter_bytes": stored,
             **speed,
             "run_time_s": time.time() - started,
@@ -103,6 +90,36 @@ def run(job: Job) -> RunRecord:
         environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
         footnotes=[*notes, *missing],
     )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is left of training: the trainer, the selected step, counts of weights and measured figures."""
+
+    trainer: L.Trainer
+    selected: int | None
+    params: dict[str, int | None]
+    figures: dict[str, Any]
+
+
+def train(job: Job, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> Trained:
+    """Fit, where the method trains at all, and put the selected step's weights back."""
+    config, method, steps = job.config, tuner.method, tuner.total_steps
+    meter, select = Meter(), SelectBest(job.places.scratch / "selected.safetensors", maximise=maximise(config.dataset))
+    trainer = build_trainer(config, job.sinks, [*method.callbacks(), select, Reporter(job.emit), meter], steps)
+    if method.trains:
+        tuner.train()  # Lightning trains in the mode it finds, and a loaded model is in evaluation mode: no dropout.
+        memory.reset()
+        trainer.fit(tuner, data.train_dataloader(), data.val_dataloader() if validates(config) else None)
+    # After fit: LoRA-FA freezes weights when its optimiser is built.
+    params = artefacts.count(tuner.model, config.model.head)
+    peak = {name: value if method.trains else None for name, value in memory.peak().items()}
+    if validates(config) and method.trains and select.last != steps:
+        # The last evaluation came before the end: the end is a candidate too.
+        select.offer(tuner.scores(predict(trainer, tuner, data.val_dataloader()))["score"], steps)
+    selected = select.restore(tuner.model, steps)
+    figures = {**meter.figures(), **peak, "weights_bytes": quantize.weights_bytes(tuner.model)}
+    return Trained(trainer, selected, params, figures)
 
 
 def load_data(job: Job, task: tasks.Task) -> TaskDataModule:
