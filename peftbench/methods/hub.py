@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
@@ -70,6 +70,7 @@ class Hub(Method):
         also = list(self._given.get("modules_to_save") or [])
         fields = {f.name for f in dataclasses.fields(self._class)}
         named = {"task_type": context.task.peft_type, "modules_to_save": [*head, *also] or None}
+        named |= _sizes(model) if issubclass(self._class, PromptLearningConfig) else {}
         given = {**self._given, **self.arguments(model, context), **{k: v for k, v in named.items() if k in fields}}
         try:
             config: PeftConfig = self._class(**_with_parts(self._class, given))
@@ -96,6 +97,15 @@ class Hub(Method):
             elif isinstance(module, ModulesToSaveWrapper):
                 plain.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
         return plain
+
+
+def _sizes(model: nn.Module) -> dict[str, Any]:
+    """Widths and depths of a model whose configuration has names for them that peft doesn't know (DistilBERT)."""
+    config: Any = model.config
+    if {"hidden_size", "n_embd", "d_model"} & set(config.to_dict()):
+        return {}
+    heads, layers = config.num_attention_heads, config.num_hidden_layers
+    return {"token_dim": config.hidden_size, "num_attention_heads": heads, "num_layers": layers}
 
 
 def check_rows(model: nn.Module) -> None:
