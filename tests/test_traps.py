@@ -89,6 +89,15 @@ def test_the_reported_loss_is_the_tasks(built) -> None:
     assert kept["loss"].item() / len(case.batch["labels"]) == pytest.approx(expected.item(), abs=1e-6)
 
 
+def test_adalora_is_saved_as_it_answers_while_its_budget_falls(built, tmp_path) -> None:
+    """peft would cut ranks by the last step's pattern, which cut-off values have outgrown since."""
+    case = built("adalora", "tiny_bert")
+    case.train(35)
+    artefacts.save(case.method, case.model, tmp_path / "adapter", keep=True)
+    loaded = PeftModel.from_pretrained(case.fresh_base(), tmp_path / "adapter")
+    assert torch.equal(case.logits(loaded), case.logits())
+
+
 def test_adaloras_regulariser_is_pefts(built) -> None:
     case = built("adalora", "tiny_bert")
     case.model.eval()
