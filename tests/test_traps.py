@@ -56,6 +56,14 @@ def test_loading_through_peft_keeps_the_right_token(built, tmp_path) -> None:
     assert torch.equal(case.logits(loaded), case.logits())
 
 
+def test_a_soft_prompt_can_be_switched_off(built) -> None:
+    case = built("prompt", "tiny_bert")
+    inputs, with_prompt = case.tuner.inputs(case.batch), case.logits()
+    with torch.no_grad(), case.model.disable_adapter():
+        assert torch.equal(case.model(**inputs).logits, case.logits(case.fresh_base()))
+    assert torch.equal(case.logits(), with_prompt)
+
+
 @pytest.mark.parametrize(("method", "model"), [("llama_adapter", "tiny_llama"), ("trainable_tokens", "tiny_bert")])
 def test_the_head_is_trained_and_saved_where_peft_has_no_field_for_it(built, method: str, model: str, tmp_path) -> None:
     case = built(method, model)

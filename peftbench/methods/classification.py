@@ -3,14 +3,17 @@
 1. A soft prompt shifts the token that the head reads. Encoders then read the first virtual token instead of [CLS];
    decoders, given embeddings instead of ids, read the last position, which is padding in all but the longest example
    of a batch (huggingface/peft#764). `SequenceClassifier` puts the right token where the head reads.
-2. Some configurations have no `modules_to_save`: the new head would stay at random. `with_head` adds the field.
+2. `disable_adapter` raises where there is a soft prompt.
+3. Some configurations have no `modules_to_save`: the new head would stay at random. `with_head` adds the field.
 
-Importing this module puts both into peft's own tables, so that `PeftModel.from_pretrained` gives the same model. An
+Importing this module puts these into peft's own tables, so that `PeftModel.from_pretrained` gives the same model. An
 adapter of theirs loads in plain peft too, but answers as peft does.
 """
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,6 +42,20 @@ class SequenceClassifier(PeftModelForSequenceClassification):
             return super().forward(input_ids=input_ids, attention_mask=mask, **arguments)
         finally:
             handle.remove()
+
+    @contextlib.contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """peft's own asks for a method of generating models where there is a prompt, and fails."""
+        if not self.active_peft_config.is_prompt_learning:
+            with super().disable_adapter():
+                yield
+            return
+        disabled, forward = self._adapters_disabled, self.forward
+        try:
+            self._adapters_disabled, self.forward = True, self.base_model.forward  # type: ignore[method-assign]
+            yield
+        finally:
+            self._adapters_disabled, self.forward = disabled, forward  # type: ignore[method-assign]
 
 
 def _put_pooled(backbone: nn.Module, _: Any, output: Any, *, prompt: int, lengths: torch.Tensor) -> Any:
