@@ -1,10 +1,12 @@
 """`peftbench check`: every file in conf/ and sweeps/ composes, is valid, and what it names can be built."""
 
+import functools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from peftbench import compose, isolate, paths
+from peftbench import compose, isolate, paths, schema
 from peftbench.checkpoints import Checkpoint, locate
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
@@ -29,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
             except ConfigError as error:
                 problems.append(f"{choice}: {error}")
                 composed[choice] = []
+    problems += _sites(composed, folders)
     # A sweep only combines what the other files' runs build anyway.
     problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
     for problem in dict.fromkeys(problems):
@@ -39,12 +42,38 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
-    """A file's runs: a sweep's cells, an experiment, a method on every model (its sites must be there), or one run."""
+    """A file's runs: a sweep's cells, an experiment, a method on a model of each family, or one run."""
     choice = f"{group}={name}"
     if group == "method":
-        models = ",".join(paths.choices("model", folders))
+        models = ",".join(_one_a_family(tuple(folders)))
         return compose.plan([choice, f"model={models}"], multirun=True, config_dirs=folders).cells
     return compose.plan([choice], multirun=False, config_dirs=folders).cells
+
+
+@functools.cache
+def _one_a_family(folders: tuple[Path, ...]) -> list[str]:
+    """Of the models that are built from their file, so that nothing must be loaded, the first of each family."""
+    found: dict[str, str] = {}
+    for name, file in sorted(paths.choice_files("model", folders).items()):
+        if "config" in schema.read_yaml(file):
+            found.setdefault(
+                compose.plan([f"model={name}"], multirun=False, config_dirs=folders).cells[0].model.family, name
+            )
+    return list(found.values())
+
+
+def _sites(composed: dict[str, list[RunConfig]], folders: Sequence[Path]) -> Iterator[str]:
+    """Every site that a method asks for must be named by every model. Read off the files: composing all pairs takes
+    minutes."""
+    models = {
+        choice: cells[0].model.sites for choice, cells in composed.items() if choice.startswith("model=") and cells
+    }
+    for name, file in paths.choice_files("method", folders).items():
+        site = schema.read_yaml(file).get("site")
+        wanted = {*re.findall(r"\$\{model\.sites\.(\w+)\}", file.read_text()), *([site] if site else [])}
+        for choice, sites in models.items():
+            for missing in sorted(wanted - set(sites)):
+                yield f"method={name}: {choice} names no site {missing}"
 
 
 def _built(cells: Sequence[RunConfig]) -> Iterator[str]:

@@ -62,6 +62,7 @@ def test_check_finds_what_is_broken(run_cli, tmp_path: Path) -> None:
     status, out, _ = run_cli("check", f"--config-dir={tmp_path}")
     assert status == 2
     assert "method=nowhere: method.site=nowhere: this model names no such site" in out
+    assert "method=nowhere: model=bert_base names no site nowhere" in out
     assert "method.adapter.rank: LoraConfig has no such argument" in out
     assert "recipe=forever: recipe.epochs=0: allowed is a number at least 1" in out
     assert f"{len(FILES) + 3} files" in out
