@@ -1,5 +1,6 @@
 """The pretrained model and its tokenizer, from local files alone (`checkpoints.locate` brought them here)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from peftbench.schema import ModelConfig, RunConfig
 from peftbench.tasks.base import Task
 
 
-def in_head(name: str, head: list[str]) -> bool:
+def in_head(name: str, head: Sequence[str]) -> bool:
     """Whether a parameter belongs to the task head, by its dotted name."""
     return not set(head).isdisjoint(name.split("."))
 

@@ -1,7 +1,7 @@
 """`FineTuner`: the one LightningModule. Every method and task is trained by this loop."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from peftbench import optim
+from peftbench.backbones import in_head
 from peftbench.data.encode import trim
 from peftbench.methods.base import Method
 from peftbench.schema import RecipeConfig
@@ -34,6 +35,7 @@ class FineTuner(L.LightningModule):
         model: what `method.apply` returned.
         micro_batch_size: examples a forward pass; None: the whole batch.
         total_steps: optimiser steps of the run, which the schedule ends at.
+        head: names of the task head's modules, which learn at `method.head_lr` where there is one.
     """
 
     def __init__(
@@ -45,11 +47,12 @@ class FineTuner(L.LightningModule):
         recipe: RecipeConfig,
         micro_batch_size: int | None,
         total_steps: int,
+        head: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
-        self.micro_batch_size, self.total_steps = micro_batch_size, total_steps
+        self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
         self._kept: list[dict[str, torch.Tensor]] = []
         self.last_loss: float | None = None
 
@@ -133,7 +136,10 @@ class FineTuner(L.LightningModule):
         if not self.method.trains:
             return None
         assert self.method.config.lr is not None
-        optimizer = self.method.optimizer(self.model, optim.factory(self.recipe, self.method.config.lr))
+        make = optim.factory(self.recipe, self.method.config.lr)
+        head = {id(p) for name, p in self.model.named_parameters() if in_head(name, self.head)}
+        rate = self.method.config.head_lr
+        optimizer = self.method.optimizer(self.model, lambda groups: make(optim.at_rate(groups, head, rate)))
         return [optimizer], [optim.schedule(optimizer, self.recipe, self.total_steps)]
 
 

@@ -22,6 +22,19 @@ def groups(model: nn.Module) -> list[dict[str, Any]]:
     return [g for g in ({"params": matrices}, {"params": vectors, "weight_decay": 0.0}) if g["params"]]
 
 
+def at_rate(groups: Iterable[dict[str, Any]], chosen: set[int], lr: float | None) -> list[dict[str, Any]]:
+    """Parameter groups in which the parameters with these ids learn at a rate of their own; None: as they are."""
+    if lr is None:
+        return list(groups)
+    found = []
+    for group in groups:
+        apart = [p for p in group["params"] if id(p) in chosen]
+        rest = [p for p in group["params"] if id(p) not in chosen]
+        found += [{**group, "params": rest}] if rest else []
+        found += [{**group, "params": apart, "lr": lr}] if apart else []
+    return found
+
+
 def factory(recipe: RecipeConfig, lr: float) -> Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]:
     """Parameter groups -> the recipe's optimiser.
 

@@ -63,7 +63,15 @@ def run(job: Job) -> RunRecord:
     if config.hardware.compile:
         model.compile()
     micro = config.hardware.micro_batch_size
-    tuner = FineTuner(model, task=task, method=method, recipe=config.recipe, micro_batch_size=micro, total_steps=steps)
+    tuner = FineTuner(
+        model,
+        task=task,
+        method=method,
+        recipe=config.recipe,
+        micro_batch_size=micro,
+        total_steps=steps,
+        head=config.model.head,
+    )
     trained = train(job, tuner, data, memory)
 
     job.emit({"event": "phase", "phase": "evaluating"})

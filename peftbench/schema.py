@@ -59,6 +59,7 @@ class MethodConfig:
     target: str
     lr: Optional[float] = field(metadata={"rule": between(0, 100, above=True)})
     supports: list[str] = field(metadata={"identity": False})
+    head_lr: Optional[float] = field(default=None, metadata={"rule": between(0, 100, above=True)})
     site: Optional[str] = None
     adapter: Optional[dict[str, Any]] = None
     quantization: Optional[dict[str, Any]] = None

@@ -114,3 +114,23 @@ def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: s
     assert len(losses) == STEPS
     assert losses == pytest.approx(expected, rel=1e-6)
     assert len(set(losses)) == STEPS
+
+
+def test_the_head_learns_at_a_rate_of_its_own_where_the_method_says_so(cell: Callable[..., Cell]) -> None:
+    found = cell("method=lora", "+method.head_lr=0.02")
+    task, method, model, _ = _setup(found)
+    tuner = FineTuner(
+        model,
+        task=task,
+        method=method,
+        recipe=found.config.recipe,
+        micro_batch_size=None,
+        total_steps=STEPS,
+        head=found.config.model.head,
+    )
+    (optimizer,), _ = tuner.configure_optimizers()
+    rates = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
+    trained = {name: rates.pop(id(p)) for name, p in model.named_parameters() if p.requires_grad}
+    assert not rates
+    assert {rate for name, rate in trained.items() if "classifier" in name} == {0.02}
+    assert {rate for name, rate in trained.items() if "classifier" not in name} == {found.config.method.lr}
