@@ -88,13 +88,27 @@ class CarveConfig:
 
 @dataclass(kw_only=True)
 class DatasetConfig:
-    """Where the examples are (hub path or generator), what their columns mean, how they are split."""
+    """Where the examples are (hub path, generator or files), what their columns mean, how they are split and scored.
+
+    Attributes:
+        text: columns that hold text; `label`: the one that holds the label; `labels`: its names by index.
+        inputs: for a head: the one text or the pair that the model is given, as templates; null: the text columns.
+        template, verbaliser: for label words: the text around `{answer}`, and the word of every label.
+        cut: columns that may be cut where an example is too long; null: all, the longest first.
+        phrases: by column what stands in the text for each of its values.
+        train_config: the hub config whose train split is used, where this one has none; `train_columns`: how its
+            columns are called there, by the name here.
+        suite: the benchmark it is a part of; `title`: what reports call it.
+    """
 
     name: str
     task: str
-    text: list[str] = _ruled(_NOT_EMPTY)
-    label: str
-    labels: list[str] = _ruled(Rule(lambda x: len(set(x)) == len(x) > 1, "a list of two or more different names"))
+    text: list[str] = _ruled(Rule(lambda x: len(set(x)) == len(x), "a list of different names"))
+    label: Optional[str] = None
+    labels: Optional[list[str]] = field(
+        default=None,
+        metadata={"rule": Rule(lambda x: len(set(x)) == len(x) > 1, "a list of two or more different names")},
+    )
     train: str
     evaluation: list[str] = _ruled(_NOT_EMPTY)
     carve: CarveConfig
@@ -111,6 +125,13 @@ class DatasetConfig:
     generator: Optional[str] = None
     template: Optional[str] = None
     verbaliser: Optional[list[str]] = None
+    inputs: Optional[list[str]] = None
+    cut: Optional[list[str]] = None
+    phrases: Optional[dict[str, dict[str, str]]] = None
+    train_config: Optional[str] = None
+    train_columns: Optional[dict[str, str]] = None
+    suite: Optional[str] = _words()
+    title: Optional[str] = _words()
 
 
 @dataclass(kw_only=True)
