@@ -101,7 +101,10 @@ class TaskDataModule(L.LightningDataModule):
 
     def _groups(self, split: str) -> np.ndarray | None:
         reader = self._task.reader
-        return reader.groups(sources.read(self._source, split, reader.grouped)) if reader.grouped else None
+        if not reader.grouped:
+            return None
+        table = sources.read(self._source, split, reader.grouped)
+        return reader.groups(table, np.arange(table.num_rows))
 
     def _encode(self, split: str, rows: np.ndarray) -> Encoded:
         reader = self._task.reader

@@ -60,7 +60,7 @@ class Reader(Protocol):
         """The examples of a table that `check` passed; `rows`: (table rows,) where each is in the split's file."""
         ...
 
-    def groups(self, table: pa.Table) -> np.ndarray:
+    def groups(self, table: pa.Table, rows: np.ndarray) -> np.ndarray:
         """(rows,) equal numbers for rows that are scored together, and therefore drawn together. Of a table of the
         columns `grouped`; not called where those are none."""
         ...

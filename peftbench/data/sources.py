@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peftbench import fingerprint, hub
+from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig
@@ -48,8 +49,10 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
         source = _local(config, Path(data_root))
     else:
         source = _from_hub(config, cache)
-    if config.train_columns:
-        source = replace(source, renamed={config.train: config.train_columns})
+    own = dict(config.columns or {})
+    source = replace(
+        source, renamed={**dict.fromkeys(source.files, own), config.train: {**own, **(config.train_columns or {})}}
+    )
     _check(config, source)
     return source
 
@@ -202,6 +205,8 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
     if table.num_rows == 0:
         raise ConfigError(f"dataset={config.name}: the split {split} is empty ({source.files[split][0]})")
     read_by.check(table, where)
+    if split == config.train and config.label and set(column(table, config.label)) == {NO_LABEL}:
+        raise ConfigError(f"dataset.train={split}: {where} has no labels (all are {NO_LABEL}): a hidden test")
     _CHECKED.add((source.fingerprint, split, repr(config)))
 
 

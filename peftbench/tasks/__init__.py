@@ -6,7 +6,8 @@ from peftbench import metrics
 from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch, Task
-from peftbench.tasks.head import Classification, Regression
+from peftbench.tasks.head import Choice, Classification, Regression
+from peftbench.tasks.likelihood import Likelihood
 from peftbench.tasks.verbaliser import Verbaliser
 
 __all__ = ["Batch", "Task", "build", "formulation"]
@@ -16,6 +17,12 @@ TASKS: dict[tuple[str, str], Any] = {
     ("classification", "head"): Classification,
     ("classification", "verbaliser"): Verbaliser,
     ("regression", "head"): Regression,
+    ("multiple_choice", "head"): Choice,
+    ("multiple_choice", "verbaliser"): Likelihood,
+    ("span_pair", "head"): Classification,
+    ("span_pair", "verbaliser"): Verbaliser,
+    ("multi_row", "head"): Classification,
+    ("multi_row", "verbaliser"): Verbaliser,
 }
 
 #: What `auto` means by the model's family, unless the method works in another way only.

@@ -1,5 +1,6 @@
 """Cutting examples to a maximum length: what may be cut is, from its end; everything else stays whole."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,13 +25,15 @@ def fit(
     posed: Sequence[Posed],
     *,
     render: Callable[[list[dict[str, str]]], Lines],
+    beside: Sequence[int],
     cuttable: Sequence[str],
     max_length: int,
 ) -> tuple[Lines, set[int]]:
-    """Token ids of sequences, none longer than `max_length`, and which of them were cut.
+    """Token ids of sequences, none longer than `max_length` with what comes beside them, and which of them were cut.
 
     Args:
         render: from fields to token ids.
+        beside: how many tokens each sequence gets besides: its answer's.
         cuttable: names of the fields that may be cut: the longest first, until it is as long as the next.
 
     Raises:
@@ -38,25 +41,39 @@ def fit(
     """
     current = list(posed)
     lines = render([sequence.fields for sequence in current])
-    long = [i for i, ids in enumerate(lines["input_ids"]) if len(ids) > max_length]
+
+    def excess(i: int) -> int:
+        return len(lines["input_ids"][i]) + beside[i] - max_length
+
+    @functools.cache  # Many questions are asked about one text.
+    def spans(text: str) -> list[tuple[int, int]]:
+        return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+
+    long = [i for i in range(len(current)) if excess(i) > 0]
     cut = set(long)
     while long:
         for i in long:
-            length = len(lines["input_ids"][i])
-            shorter = shorten(tokenizer, current[i], cuttable, length - max_length)
+            shorter = shorten(spans, current[i], cuttable, excess(i))
             if shorter is None:
-                raise ConfigError(f"recipe.max_length={max_length}: what isn't cut alone takes {length} tokens")
+                alone = excess(i) + max_length
+                raise ConfigError(f"recipe.max_length={max_length}: what isn't cut alone takes {alone} tokens")
             current[i] = shorter
         for name, again in render([current[i].fields for i in long]).items():
             for i, ids in zip(long, again, strict=True):
                 lines[name][i] = ids
-        long = [i for i in long if len(lines["input_ids"][i]) > max_length]
+        long = [i for i in long if excess(i) > 0]
     return lines, cut
 
 
-def shorten(tokenizer: PreTrainedTokenizerBase, posed: Posed, cuttable: Sequence[str], excess: int) -> Posed | None:
-    """The sequence with `excess` tokens less, as well as can be; None if nothing is left to cut."""
-    spans = {name: _spans(tokenizer, posed.fields[name]) for name in cuttable}
+def shorten(
+    spans_of: Callable[[str], list[tuple[int, int]]], posed: Posed, cuttable: Sequence[str], excess: int
+) -> Posed | None:
+    """The sequence with `excess` tokens less, as well as can be; None if nothing is left to cut.
+
+    Args:
+        spans_of: the characters [start, end) of every token of a text.
+    """
+    spans = {name: spans_of(posed.fields[name]) for name in cuttable}
     fixed = {name: _fixed(spans[name], posed.kept.get(name)) for name in cuttable}
     left = {name: len(spans[name]) for name in cuttable}
     for _ in range(excess):
@@ -74,11 +91,6 @@ def shorten(tokenizer: PreTrainedTokenizerBase, posed: Posed, cuttable: Sequence
         if name in posed.kept:
             result.kept[name] = (posed.kept[name][0] - start, posed.kept[name][1] - start)
     return result
-
-
-def _spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
-    """The characters of every token."""
-    return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
 
 
 def _fixed(spans: list[tuple[int, int]], kept: tuple[int, int] | None) -> int:

@@ -10,7 +10,8 @@ from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from peftbench.data.examples import NO_LABEL, Reader
-from peftbench.data.readers import check_template, reader
+from peftbench.data.readers import reader
+from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig, RunConfig
 from peftbench.tasks.base import Batch

@@ -44,19 +44,20 @@ class Posing:
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int) -> Inputs:
         posed, counts = pose(examples)
-        cuttable = self.config.cut or self.config.text
+        answers = self.answers(tokenizer, [sequence.fields for sequence in posed])
         lines, cut = fit(
             tokenizer,
             posed,
             render=lambda fields: self.render(tokenizer, fields),
-            cuttable=cuttable,
+            beside=[len(ids) for ids in answers] or [0] * len(posed),
+            cuttable=self.config.cut or self.config.text,
             max_length=max_length,
         )
         owners = np.repeat(np.arange(len(counts)), counts)
         return Inputs(
             input_ids=lines["input_ids"],
             token_type_ids=lines.get("token_type_ids", []),
-            targets=self.answers(tokenizer, [sequence.fields for sequence in posed]),
+            targets=answers,
             sequences=counts if any(example.choices for example in examples) else [],
             cut=len({int(owners[i]) for i in cut}),
         )
@@ -121,6 +122,8 @@ def best_of_groups(scores: np.ndarray, groups: np.ndarray | None) -> list[int]:
 
 def hidden(examples: "Encoded") -> bool:
     """Whether a split's labels are kept secret: it can be answered, not scored."""
+    if examples.candidates is not None:
+        return examples.references is None
     return examples.references is None and bool((examples.labels == NO_LABEL).all())
 
 

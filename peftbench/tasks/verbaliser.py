@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from peftbench.data.examples import Reader
-from peftbench.data.readers import check_template, reader
+from peftbench.data.readers import reader
+from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig, RunConfig
 from peftbench.tasks.base import Batch
@@ -98,19 +99,11 @@ class Verbaliser(ScoredLabels):
 
     def _ids(self, tokenizer: PreTrainedTokenizerBase, fields: dict[str, str]) -> list[int]:
         assert self.config.template is not None
-        before, _, after = self.config.template.partition(f"{{{ANSWER}}}")
-        before = before.format(**fields).rstrip()
+        ids = place_answer(tokenizer, self.config.template, fields, self.family)
         if self.family == "encoder":
-            assert self.mask is not None
-            ids = tokenizer(f"{before} {tokenizer.mask_token}{after.format(**fields)}")["input_ids"]
-            place = ids.index(self.mask)
+            place = ids.index(self.mask or 0)
             return [*ids[:place], *self.lead, *ids[place:]]
-        ids = tokenizer(before)["input_ids"]
-        if self.family == "encoder_decoder":
-            return ids
-        while ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
-            ids = ids[:-1]  # The answer comes next, not the end.
-        return [*ids, *self.lead]
+        return ids if self.family == "encoder_decoder" else [*ids, *self.lead]
 
     def inputs(self, batch: Batch) -> Batch:
         kept = super().inputs(batch)
@@ -132,3 +125,17 @@ class Verbaliser(ScoredLabels):
         place = place + (0 if self.family == "encoder_decoder" else scores.shape[1] - batch["input_ids"].shape[1])
         words = torch.tensor(self.words, device=scores.device)
         return scores[torch.arange(len(scores), device=scores.device), place][:, words].float()
+
+
+def place_answer(tokenizer: PreTrainedTokenizerBase, template: str, fields: dict[str, str], family: str) -> list[int]:
+    """Token ids of a filled template: an encoder's with a mask in the place of the answer, else what is before it."""
+    before, _, after = template.partition(f"{{{ANSWER}}}")
+    before = before.format_map(fields).rstrip()
+    if family == "encoder":
+        return tokenizer(f"{before} {tokenizer.mask_token}{after.format_map(fields)}", verbose=False)["input_ids"]
+    ids = tokenizer(before, verbose=False)["input_ids"]
+    if family == "encoder_decoder":
+        return ids
+    while ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
+        ids = ids[:-1]  # The answer comes next, not the end.
+    return ids
