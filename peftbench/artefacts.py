@@ -3,16 +3,17 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from torch import nn
 
 from peftbench import quantize
 from peftbench.backbones import in_head
 from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.encode import Encoded
 from peftbench.methods.base import Method
 from peftbench.module import gather
 from peftbench.tasks.base import Task
@@ -53,24 +54,38 @@ def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
     return size
 
 
-def write_predictions(
-    file: Path, data: TaskDataModule, kept: dict[str, list[dict[str, torch.Tensor]]], task: Task
-) -> None:
-    """Every scored example: split, row in the split's file, label, answer and what it was decided from."""
+def write_predictions(file: Path, data: TaskDataModule, kept: dict[str, list[dict[str, Any]]], task: Task) -> None:
+    """Every scored example: split, row in the split's file, label, answer and what it was decided from; group,
+    candidate and right texts where the score is made of those."""
     tables = []
     for name, batches in kept.items():
         examples = data.slices[name]
         assert examples is not None
-        predictions = gather(batches, "predictions")
-        columns = {
-            "split": pa.array([name] * len(examples)),
-            "row": pa.array(examples.rows.numpy()),
-            "label": pa.array(gather(batches, "labels")),
-            "answer": pa.array(task.decide(predictions)),
-            "scores": pa.array(list(predictions.astype(np.float32))),
-        }
-        tables.append(pa.table(columns))
+        tables.append(_predictions(name, examples, gather(batches), task))
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     pq.write_table(pa.concat_tables(tables), temporary)
     os.replace(temporary, file)
+
+
+def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> pa.Table:
+    columns = {
+        "split": pa.array([name] * len(examples)),
+        "row": pa.array(examples.rows.numpy()),
+    }
+    if task.generates:
+        columns["answer"] = pa.array(predictions, pa.string())
+    else:
+        columns |= {
+            "label": pa.array(examples.labels.numpy()),
+            "answer": pa.array(task.decide(predictions)),
+            # An example with fewer choices than another has fewer scores.
+            "scores": pa.array([row[row != -np.inf] for row in predictions.astype(np.float32)]),
+        }
+    if examples.groups is not None:
+        columns["group"] = pa.array(examples.groups.numpy())
+    if examples.candidates is not None:
+        columns["candidate"] = pa.array(examples.candidates, pa.string())
+    if examples.references is not None:
+        columns["references"] = pa.array(examples.references, pa.list_(pa.string()))
+    return pa.table(columns)

@@ -4,6 +4,7 @@ from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.sources import DataSource
 from peftbench.schema import RunConfig
+from peftbench.tasks.shared import hidden
 
 
 def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> list[str]:
@@ -14,15 +15,20 @@ def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> li
         if split not in source.files:
             found.append(f"{name}: the data has no {split}")
             continue
-        rows = sources.read(source, split, [config.dataset.label]).num_rows
+        rows = sources.count(source, split)
         if official is not None and rows != official:
             found.append(f"{name}: {split} has {rows} rows, the official one {official}")
         scored = data.slices.get(split)
-        if scored is not None and split != config.dataset.train and len(scored) < rows:
-            found.append(f"{name}: scored on {len(scored)} of {rows} rows of {split}")
-    available = sources.read(source, config.dataset.train, [config.dataset.label]).num_rows
-    if len(data.train) + data.carved < available:
-        found.append(f"{name}: trained on {len(data.train)} of {available} rows of {config.dataset.train}")
+        if scored is None or split == config.dataset.train:
+            continue
+        if hidden(scored):
+            found.append(f"{name}: the labels of {split} are hidden; its predictions are kept and not scored")
+        elif len(scored.rows.unique()) < rows:
+            found.append(f"{name}: scored on {len(scored.rows.unique())} of {rows} rows of {split}")
+    available = sources.count(source, config.dataset.train)
+    trained = len(data.train.rows.unique())
+    if trained + data.carved < available:
+        found.append(f"{name}: trained on {trained} of {available} rows of {config.dataset.train}")
     if config.method.footnote is not None:
         found.append(f"{config.method.name}: {config.method.footnote}")
     if config.recipe.selection == "best_on_validation":

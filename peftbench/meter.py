@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch import Callback
 
+from peftbench.data.encode import tokens
 from peftbench.tasks.base import Batch
 
 #: Steps left out of rates: the first ones fill caches, start workers and compile.
@@ -80,10 +81,9 @@ class Meter(Callback):
         now = _now() if first or last else time.perf_counter()
         self.steps_s.append(now - self._since)
         self._since = now
-        mask = batch["attention_mask"]
-        self._samples.append(len(mask))
+        self._samples.append(len(batch["labels"]))
         # Not read here: on CUDA that would wait for the step.
-        self._tokens.append((mask.sum(), mask.numel()))
+        self._tokens.append(tokens(batch))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._paused = _now()
@@ -97,7 +97,7 @@ class Meter(Callback):
     def figures(self) -> dict[str, float | None]:
         """Training time and rates; rates are None for a run of no more steps than the warm-up."""
         seconds = sum(self.steps_s[WARM_UP:])
-        real = sum(int(tokens) for tokens, _ in self._tokens[WARM_UP:])
+        real = sum(int(number) for number, _ in self._tokens[WARM_UP:])
         padded = sum(size for _, size in self._tokens[WARM_UP:])
         return {
             "train_time_s": sum(self.steps_s) if self.steps_s else None,

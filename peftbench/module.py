@@ -5,16 +5,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import nn
 
 from peftbench import optim
 from peftbench.backbones import in_head
-from peftbench.data.encode import trim
+from peftbench.data.encode import Encoded, part
 from peftbench.methods.base import Method
 from peftbench.schema import RecipeConfig
 from peftbench.tasks.base import Batch, Task
+from peftbench.tasks.shared import hidden
 
 #: Steps between looks at the loss; each look waits for the device.
 _LOOK = 10
@@ -53,7 +53,7 @@ class FineTuner(L.LightningModule):
         self.automatic_optimization = False
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
-        self._kept: list[dict[str, torch.Tensor]] = []
+        self._kept: list[dict[str, Any]] = []
         self.last_loss: float | None = None
 
     def forward(self, batch: Batch) -> Any:
@@ -70,11 +70,11 @@ class FineTuner(L.LightningModule):
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
         terms, total = self.task.terms(batch), torch.zeros((), device=self.device)
-        for part in self._parts(batch):
-            share = self.task.terms(part) / terms
-            outputs = self(part)
-            task_loss = self.task.losses(outputs, part).mean()
-            minimised = self.method.loss(task_loss, outputs, part) * share
+        for micro in self._parts(batch):
+            share = self.task.terms(micro) / terms
+            outputs = self(micro)
+            task_loss = self.task.losses(outputs, micro).mean()
+            minimised = self.method.loss(task_loss, outputs, micro) * share
             # Lightning runs the whole step under autocast; gradients take the types that the forward pass gave them.
             with torch.autocast(self.device.type, enabled=False):
                 self.manual_backward(minimised)
@@ -91,7 +91,7 @@ class FineTuner(L.LightningModule):
             yield batch
             return
         for start in range(0, len(batch["labels"]), size):
-            yield trim({k: v[start : start + size] for k, v in batch.items()})
+            yield part(batch, start, start + size)
 
     def _look(self, loss: torch.Tensor) -> None:
         step = self.global_step
@@ -108,29 +108,35 @@ class FineTuner(L.LightningModule):
         self._kept.append(self.predict(batch))
 
     def on_validation_epoch_end(self) -> None:
-        scores = self.scores(self._kept)
+        scores = self.scores(self._kept, self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
         self._kept = []
         self.log_dict({"selection/score": scores["score"], "selection/loss": scores["loss"]})
 
-    def predict(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Predictions (n, ...), labels and index (n,) and the summed task loss of a batch."""
+    def predict(self, batch: Batch) -> dict[str, Any]:
+        """Predictions, (n, ...) or n texts, index (n,), and the summed task loss of a batch with its terms."""
         outputs = self(batch)
         losses = self.task.losses(outputs, batch)
-        kept = {
-            "predictions": self.task.predictions(outputs, batch),
-            "labels": batch["labels"],
-            "index": batch["index"],
-        }
-        return {k: v.cpu() for k, v in kept.items()} | {"loss": losses.sum().cpu(), "terms": torch.tensor(len(losses))}
+        answers = self.write(batch) if self.task.generates else self.task.predictions(outputs, batch).cpu()
+        kept = {"predictions": answers, "index": batch["index"].cpu()}
+        return {**kept, "loss": losses.sum().cpu(), "terms": torch.tensor(len(losses))}
 
-    def scores(self, kept: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
-        """`values` by metric, their mean `score`, the mean task `loss` and `n`, from what `predict` gave."""
-        predictions, labels = gather(kept, "predictions"), gather(kept, "labels")
-        values = self.task.score(predictions, labels)
+    def write(self, batch: Batch) -> list[str]:
+        """The texts that the model writes, of a task that generates."""
+        task: Any = self.task
+        inputs = self.method.prepare_batch(task.prompt(batch))
+        return task.decode(self.model.generate(**inputs, **task.generation), batch)  # type: ignore[operator]
+
+    def scores(self, kept: list[dict[str, Any]], examples: Encoded) -> dict[str, Any]:
+        """`values` by metric, their mean `score`, the mean task `loss` and `n`, from what `predict` gave of all
+        examples. Null where their labels are hidden."""
+        found: dict[str, Any] = {"n": len(examples), "truncated": examples.truncated}
+        if hidden(examples):
+            return {"values": dict.fromkeys(self.task.metrics), "score": None, "loss": None, **found}
         loss = float(sum(k["loss"].item() for k in kept) / sum(k["terms"].item() for k in kept))
         if not math.isfinite(loss):
             raise Diverged(f"the loss is {loss} in evaluation at step {self.global_step}")
-        return {"values": values, "score": sum(values.values()) / len(values), "loss": loss, "n": len(labels)}
+        values = self.task.score(gather(kept), examples)
+        return {"values": values, "score": sum(values.values()) / len(values), "loss": loss, **found}
 
     def configure_optimizers(self) -> Any:
         if not self.method.trains:
@@ -143,7 +149,14 @@ class FineTuner(L.LightningModule):
         return [optimizer], [optim.schedule(optimizer, self.recipe, self.total_steps)]
 
 
-def gather(kept: list[dict[str, torch.Tensor]], name: str) -> np.ndarray:
-    """One field of all batches, in the order of the split's rows."""
+def gather(kept: list[dict[str, Any]]) -> Any:
+    """The predictions of all batches in the order of the examples: an array (n, ...), -inf where some have fewer
+    columns than others, or a list of texts."""
     order = torch.cat([k["index"] for k in kept]).argsort()
-    return torch.cat([k[name] for k in kept])[order].numpy()
+    parts = [k["predictions"] for k in kept]
+    if isinstance(parts[0], list):
+        texts = [text for part in parts for text in part]
+        return [texts[i] for i in order.tolist()]
+    widest = max(part.shape[1] for part in parts)
+    padded = [torch.nn.functional.pad(p, (0, widest - p.shape[1]), value=-math.inf) for p in parts]
+    return torch.cat(padded)[order].numpy()

@@ -94,7 +94,11 @@ def run(job: Job) -> RunRecord:
             **speed,
             "run_time_s": time.time() - started,
         },
-        samples={"train": len(data.train), "truncated": data.train.truncated},
+        samples={
+            "train": len(data.train.rows.unique()),
+            "examples": len(data.train),
+            "truncated": data.train.truncated,
+        },
         environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
         footnotes=[*notes, *missing],
     )
@@ -124,7 +128,8 @@ def train(job: Job, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> T
     peak = {name: value if method.trains else None for name, value in memory.peak().items()}
     if validates(config) and method.trains and select.last != steps:
         # The last evaluation came before the end: the end is a candidate too.
-        select.offer(tuner.scores(predict(trainer, tuner, data.val_dataloader()))["score"], steps)
+        loader = data.val_dataloader()
+        select.offer(tuner.scores(predict(trainer, tuner, loader), data.validated)["score"], steps)
     selected = select.restore(tuner.model, steps)
     figures = {**meter.figures(), **peak, "weights_bytes": quantize.weights_bytes(tuner.model)}
     return Trained(trainer, selected, params, figures)
@@ -172,11 +177,12 @@ def evaluate(
     artefacts.write_predictions(predictions, data, kept, tuner.task)
     directions = data.config.dataset.metrics
     return {
-        name: {**tuner.scores(kept[name]), "directions": directions} if name in kept else None for name in data.slices
+        name: None if part is None else {**tuner.scores(kept[name], part), "directions": directions}
+        for name, part in data.slices.items()
     }
 
 
-def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, torch.Tensor]]:
+def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, Any]]:
     """What `FineTuner.predict` gives for every batch. Not `trainer.predict`: it takes no batch sampler of
     our own, and `trainer.validate` would call the callbacks that belong to training."""
     device = trainer.strategy.root_device  # After fit, Lightning has moved the model to the CPU.

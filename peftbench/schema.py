@@ -87,14 +87,47 @@ class CarveConfig:
 
 
 @dataclass(kw_only=True)
+class SpanConfig:
+    """A marked word: in which text column; the columns that hold its first and last + 1 character (`start`, `end`), or
+    its number among the words and itself (`word`, `surface`); and what is put around it."""
+
+    text: str
+    mark: str
+    start: Optional[str] = None
+    end: Optional[str] = None
+    word: Optional[str] = None
+    surface: Optional[str] = None
+
+
+@dataclass(kw_only=True)
 class DatasetConfig:
-    """Where the examples are (hub path or generator), what their columns mean, how they are split."""
+    """Where the examples are (hub path, generator or files), what their columns mean, how they are split and scored.
+
+    Attributes:
+        text: columns that hold text; `label`: the one that holds the label; `labels`: its names by index.
+        inputs: for a head: the one text or the pair that the model is given, as templates; null: the text columns.
+        template, verbaliser: for label words: the text around `{answer}`, and the word of every label.
+        cut: columns that may be cut where an example is too long; null: all, the longest first.
+        phrases: by column what stands in the text for each of its values.
+        columns: what the data calls a column, by the name here, where that differs.
+        train_config: the hub config whose train split is used, where this one has none; `train_columns`: the same as
+            `columns` for it.
+        choices: columns that hold a choice each, or one that holds the list of them.
+        spans: the marked words of a span pair.
+        group: columns of equal values in rows that are scored together; `group_size`: so many rows, one after another.
+        candidates: the column that lists what can stand in the place of `placeholder`, and `answers` that of those
+            which are right: every candidate is an example.
+        suite: the benchmark it is a part of; `title`: what reports call it.
+    """
 
     name: str
     task: str
-    text: list[str] = _ruled(_NOT_EMPTY)
-    label: str
-    labels: list[str] = _ruled(Rule(lambda x: len(set(x)) == len(x) > 1, "a list of two or more different names"))
+    text: list[str] = _ruled(Rule(lambda x: len(set(x)) == len(x), "a list of different names"))
+    label: Optional[str] = None
+    labels: Optional[list[str]] = field(
+        default=None,
+        metadata={"rule": Rule(lambda x: len(set(x)) == len(x) > 1, "a list of two or more different names")},
+    )
     train: str
     evaluation: list[str] = _ruled(_NOT_EMPTY)
     carve: CarveConfig
@@ -111,6 +144,21 @@ class DatasetConfig:
     generator: Optional[str] = None
     template: Optional[str] = None
     verbaliser: Optional[list[str]] = None
+    inputs: Optional[list[str]] = None
+    cut: Optional[list[str]] = None
+    phrases: Optional[dict[str, dict[str, str]]] = None
+    choices: Optional[list[str]] = None
+    spans: Optional[list[SpanConfig]] = None
+    group: Optional[list[str]] = None
+    group_size: Optional[int] = field(default=None, metadata={"rule": _COUNT})
+    candidates: Optional[str] = None
+    answers: Optional[str] = None
+    placeholder: Optional[str] = None
+    columns: Optional[dict[str, str]] = None
+    train_config: Optional[str] = None
+    train_columns: Optional[dict[str, str]] = None
+    suite: Optional[str] = _words()
+    title: Optional[str] = _words()
 
 
 @dataclass(kw_only=True)
@@ -214,6 +262,8 @@ def is_open(key: str) -> bool:
 
 
 def _plain(value: Any, convert: Callable[[Any], dict[str, Any]]) -> Any:
+    if isinstance(value, list):
+        return [_plain(part, convert) for part in value]
     return convert(value) if dataclasses.is_dataclass(value) else value
 
 

@@ -71,4 +71,4 @@ def test_last_is_last(run_and_watch) -> None:
 def test_an_epoch_is_evaluated_at_its_end(run_and_watch) -> None:
     record, seen = run_and_watch("recipe.epochs=3")
     assert [step for step, _ in seen] == [9, 18, 27]
-    assert record.samples == {"train": 72, "truncated": record.samples["truncated"]}
+    assert record.samples == {"train": 72, "examples": 72, "truncated": record.samples["truncated"]}

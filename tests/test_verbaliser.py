@@ -5,6 +5,7 @@ import torch
 from built import Built
 
 from peftbench import backbones, compose, tasks
+from peftbench.data.examples import Example
 from peftbench.errors import ConfigError
 
 MODELS = ["tiny_bert", "tiny_roberta", "tiny_llama", "tiny_gpt2", "tiny_t5", "tiny_bart"]
@@ -53,9 +54,10 @@ def test_the_longest_column_is_cut_and_the_template_stays(built, model: str) -> 
     data = compose.one(["dataset=mrpc", f"model={model}", "formulation=verbaliser"])
     task = tasks.build(data)
     task.prepare(case.context.tokenizer)
-    encoded, cut = task.encode(case.context.tokenizer, [[long, short], [short, short]], 64)
-    first, second = encoded["input_ids"]
-    assert cut == 1
+    pairs = [Example(0, dict(zip(data.dataset.text, pair, strict=True))) for pair in ((long, short), (short, short))]
+    encoded = task.encode(case.context.tokenizer, pairs, 64)
+    first, second = encoded.input_ids
+    assert encoded.cut == 1
     assert 50 < len(first) <= 64
     assert len(second) < 64
     text = case.context.tokenizer.decode(first)
@@ -64,7 +66,7 @@ def test_the_longest_column_is_cut_and_the_template_stays(built, model: str) -> 
 
 
 def test_a_template_that_alone_is_too_long_is_refused(built) -> None:
-    with pytest.raises(ConfigError, match="recipe.max_length=8: the template alone"):
+    with pytest.raises(ConfigError, match="recipe.max_length=8: what isn.t cut alone takes"):
         built("tiny_llama", "recipe.max_length=8")
 
 

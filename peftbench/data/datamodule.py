@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftbench.data import sources
 from peftbench.data.encode import Encoded, encode
+from peftbench.data.examples import Example
 from peftbench.data.sampler import LengthBucketBatches, by_length
 from peftbench.data.sources import DataSource
 from peftbench.schema import RunConfig
@@ -53,18 +54,16 @@ class TaskDataModule(L.LightningDataModule):
         chosen, carved = self._divide()
         self.carved = len(carved)
         self.train = self._encode(data.train, chosen)
-        self.slices["train"] = self.train.first(self._limit(min(self._carve_size(), len(chosen))))
-        self.slices["selection"] = self._encode(data.train, carved[: self._limit(len(carved))]) if len(carved) else None
+        self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
+        selection = self._first(carved, recipe.eval_samples)
+        self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
         for split in data.evaluation:
             present = split in self._source.files
             self.slices[split] = self._encode(split, self._draw(split, recipe.eval_samples)) if present else None
 
-    def _rows(self, split: str) -> int:
-        return sources.read(self._source, split, [self.config.dataset.label]).num_rows
-
     def _carve_size(self) -> int:
         carve = self.config.dataset.carve
-        return max(1, min(carve.at_most, int(self._rows(self.config.dataset.train) * carve.fraction)))
+        return max(1, min(carve.at_most, int(sources.count(self._source, self.config.dataset.train) * carve.fraction)))
 
     def _limit(self, size: int) -> int:
         return min(size, self.config.recipe.eval_samples or size)
@@ -72,31 +71,55 @@ class TaskDataModule(L.LightningDataModule):
     def _divide(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of train that are trained on, in drawn order, and those carved out. Neither depends on the run's seed:
         all seeds and methods meet the same examples."""
-        order = self._draw(self.config.dataset.train, None, shuffled=True)
-        size = self._carve_size() if self.config.recipe.selection == "best_on_selection" else 0
-        carved, rest = order[:size], order[size:]
-        return rest[: self.config.recipe.train_samples], carved
+        order = self._shuffled(self.config.dataset.train)
+        carves = self.config.recipe.selection == "best_on_selection"
+        carved = self._first(order, self._carve_size()) if carves else order[:0]
+        return order[len(carved) :][: self.config.recipe.train_samples], carved
 
-    def _draw(self, split: str, limit: int | None, *, shuffled: bool = False) -> np.ndarray:
-        rows = self._rows(split)
-        if not shuffled and (limit is None or limit >= rows):
+    def _draw(self, split: str, limit: int | None) -> np.ndarray:
+        """All rows of a split, or as many as `limit` allows, in the file's order."""
+        rows = sources.count(self._source, split)
+        if limit is None or limit >= rows:
             return np.arange(rows)
-        order = np.random.default_rng(self.config.dataset.carve.seed).permutation(rows)
-        return order if shuffled else np.sort(order[:limit])
+        return np.sort(self._first(self._shuffled(split), limit, split))
+
+    def _shuffled(self, split: str) -> np.ndarray:
+        """The rows of a split in an order drawn by the data set's own seed, groups kept together."""
+        draw, groups = np.random.default_rng(self.config.dataset.carve.seed).permutation, self._groups(split)
+        if groups is None:
+            return draw(sources.count(self._source, split))
+        _, numbers = np.unique(groups, return_inverse=True)
+        return draw(numbers.max() + 1)[numbers].argsort(kind="stable")
+
+    def _first(self, rows: np.ndarray, limit: int | None, split: str | None = None) -> np.ndarray:
+        """The first rows, at most `limit`, no group in part: half of a question's answers would score otherwise."""
+        groups = self._groups(split or self.config.dataset.train)
+        if limit is None or limit >= len(rows) or groups is None:
+            return rows[:limit]
+        ends = np.flatnonzero(np.diff(groups[rows], append=-1)) + 1
+        return rows[: max(ends[ends <= limit], default=ends[0])]
+
+    def _groups(self, split: str) -> np.ndarray | None:
+        reader = self._task.reader
+        if not reader.grouped:
+            return None
+        table = sources.read(self._source, split, reader.grouped)
+        return reader.groups(table, np.arange(table.num_rows))
 
     def _encode(self, split: str, rows: np.ndarray) -> Encoded:
-        data = self.config.dataset
-        table = sources.read(self._source, split, [*data.text, data.label]).take(rows)
-        identity = [self._source.fingerprint, self._tokenizer_fingerprint, split, data.text, self._task.encoding]
+        reader = self._task.reader
+
+        def read() -> list[Example]:
+            return reader.examples(sources.read(self._source, split, reader.columns).take(rows), rows)
+
+        data, tokenizer = self._source.fingerprint, self._tokenizer_fingerprint
         return encode(
             self._task,
             self.tokenizer,
-            texts=[table.column(column).to_pylist() for column in data.text],
-            labels=sources.labels(data, table, f"{data.name}/{split}"),
-            rows=rows,
+            read=read,
             max_length=self.config.recipe.max_length,
             cache=self._cache,
-            identity=identity,
+            identity=[data, tokenizer, split, self._task.encoding, rows.tolist()],
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -107,10 +130,17 @@ class TaskDataModule(L.LightningDataModule):
         self._sampler = sampler
         return self._loader(self.train, sampler)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """The split that checkpoints are selected on."""
+    @property
+    def validated(self) -> Encoded:
+        """The slice that checkpoints are selected on."""
         best_on_validation = self.config.recipe.selection == "best_on_validation"
-        return self.evaluation(self.config.dataset.evaluation[0] if best_on_validation else "selection")
+        examples = self.slices[self.config.dataset.evaluation[0] if best_on_validation else "selection"]
+        assert examples is not None
+        return examples
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """`validated`, in batches of like length."""
+        return self._by_length(self.validated)
 
     def evaluation(self, name: str) -> DataLoader[Batch]:
         """One of `slices`, in batches of like length."""

@@ -1,10 +1,11 @@
 """Tokenised examples: made once, kept in a file, read back in milliseconds."""
 
-import dataclasses
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,23 +15,35 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from peftbench import fingerprint
-from peftbench.tasks.base import Batch, Task
+from peftbench.data.examples import Example
+from peftbench.tasks.base import Batch, Inputs, Task
 
 _CHUNK = 2000
+
+#: What padded targets hold, and no loss counts.
+IGNORED = -100
+
+#: Of a batch, what has a line a sequence; the rest has one an example.
+_SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets")
 
 
 @dataclass(frozen=True)
 class Encoded(Dataset[int]):
-    """Examples as one flat row of token ids.
+    """n examples of s sequences in all (one each, but where several answers are compared), as flat rows of token ids.
 
     Attributes:
         tokens: (sum of lengths,) int32.
         types: token type ids of the same shape, or None where the model has none.
-        offsets: (n + 1,) int64; example i is `tokens[offsets[i]:offsets[i + 1]]`.
-        labels: (n,) int64.
+        offsets: (s + 1,) int64; sequence j is `tokens[offsets[j]:offsets[j + 1]]`.
+        labels: (n,) int64, or float32 for regression.
         rows: (n,) int64, each example's row in the split's file.
         truncated: how many examples were cut to the maximum length.
-        pad: id and side of padding.
+        pad: the id that pads.
+        firsts: (n + 1,) int64; example i has the sequences `firsts[i]` to `firsts[i + 1]`. None: one each.
+        targets, target_offsets: token ids of the answer, a sequence each, as `tokens`; None where answers are labels.
+        groups: (n,) int64, equal where examples are scored together; None: each alone.
+        references: by example the right answers as text, where scoring compares texts.
+        candidates: by example the answer it proposes, where a group's best one is scored.
     """
 
     tokens: torch.Tensor
@@ -40,6 +53,12 @@ class Encoded(Dataset[int]):
     rows: torch.Tensor
     truncated: int
     pad: int
+    firsts: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
+    target_offsets: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
+    references: list[list[str]] | None = None
+    candidates: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,53 +69,78 @@ class Encoded(Dataset[int]):
 
     @property
     def lengths(self) -> torch.Tensor:
-        """(n,) tokens of every example."""
-        return self.offsets.diff()
-
-    def first(self, count: int) -> "Encoded":
-        """The first `count` examples."""
-        end = int(self.offsets[count])
-        return dataclasses.replace(
-            self,
-            tokens=self.tokens[:end],
-            types=None if self.types is None else self.types[:end],
-            offsets=self.offsets[: count + 1],
-            labels=self.labels[:count],
-            rows=self.rows[:count],
-        )
+        """(n,) tokens of every example, its answer's included; of its longest sequence, where it has several."""
+        lengths = self.offsets.diff()
+        if self.target_offsets is not None:
+            lengths = lengths + self.target_offsets.diff()
+        if self.firsts is None:
+            return lengths
+        counts = self.firsts.diff()
+        owners = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        return torch.zeros(len(counts), dtype=torch.int64).scatter_reduce(0, owners, lengths, "amax")
 
     def collate(self, indices: Sequence[int]) -> Batch:
-        """A batch, padded on the right to its own longest example.
+        """A batch, padded on the right to its own longest sequence.
 
         Returns:
-            input_ids, attention_mask (and token_type_ids): (n, longest); labels, index: (n,).
+            input_ids, attention_mask (and token_type_ids): (sequences, longest); labels, index: (n,). Where examples
+            have answers of tokens: targets (sequences, longest answer), padded with -100. Where they have several
+            sequences: sequences (n,), how many, an example's following each other.
         """
-        spans = [slice(*self.offsets[i : i + 2].tolist()) for i in indices]
-        lengths = torch.tensor([span.stop - span.start for span in spans])
-        ids = pad_sequence([self.tokens[span].long() for span in spans], batch_first=True, padding_value=self.pad)
-        batch = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
-        if self.types is not None:
-            batch["token_type_ids"] = pad_sequence([self.types[span].long() for span in spans], batch_first=True)
         chosen = torch.as_tensor(list(indices))
-        return {**batch, "labels": self.labels[chosen], "index": chosen}
+        batch: Batch = {"labels": self.labels[chosen], "index": chosen}
+        lines: Sequence[int] = indices
+        if self.firsts is not None:
+            lines = [line for i in indices for line in range(int(self.firsts[i]), int(self.firsts[i + 1]))]
+            batch["sequences"] = self.firsts.diff()[chosen]
+        ids, lengths = _padded(self.tokens, self.offsets, lines, self.pad)
+        batch |= {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+        if self.types is not None:
+            batch["token_type_ids"] = _padded(self.types, self.offsets, lines, 0)[0]
+        if self.targets is not None and self.target_offsets is not None:
+            batch["targets"] = _padded(self.targets, self.target_offsets, lines, IGNORED)[0]
+        return batch
+
+
+def _padded(
+    flat: torch.Tensor, offsets: torch.Tensor, lines: Sequence[int], value: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some lines of a flat row, (lines, longest), and their lengths."""
+    spans = [slice(*offsets[j : j + 2].tolist()) for j in lines]
+    lengths = torch.tensor([span.stop - span.start for span in spans])
+    return pad_sequence([flat[span].long() for span in spans], batch_first=True, padding_value=value), lengths
+
+
+def part(batch: Batch, start: int, stop: int) -> Batch:
+    """The examples from `start` to `stop` of a collated batch, with all their sequences and no needless padding."""
+    first, last = start, stop
+    if "sequences" in batch:
+        ends = [0, *batch["sequences"].cumsum(0).tolist()]
+        first, last = ends[start], ends[min(stop, len(ends) - 1)]
+    return trim({k: v[first:last] if k in _SEQUENCES else v[start:stop] for k, v in batch.items()})
 
 
 def trim(batch: Batch) -> Batch:
-    """Cut padding columns that no example of the batch needs; only a part of a collated batch has them."""
+    """Cut padding columns that no sequence of the batch needs; only a part of a collated batch has them."""
     longest = int(batch["attention_mask"].sum(dim=1).max())
-    return {k: v[:, :longest] if v.ndim == 2 and k in _PADDED else v for k, v in batch.items()}
+    answer = int(batch["targets"].ne(IGNORED).sum(dim=1).max()) if "targets" in batch else 0
+    widths = {name: answer if name == "targets" else longest for name in _SEQUENCES}
+    return {k: v[:, : widths[k]] if k in _SEQUENCES else v for k, v in batch.items()}
 
 
-_PADDED = ("input_ids", "attention_mask", "token_type_ids")
+def tokens(batch: Batch) -> tuple[torch.Tensor, int]:
+    """Real tokens of a batch, left on its device, and all with padding."""
+    real, size = batch["attention_mask"].sum(), batch["attention_mask"].numel()
+    if "targets" in batch:
+        real, size = real + batch["targets"].ne(IGNORED).sum(), size + batch["targets"].numel()
+    return real, size
 
 
 def encode(
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    texts: list[list[str]],
-    labels: list[int],
-    rows: np.ndarray,
+    read: Callable[[], list[Example]],
     max_length: int,
     cache: Path,
     identity: object,
@@ -104,47 +148,68 @@ def encode(
     """Tokenise examples, or read them from the cache.
 
     Args:
-        texts: one list of n strings a text column.
-        rows: (n,) their rows in the split's file.
+        read: gives the examples; called only if they aren't cached.
         cache: folder of tokenised sets.
-        identity: JSON value that says what `texts` are (data and tokenizer fingerprint, split, columns, task).
+        identity: JSON value that says what the examples are (data and tokenizer fingerprint, split, rows, task).
     """
-    name = fingerprint.of_json([identity, max_length, rows.tolist()])[:24]
-    file = cache / "tokens" / f"{name}.safetensors"
+    file = cache / "tokens" / f"{fingerprint.of_json([identity, max_length])[:24]}.safetensors"
     if not file.is_file():
-        _save(file, _tokenise(task, tokenizer, texts, max_length))
+        _save(file, _tokenise(task, tokenizer, read(), max_length))
     kept = load_file(file)
+    names = {"references", "candidates", "truncated"}
     return Encoded(
-        tokens=kept["tokens"],
-        types=kept.get("types"),
-        offsets=kept["offsets"],
-        labels=torch.tensor(labels, dtype=torch.int64),
-        rows=torch.as_tensor(rows, dtype=torch.int64),
+        **{name: kept.get(name) for name in (*_REQUIRED, *_OPTIONAL) if name not in names},  # type: ignore[arg-type]
+        references=_from_bytes(kept.get("references")),
+        candidates=_from_bytes(kept.get("candidates")),
         truncated=int(kept["truncated"]),
         pad=int(tokenizer.pad_token_id),
     )
 
 
+_REQUIRED = ("tokens", "offsets", "labels", "rows", "truncated")
+_OPTIONAL = ("types", "firsts", "targets", "target_offsets", "groups", "references", "candidates")
+
+
 def _tokenise(
-    task: Task, tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int
+    task: Task, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int
 ) -> dict[str, torch.Tensor]:
-    ids: list[list[int]] = []
-    types: list[list[int]] = []
-    truncated = 0
-    for start in range(0, len(texts[0]), _CHUNK):
-        part = [column[start : start + _CHUNK] for column in texts]
-        encoded, cut = task.encode(tokenizer, part, max_length)
-        ids += encoded["input_ids"]
-        types += encoded.get("token_type_ids", [])
-        truncated += cut
+    made = Inputs()
+    for start in range(0, len(examples), _CHUNK):
+        made.extend(task.encode(tokenizer, examples[start : start + _CHUNK], max_length))
     tensors = {
-        "tokens": torch.tensor([token for row in ids for token in row], dtype=torch.int32),
-        "offsets": torch.tensor([0, *np.cumsum([len(row) for row in ids])], dtype=torch.int64),
-        "truncated": torch.tensor(truncated),
+        **_flat(made.input_ids, "tokens", "offsets", torch.int32),
+        "labels": torch.tensor([example.label for example in examples]),
+        "rows": torch.tensor([example.row for example in examples], dtype=torch.int64),
+        "truncated": torch.tensor(made.cut),
     }
-    if types:
-        tensors["types"] = torch.tensor([token for row in types for token in row], dtype=torch.int8)
+    if made.token_type_ids:
+        tensors["types"] = _flat(made.token_type_ids, "types", "offsets", torch.int8)["types"]
+    if made.targets:
+        tensors |= _flat(made.targets, "targets", "target_offsets", torch.int32)
+    if made.sequences:
+        tensors["firsts"] = torch.tensor([0, *np.cumsum(made.sequences)], dtype=torch.int64)
+    if any(example.group is not None for example in examples):
+        tensors["groups"] = torch.tensor([example.group for example in examples], dtype=torch.int64)
+    if any(example.references for example in examples):
+        tensors["references"] = _to_bytes([example.references for example in examples])
+    if any(example.candidate is not None for example in examples):
+        tensors["candidates"] = _to_bytes([example.candidate for example in examples])
     return tensors
+
+
+def _flat(lines: list[list[int]], name: str, offsets: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.tensor([token for line in lines for token in line], dtype=dtype),
+        offsets: torch.tensor([0, *np.cumsum([len(line) for line in lines])], dtype=torch.int64),
+    }
+
+
+def _to_bytes(value: Any) -> torch.Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _from_bytes(tensor: torch.Tensor | None) -> Any:
+    return None if tensor is None else json.loads(tensor.numpy().tobytes())
 
 
 def _save(file: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -4,25 +4,30 @@ Everything ends as Parquet files, so that a run never imports `datasets` (0.3 s 
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from peftbench import fingerprint, hub
+from peftbench.data.examples import NO_LABEL, column
+from peftbench.data.readers import reader
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """Parquet files by split (a split that isn't there is missing from the dict), and a hash of the whole."""
+    """Parquet files by split (a split that isn't there is missing from the dict), and a hash of the whole.
+
+    Attributes:
+        renamed: by split, where its columns are called otherwise: the name in the file by the name here.
+    """
 
     files: dict[str, list[str]]
     fingerprint: str
+    renamed: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> DataSource:
@@ -44,6 +49,10 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
         source = _local(config, Path(data_root))
     else:
         source = _from_hub(config, cache)
+    own = dict(config.columns or {})
+    source = replace(
+        source, renamed={**dict.fromkeys(source.files, own), config.train: {**own, **(config.train_columns or {})}}
+    )
     _check(config, source)
     return source
 
@@ -54,58 +63,50 @@ def wanted_splits(config: DatasetConfig) -> list[str]:
 
 
 def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
-    """Some columns of a split, in the order of its files.
+    """Some columns of a split, in the order of its files; of `idx.question` the whole column `idx`.
 
     Raises:
         ConfigError: a file can't be read.
     """
+    names = list(dict.fromkeys(name.split(".")[0] for name in columns))
+    there = source.renamed.get(split, {})
     tables = []
     for file in source.files[split]:
         try:
             # Not memory-mapped: a file may be replaced while a sweep runs.
-            tables.append(pq.read_table(file, columns=columns, memory_map=False, partitioning=None))
+            wanted = [there.get(name, name) for name in names]
+            tables.append(pq.read_table(file, columns=wanted, memory_map=False, partitioning=None).select(wanted))
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables).rename_columns(names)
 
 
-def labels(config: DatasetConfig, table: pa.Table, where: str) -> list[int]:
-    """The label column as indices into `dataset.labels`; the data may hold the indices or the names.
-
-    Raises:
-        ConfigError: a label is none of them.
-    """
-    values = table.column(config.label).to_pylist()
-    by_name = {name: index for index, name in enumerate(config.labels)}
-    allowed = set(range(len(config.labels)))
-    indices: list[Any] = [_index(value, by_name) for value in values]
-    for row, value in enumerate(indices):
-        if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
-            names = ", ".join(f"{index} ({name})" for index, name in enumerate(config.labels))
-            raise ConfigError(f"dataset.labels: {where} row {row} has the label {values[row]!r}; allowed are {names}")
-    return indices
+def count(source: DataSource, split: str) -> int:
+    """The rows of a split."""
+    return sum(pq.read_metadata(file).num_rows for file in source.files[split])
 
 
-def _index(value: Any, by_name: dict[str, int]) -> Any:
-    if isinstance(value, str):
-        return by_name.get(value, value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _configs(config: DatasetConfig) -> dict[str, str | None]:
+    """By split the hub config that it is a part of."""
+    own = dict.fromkeys(wanted_splits(config), config.config)
+    return {**own, config.train: config.train_config or config.config}
 
 
 def _local(config: DatasetConfig, root: Path) -> DataSource:
-    folder = root / str(config.path).rstrip("/").split("/")[-1]
-    folder = folder / config.config if config.config else folder
-    if not folder.is_dir():
-        raise ConfigError(f"data_root={root}: there is no folder {folder} for dataset={config.name}")
-    files = {}
-    for split in wanted_splits(config):
+    files, found_in = {}, {}
+    for split, name in _configs(config).items():
+        folder = root / str(config.path).rstrip("/").split("/")[-1]
+        folder = folder / name if name else folder
+        if not folder.is_dir():
+            raise ConfigError(f"data_root={root}: there is no folder {folder} for dataset={config.name}")
+        found_in[split] = folder
         found = sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}.parquet")])
         if found:
             files[split] = [str(file.resolve()) for file in found]
     for split in (config.train, config.evaluation[0]):
         if split not in files:
-            there = ", ".join(sorted(f.name for f in folder.iterdir())) or "nothing"
-            raise ConfigError(f"data_root={root}: {folder} has no {split}-*.parquet (it has {there})")
+            there = ", ".join(sorted(f.name for f in found_in[split].iterdir())) or "nothing"
+            raise ConfigError(f"data_root={root}: {found_in[split]} has no {split}-*.parquet (it has {there})")
     return DataSource(files, fingerprint.of_files(Path(f) for found in files.values() for f in found))
 
 
@@ -123,6 +124,8 @@ def _generated(config: DatasetConfig, cache: Path) -> DataSource:
 def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     wanted = wanted_splits(config)
     identity = {"path": config.path, "config": config.config, "revision": config.revision, "splits": wanted}
+    if config.train_config:
+        identity["train"] = config.train_config
     folder = cache / "data" / fingerprint.of_json(identity)[:16]
     if not hub.is_commit(config.revision):
         # What an unpinned name stands for may change: the rows' hash names the folder.
@@ -130,7 +133,8 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     kept = {split: [str(folder / f"{split}.parquet")] for split in wanted if (folder / f"{split}.parquet").is_file()}
     if len(kept) < len(wanted):
         kept = _keep(_download(config, wanted), folder)
-    return DataSource(kept, f"{config.path}/{config.config}@{config.revision}")
+    names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
+    return DataSource(kept, f"{config.path}/{names}@{config.revision}")
 
 
 def _content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
@@ -142,15 +146,20 @@ def _download(config: DatasetConfig, wanted: list[str]) -> dict[str, pa.Table]:
     hub.reachable()
     import datasets
 
-    try:
-        loaded = datasets.load_dataset(str(config.path), config.config, revision=config.revision)
-    except Exception as error:
-        raise ConfigError(
-            f"dataset={config.name}: can't get {config.path} {config.config or ''}: {hub.why_missing()} "
-            f"({type(error).__name__}); point data_root= at a folder that holds "
-            f"{str(config.path).split('/')[-1]}/{config.config or ''}, or use dataset=demo"
-        ) from None
-    return {split: loaded[split].with_format("arrow")[:] for split in wanted if split in loaded}
+    found: dict[str, pa.Table] = {}
+    configs = {split: name for split, name in _configs(config).items() if split in wanted}
+    for name in dict.fromkeys(configs.values()):
+        try:
+            loaded = datasets.load_dataset(str(config.path), name, revision=config.revision)
+        except Exception as error:
+            raise ConfigError(
+                f"dataset={config.name}: can't get {config.path} {name or ''}: {hub.why_missing()} "
+                f"({type(error).__name__}); point data_root= at a folder that holds "
+                f"{str(config.path).split('/')[-1]}/{name or ''}, or use dataset=demo"
+            ) from None
+        here = [split for split, of in configs.items() if of == name and split in loaded]
+        found |= {split: loaded[split].with_format("arrow")[:] for split in here}
+    return found
 
 
 def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
@@ -172,37 +181,41 @@ def _check(config: DatasetConfig, source: DataSource) -> None:
     for key, split in (("train", config.train), ("evaluation", config.evaluation[0])):
         if split not in source.files:
             raise ConfigError(f"dataset.{key}={split}: the data has no such split; it has {', '.join(source.files)}")
-    for split, files in source.files.items():
-        _check_split(config, split, tuple(files), source.fingerprint)
+    for split in source.files:
+        _check_split(config, source, split)
 
 
 #: Fingerprint, split and configuration of what was read through in this process.
 _CHECKED: set[tuple[str, str, str]] = set()
 
 
-def _check_split(config: DatasetConfig, split: str, files: tuple[str, ...], name: str) -> None:
+def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
     """Read every wanted column once a process: half a file is only found by reading it."""
-    if (name, split, repr(config)) in _CHECKED:
+    if (source.fingerprint, split, repr(config)) in _CHECKED:
         return
-    where = f"{config.name}/{split}"
-    for file in files:
+    where, read_by, renamed = f"{config.name}/{split}", reader(config), source.renamed.get(split, {})
+    for file in source.files[split]:
         try:
-            columns = pq.read_schema(file).names
+            there = pq.read_schema(file)
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
-        for key, column in [("text", c) for c in config.text] + [("label", config.label)]:
-            if column not in columns:
-                raise ConfigError(f"dataset.{key}={column}: {where} has no such column; it has {', '.join(columns)}")
-    table = read(DataSource({split: list(files)}, name), split, [*config.text, config.label])
+        for name in read_by.columns:
+            _check_column(config, there, name, where=where, renamed=renamed)
+    table = read(source, split, read_by.columns)
     if table.num_rows == 0:
-        raise ConfigError(f"dataset={config.name}: the split {split} is empty ({files[0]})")
-    for column in config.text:
-        if not pa.types.is_string(table.schema.field(column).type) and not pa.types.is_large_string(
-            table.schema.field(column).type
-        ):
-            raise ConfigError(f"dataset.text={column}: {where} holds {table.schema.field(column).type}, not text")
-        if table.column(column).null_count:
-            row = pc.index(pc.is_null(table.column(column)), True).as_py()
-            raise ConfigError(f"dataset.text={column}: {where} row {row} has no text")
-    labels(config, table, where)
-    _CHECKED.add((name, split, repr(config)))
+        raise ConfigError(f"dataset={config.name}: the split {split} is empty ({source.files[split][0]})")
+    read_by.check(table, where)
+    if split == config.train and config.label and set(column(table, config.label)) == {NO_LABEL}:
+        raise ConfigError(f"dataset.train={split}: {where} has no labels (all are {NO_LABEL}): a hidden test")
+    _CHECKED.add((source.fingerprint, split, repr(config)))
+
+
+def _check_column(config: DatasetConfig, there: pa.Schema, name: str, *, where: str, renamed: dict[str, str]) -> None:
+    first, *inner = name.split(".")
+    key = "text" if name in config.text else "label" if name == config.label else "columns"
+    names = there.names
+    if renamed.get(first, first) not in names:
+        raise ConfigError(f"dataset.{key}={name}: {where} has no such column; it has {', '.join(names)}")
+    kind = there.field(renamed.get(first, first)).type
+    if inner and not (pa.types.is_struct(kind) and kind.get_field_index(inner[0]) >= 0):
+        raise ConfigError(f"dataset.{key}={name}: {where} has no such field; {first} is {kind}")

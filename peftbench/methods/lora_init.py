@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from peftbench.data.encode import part
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub, check_rows
 from peftbench.schema import RunConfig
@@ -57,7 +58,7 @@ class Residual(Hub):
         rows: list[Batch] = []
         for batch in context.batches():
             for start in range(0, len(batch["labels"]), size):
-                rows.append({k: v[start : start + size] for k, v in batch.items()})
+                rows.append(part(batch, start, start + size))
                 if len(rows) == self.config.args["batches"]:
                     return rows
         return rows
@@ -89,9 +90,7 @@ class Corda(Residual):
         def forward() -> None:
             # One example at a time: peft counts every position, and padding isn't data.
             for batch in self._each(context, 1):
-                length = int(batch["attention_mask"].sum())
-                part = {k: v[:, :length] if v.ndim == 2 else v for k, v in batch.items()}
-                model(**context.task.inputs(part))
+                model(**context.task.inputs(batch))
 
         with torch.no_grad():
             preprocess_corda(model.eval(), config, run_model=forward)  # type: ignore[arg-type]

@@ -21,7 +21,8 @@ class TextPrompt(Hub):
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
         adapted = super().inject(model, config, context)
-        text = self.config.args["text"].replace("{labels}", ", ".join(getattr(context.task.config, "labels", [])))  # type: ignore[attr-defined]
+        labels = getattr(context.task, "config").labels or []  # noqa: B009  # What a task needn't have.
+        text = self.config.args["text"].replace("{labels}", ", ".join(labels))
         ids = context.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise ConfigError("method.args.text: holds no token")

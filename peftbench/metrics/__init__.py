@@ -5,15 +5,17 @@ A run calls the functions, since importing `evaluate` starts threads and costs t
 function in `functions.py` and one module file.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from peftbench.errors import ConfigError
 from peftbench.metrics import functions
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[..., float]
 
 
 def names() -> list[str]:
@@ -31,6 +33,23 @@ def get(name: str) -> Metric:
     if name not in names():
         raise ConfigError(f"dataset.metrics: {name} is no metric; allowed are {', '.join(names())}")
     return getattr(functions, name)
+
+
+def compute(
+    wanted: Iterable[str], predictions: Any, references: Any, *, groups: np.ndarray | None = None
+) -> dict[str, float]:
+    """Scores by name.
+
+    Args:
+        predictions: (n,) labels, numbers or texts; `references` the same, or a list of right texts each.
+        groups: (n,) numbers of what is scored together, for the metrics that take them.
+    """
+    found = {}
+    for name in wanted:
+        metric = get(name)
+        more = {"groups": groups} if "groups" in inspect.signature(metric).parameters else {}
+        found[name] = metric(predictions, references, **more)
+    return found
 
 
 def path(name: str) -> str:

@@ -1,16 +1,5 @@
 """`evaluate.load`-able module of `functions.accuracy`."""
 
-from typing import Any
+from peftbench.metrics import module
 
-import evaluate
-import numpy as np
-
-from peftbench.metrics import functions, module
-
-
-class Accuracy(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        return module.info("accuracy")
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"accuracy": functions.accuracy(np.asarray(predictions), np.asarray(references))}
+Metric = module.metric(__name__, "labels")

@@ -1,16 +1,5 @@
 """`evaluate.load`-able module of `functions.f1`."""
 
-from typing import Any
+from peftbench.metrics import module
 
-import evaluate
-import numpy as np
-
-from peftbench.metrics import functions, module
-
-
-class F1(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        return module.info("f1")
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"f1": functions.f1(np.asarray(predictions), np.asarray(references))}
+Metric = module.metric(__name__, "labels")

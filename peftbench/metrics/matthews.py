@@ -1,16 +1,5 @@
 """`evaluate.load`-able module of `functions.matthews`."""
 
-from typing import Any
+from peftbench.metrics import module
 
-import evaluate
-import numpy as np
-
-from peftbench.metrics import functions, module
-
-
-class Matthews(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        return module.info("matthews")
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"matthews": functions.matthews(np.asarray(predictions), np.asarray(references))}
+Metric = module.metric(__name__, "labels")

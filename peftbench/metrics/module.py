@@ -1,16 +1,40 @@
 """What the metric modules share: the description that `evaluate` asks for."""
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import datasets
 import evaluate
+import numpy as np
 
 from peftbench.metrics import functions
 
+#: Kind of metric -> what it is given of each example.
+_FEATURES: dict[str, dict[str, Any]] = {
+    "labels": {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")},
+    "numbers": {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")},
+    "groups": dict.fromkeys(("predictions", "references", "groups"), datasets.Value("int64")),
+    "texts": {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))},
+}
 
-def info(name: str) -> evaluate.MetricInfo:
-    """Description and input types of a metric over integer labels."""
-    return evaluate.MetricInfo(
-        description=str(getattr(functions, name).__doc__),
-        citation="GLUE, arXiv 1804.07461",
-        inputs_description="predictions, references: integer labels, one an example.",
-        features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
+
+def metric(where: str, kind: str) -> type[evaluate.Metric]:
+    """The class for the module `where`, named as its function; `evaluate` looks for a class that is defined there.
+
+    Args:
+        kind: what it compares: labels, numbers, groups (labels with a group each), texts (with a list of right ones).
+    """
+    name = Path(sys.modules[where].__file__ or "").stem
+    function, features = getattr(functions, name), datasets.Features(_FEATURES[kind])
+    described = evaluate.MetricInfo(
+        description=str(function.__doc__),
+        citation="GLUE, arXiv 1804.07461; SuperGLUE, arXiv 1905.00537",
+        inputs_description=f"{', '.join(features)}: one an example.",
+        features=features,
     )
+
+    def compute(self: Any, **given: Any) -> dict[str, float]:
+        return {name: function(**(given if kind == "texts" else {k: np.asarray(v) for k, v in given.items()}))}
+
+    return type(name, (evaluate.Metric,), {"_info": lambda self: described, "_compute": compute, "__module__": where})

@@ -15,7 +15,7 @@ from peftbench.report.load import Results, flat, settings
 
 #: Parts of a method's or data set's configuration that describe and decide nothing.
 _DESCRIPTIVE = (
-    *("summary", "source", "search", "supports", "family", "rows", "name"),
+    *("summary", "source", "search", "supports", "family", "rows", "name", "suite", "title"),
     *("formulations", "mergeable", "identity", "checkpointing", "footnote"),
 )
 

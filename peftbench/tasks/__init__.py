@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from peftbench.errors import ConfigError, NotApplicable
+from peftbench import metrics
+from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch, Task
-from peftbench.tasks.head import Classification
+from peftbench.tasks.head import Choice, Classification, Regression
+from peftbench.tasks.likelihood import Likelihood
 from peftbench.tasks.verbaliser import Verbaliser
 
 __all__ = ["Batch", "Task", "build", "formulation"]
@@ -14,6 +16,13 @@ __all__ = ["Batch", "Task", "build", "formulation"]
 TASKS: dict[tuple[str, str], Any] = {
     ("classification", "head"): Classification,
     ("classification", "verbaliser"): Verbaliser,
+    ("regression", "head"): Regression,
+    ("multiple_choice", "head"): Choice,
+    ("multiple_choice", "verbaliser"): Likelihood,
+    ("span_pair", "head"): Classification,
+    ("span_pair", "verbaliser"): Verbaliser,
+    ("multi_row", "head"): Classification,
+    ("multi_row", "verbaliser"): Verbaliser,
 }
 
 #: What `auto` means by the model's family, unless the method works in another way only.
@@ -29,11 +38,17 @@ def formulation(config: RunConfig) -> str:
     """
     types = sorted({type_ for type_, _ in TASKS})
     if config.dataset.task not in types:
-        raise ConfigError(f"dataset.task={config.dataset.task}: allowed are {', '.join(types)}")
+        raise ConfigError(f"dataset.task={config.dataset.task}: {nearest(config.dataset.task, types)}")
     known = [name for type_, name in TASKS if type_ == config.dataset.task]
     possible, wanted = config.method.formulations or known, config.formulation
     if wanted == "auto":
-        wanted = AUTO[config.model.family] if AUTO[config.model.family] in possible else possible[0]
+        usual, both = AUTO[config.model.family], [name for name in possible if name in known]
+        if not both:
+            raise NotApplicable(
+                f"method={config.method.name}: works with formulation={', '.join(possible)}; "
+                f"dataset={config.dataset.name} ({config.dataset.task}) is solved as {', '.join(known)}"
+            )
+        wanted = usual if usual in both else both[0]
     if wanted not in known:
         raise ConfigError(f"formulation={wanted}: {config.dataset.task} is solved as auto, {', '.join(known)}")
     if wanted not in possible:
@@ -43,5 +58,7 @@ def formulation(config: RunConfig) -> str:
 
 def build(config: RunConfig) -> Task:
     """The task of a run; errors as `formulation`, and what the task itself finds wrong in the data set's file."""
+    for name in config.dataset.metrics:
+        metrics.get(name)
     task: Task = TASKS[config.dataset.task, formulation(config)].build(config)
     return task

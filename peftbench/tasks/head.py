@@ -1,6 +1,6 @@
 """Tasks solved by a head on the model's pooled output."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,92 +9,117 @@ import torch.nn.functional as F
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from peftbench import metrics
+from peftbench.data.examples import NO_LABEL, Reader
+from peftbench.data.readers import reader
+from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig, RunConfig
 from peftbench.tasks.base import Batch
+from peftbench.tasks.fitting import Lines
+from peftbench.tasks.shared import Posing, by_example, encoding
 
-#: Of a batch, what no model is given: the loss is computed from its logits.
-NOT_INPUTS = ("labels", "index")
 
-
-class ScoredLabels:
+class ScoredLabels(Posing):
     """What all ways share that end in one number a label: predictions are these logits, (n, labels).
 
     Loss: cross entropy of the logits against labels (n,).
     """
 
-    config: DatasetConfig
-
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
         """(n, labels), in 32 bits."""
         raise NotImplementedError
 
-    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Nothing to do."""
-
-    def inputs(self, batch: Batch) -> Batch:
-        return {k: v for k, v in batch.items() if k not in NOT_INPUTS}
-
-    def terms(self, batch: Batch) -> int:
-        return len(batch["labels"])
-
     def losses(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        return F.cross_entropy(self.logits(outputs, batch), batch["labels"], reduction="none")
+        return F.cross_entropy(self.logits(outputs, batch), batch["labels"], reduction="none", ignore_index=NO_LABEL)
 
     def predictions(self, outputs: Any, batch: Batch) -> torch.Tensor:
         return self.logits(outputs, batch)
 
-    def decide(self, predictions: np.ndarray) -> np.ndarray:
-        return predictions.argmax(axis=1)
-
-    def score(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        decided = self.decide(predictions)
-        return {name: metrics.get(name)(decided, references) for name in self.config.metrics}
-
 
 @dataclass(frozen=True)
-class Classification(ScoredLabels):
-    """One label of several, from a classification head over one text or a pair."""
+class Head(ScoredLabels):
+    """A classification head over one text or a pair: `dataset.inputs`, or else the text columns."""
 
     config: DatasetConfig
+    reader: Reader
+    templates: list[str]
     auto_model: Any = AutoModelForSequenceClassification
     peft_type: TaskType = TaskType.SEQ_CLS
     formulation: str = "head"
-    encoding: Any = "pair"
+    generates: bool = False
+    model_args: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, config: RunConfig) -> "Classification":
-        """Raises ConfigError for more than two text columns, or an unknown metric."""
-        data = config.dataset
-        if len(data.text) > 2:
-            raise ConfigError(f"dataset.text={data.text}: classification by a head takes one text column or two")
-        for name in data.metrics:
-            metrics.get(name)
-        return cls(data)
+    def build(cls, config: RunConfig) -> "Head":
+        """Raises ConfigError for inputs that aren't one text or two, or name what isn't there."""
+        data, read = config.dataset, reader(config.dataset)
+        templates = data.inputs or [f"{{{name}}}" for name in data.text]
+        if len(templates) > 2:
+            raise ConfigError(
+                f"dataset.text={data.text}: formulation=head takes one text or a pair; "
+                "dataset.inputs makes one or two of several columns"
+            )
+        named = [name for template in templates for name in check_template("dataset.inputs", template, read.fields)]
+        missing = set(read.fields) - set(named) if data.inputs else set()
+        if missing & set(data.text):
+            raise ConfigError(f"dataset.inputs: leaves out {', '.join(sorted(missing & set(data.text)))}")
+        return cls(data, read, templates, model_args=cls.arguments(data))
+
+    @staticmethod
+    def arguments(data: DatasetConfig) -> dict[str, Any]:
+        """Of the model's configuration, what the head needs."""
+        raise NotImplementedError
 
     @property
-    def model_args(self) -> dict[str, Any]:
-        names = self.config.labels
+    def encoding(self) -> Any:
+        return encoding(self.config, "head", type(self).__name__)
+
+    def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
+        texts = [[template.format_map(f) for f in fields] for template in self.templates]
+        encoded = tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)
+        return {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
+
+    def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        return outputs.logits.float()
+
+
+class Classification(Head):
+    """One label of several."""
+
+    @staticmethod
+    def arguments(data: DatasetConfig) -> dict[str, Any]:
+        names = data.labels or []
         return {
             "num_labels": len(names),
             "id2label": dict(enumerate(names)),
             "label2id": {name: index for index, name in enumerate(names)},
         }
 
-    def encode(
-        self, tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int
-    ) -> tuple[dict[str, list[list[int]]], int]:
-        encoded = tokenizer(
-            *texts, truncation=True, max_length=max_length, return_attention_mask=False, return_overflowing_tokens=False
-        )
-        full = [i for i, row in enumerate(encoded["input_ids"]) if len(row) == max_length]
-        if not full:
-            return encoded, 0
-        # Only an example that fills the maximum can have been cut: those few are measured without a limit.
-        rows = [[column[i] for i in full] for column in texts]
-        whole = tokenizer(*rows, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]
-        return encoded, sum(len(row) > max_length for row in whole)
+
+class Regression(Head):
+    """A number, (n, 1). Loss: the squared error. Source: GLUE, arXiv 1804.07461, as for STS-B."""
+
+    @staticmethod
+    def arguments(data: DatasetConfig) -> dict[str, Any]:
+        return {"num_labels": 1}
+
+    def losses(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        return F.mse_loss(self.logits(outputs, batch)[:, 0], batch["labels"], reduction="none")
+
+    def decide(self, predictions: np.ndarray) -> np.ndarray:
+        return predictions[:, 0]
+
+
+class Choice(Head):
+    """One choice of several: a sequence and one logit each, (n, most choices), -inf where an example has fewer.
+
+    Loss: cross entropy over an example's choices. Source: Devlin et al., arXiv 1810.04805, section 4.4 (SWAG); by a
+    classifier of single sequences, because the models made for choices fail under prompt methods.
+    """
+
+    @staticmethod
+    def arguments(data: DatasetConfig) -> dict[str, Any]:
+        return {"num_labels": 1}
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        return outputs.logits.float()
+        return by_example(outputs.logits.float()[:, 0], batch)

@@ -4,7 +4,6 @@ Source: Schick and Schuetze, arXiv 2001.07676, section 3 (masked models: equatio
 logits); the same for the next token of a causal model and the first of an encoder-decoder's answer.
 """
 
-import string
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +16,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from peftbench import metrics
+from peftbench.data.examples import Reader
+from peftbench.data.readers import reader
+from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig, RunConfig
 from peftbench.tasks.base import Batch
+from peftbench.tasks.fitting import Lines
 from peftbench.tasks.head import ScoredLabels
+from peftbench.tasks.shared import encoding
 
-_ANSWER = "answer"
-_KINDS: dict[str, tuple[Any, TaskType]] = {
+ANSWER = "answer"
+#: By family: the class of its language models, and peft's name for what they do.
+KINDS: dict[str, tuple[Any, TaskType]] = {
     "encoder": (AutoModelForMaskedLM, TaskType.FEATURE_EXTRACTION),
     "decoder": (AutoModelForCausalLM, TaskType.CAUSAL_LM),
     "encoder_decoder": (AutoModelForSeq2SeqLM, TaskType.SEQ_2_SEQ_LM),
@@ -41,8 +45,10 @@ class Verbaliser(ScoredLabels):
     """
 
     config: DatasetConfig
+    reader: Reader
     family: str
     formulation: str = "verbaliser"
+    generates: bool = False
     model_args: dict[str, Any] = field(default_factory=dict)
     words: list[int] = field(default_factory=list)
     lead: list[int] = field(default_factory=list)
@@ -54,32 +60,25 @@ class Verbaliser(ScoredLabels):
         data = config.dataset
         if data.template is None or data.verbaliser is None:
             raise ConfigError(f"dataset={data.name}: formulation=verbaliser needs dataset.template and .verbaliser")
-        if len(data.verbaliser) != len(data.labels) or len(set(data.verbaliser)) != len(data.labels):
+        if len(data.verbaliser) != len(data.labels or []) or len(set(data.verbaliser)) != len(data.verbaliser):
             raise ConfigError(
                 f"dataset.verbaliser={data.verbaliser}: one word for each of {data.labels}, all different"
             )
-        allowed = [*data.text, _ANSWER]
-        try:
-            named = [name for _, name, _, _ in string.Formatter().parse(data.template) if name is not None]
-        except ValueError as error:
-            raise ConfigError(f"dataset.template: {error}") from None
-        if set(named) - set(allowed) or named.count(_ANSWER) != 1:
-            raise ConfigError(f"dataset.template: takes {{{'}, {'.join(allowed)}}}, {{{_ANSWER}}} exactly once")
-        for name in data.metrics:
-            metrics.get(name)
-        return cls(data, config.model.family)
+        read = reader(data)
+        check_template("dataset.template", data.template, read.fields, once=ANSWER)
+        return cls(data, read, config.model.family)
 
     @property
     def auto_model(self) -> Any:
-        return _KINDS[self.family][0]
+        return KINDS[self.family][0]
 
     @property
     def peft_type(self) -> TaskType:
-        return _KINDS[self.family][1]
+        return KINDS[self.family][1]
 
     @property
     def encoding(self) -> Any:
-        return [self.family, self.config.template, self.config.verbaliser]
+        return encoding(self.config, "verbaliser", self.family)
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
         assert self.config.verbaliser is not None
@@ -95,39 +94,16 @@ class Verbaliser(ScoredLabels):
         if self.family == "encoder" and self.mask is None:
             raise ConfigError("formulation=verbaliser: this model's tokenizer has no mask token")
 
-    def encode(
-        self, tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int
-    ) -> tuple[dict[str, list[list[int]]], int]:
-        """Of an example that is too long the longest column is cut; the template and the answer's place stay."""
-        found, cut = [], 0
-        for columns in zip(*texts, strict=True):
-            fields = dict(zip(self.config.text, columns, strict=True))
-            ids = self._ids(tokenizer, fields)
-            cut += len(ids) > max_length
-            while len(ids) > max_length:
-                longest = max(fields, key=lambda name: len(fields[name]))
-                if not fields[longest]:
-                    raise ConfigError(f"recipe.max_length={max_length}: the template alone takes {len(ids)} tokens")
-                fields[longest] = _shorten(tokenizer, fields[longest], len(ids) - max_length)
-                ids = self._ids(tokenizer, fields)
-            found.append(ids)
-        return {"input_ids": found}, cut
+    def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
+        return {"input_ids": [self._ids(tokenizer, f) for f in fields]}
 
     def _ids(self, tokenizer: PreTrainedTokenizerBase, fields: dict[str, str]) -> list[int]:
         assert self.config.template is not None
-        before, _, after = self.config.template.partition(f"{{{_ANSWER}}}")
-        before = before.format(**fields).rstrip()
+        ids = place_answer(tokenizer, self.config.template, fields, self.family)
         if self.family == "encoder":
-            assert self.mask is not None
-            ids = tokenizer(f"{before} {tokenizer.mask_token}{after.format(**fields)}")["input_ids"]
-            place = ids.index(self.mask)
+            place = ids.index(self.mask or 0)
             return [*ids[:place], *self.lead, *ids[place:]]
-        ids = tokenizer(before)["input_ids"]
-        if self.family == "encoder_decoder":
-            return ids
-        while ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
-            ids = ids[:-1]  # The answer comes next, not the end.
-        return [*ids, *self.lead]
+        return ids if self.family == "encoder_decoder" else [*ids, *self.lead]
 
     def inputs(self, batch: Batch) -> Batch:
         kept = super().inputs(batch)
@@ -151,12 +127,15 @@ class Verbaliser(ScoredLabels):
         return scores[torch.arange(len(scores), device=scores.device), place][:, words].float()
 
 
-def _shorten(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> str:
-    """A text without its last tokens."""
-    ends = [end for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
-    kept = len(ends) - tokens
-    return (
-        text[: ends[kept - 1]]
-        if kept > 0 and ends[kept - 1] < len(text)
-        else text[: max(0, len(text) // 2 if kept > 0 else 0)]
-    )
+def place_answer(tokenizer: PreTrainedTokenizerBase, template: str, fields: dict[str, str], family: str) -> list[int]:
+    """Token ids of a filled template: an encoder's with a mask in the place of the answer, else what is before it."""
+    before, _, after = template.partition(f"{{{ANSWER}}}")
+    before = before.format_map(fields).rstrip()
+    if family == "encoder":
+        return tokenizer(f"{before} {tokenizer.mask_token}{after.format_map(fields)}", verbose=False)["input_ids"]
+    ids = tokenizer(before, verbose=False)["input_ids"]
+    if family == "encoder_decoder":
+        return ids
+    while ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
+        ids = ids[:-1]  # The answer comes next, not the end.
+    return ids

@@ -1,0 +1,5 @@
+"""`evaluate.load`-able module of `functions.gender_parity`."""
+
+from peftbench.metrics import module
+
+Metric = module.metric(__name__, "groups")

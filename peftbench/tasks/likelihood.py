@@ -1,0 +1,116 @@
+"""Multiple choice by a language model: the choice whose text is likeliest in the template.
+
+A choice's score is the mean log probability of its tokens: a sum would favour short ones. Source: Liu et al. (T-Few),
+arXiv 2205.05638, section 3.2 (length normalisation; the loss is L_LN, a cross entropy over the choices' scores).
+
+Masked models are given as many masks as the choice has tokens and asked for all of them at once: Schick and Schuetze,
+arXiv 2009.07118, section 3.1, the approximation they train by.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import TaskType
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from peftbench.data.examples import Reader
+from peftbench.data.readers import reader
+from peftbench.data.rows import check_template
+from peftbench.errors import ConfigError
+from peftbench.schema import DatasetConfig, RunConfig
+from peftbench.tasks.base import Batch
+from peftbench.tasks.fitting import Lines
+from peftbench.tasks.head import ScoredLabels
+from peftbench.tasks.shared import by_example, encoding
+from peftbench.tasks.verbaliser import ANSWER, KINDS, place_answer
+
+
+@dataclass
+class Likelihood(ScoredLabels):
+    """One choice of several, by its text's likelihood: (n, most choices), -inf where an example has fewer."""
+
+    config: DatasetConfig
+    reader: Reader
+    family: str
+    formulation: str = "verbaliser"
+    generates: bool = False
+    model_args: dict[str, Any] = field(default_factory=dict)
+    mask: int | None = None
+    pad: int = 0
+
+    @classmethod
+    def build(cls, config: RunConfig) -> "Likelihood":
+        """Raises ConfigError for a template that is missing or doesn't fit the data set."""
+        data, read = config.dataset, reader(config.dataset)
+        if data.template is None:
+            raise ConfigError(f"dataset={data.name}: formulation=verbaliser needs dataset.template")
+        check_template("dataset.template", data.template, data.text, once=ANSWER)
+        return cls(data, read, config.model.family)
+
+    @property
+    def auto_model(self) -> Any:
+        return KINDS[self.family][0]
+
+    @property
+    def peft_type(self) -> TaskType:
+        return KINDS[self.family][1]
+
+    @property
+    def encoding(self) -> Any:
+        return encoding(self.config, "likelihood", self.family)
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.mask, self.pad = tokenizer.mask_token_id, int(tokenizer.pad_token_id)
+        if self.family == "encoder" and self.mask is None:
+            raise ConfigError("formulation=verbaliser: this model's tokenizer has no mask token")
+
+    def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
+        assert self.config.template is not None
+        return {"input_ids": [place_answer(tokenizer, self.config.template, f, self.family) for f in fields]}
+
+    def answers(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> list[list[int]]:
+        # With its space: the answer follows a word.
+        return tokenizer([f" {f['choice']}" for f in fields], add_special_tokens=False)["input_ids"]
+
+    def inputs(self, batch: Batch) -> Batch:
+        """Encoders: the answer's place as wide as the answer; decoders: the answer behind the text; encoder-decoders:
+        the answer as labels, which the model shifts to the right and gives its decoder."""
+        if self.family == "encoder_decoder":
+            return {**super().inputs(batch), "labels": batch["targets"]}
+        lines = [self._line(*line) for line in zip(*self._parts(batch), strict=True)]
+        lengths = torch.tensor([len(line) for line in lines], device=batch["input_ids"].device)
+        ids = pad_sequence(lines, batch_first=True, padding_value=self.pad)
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        return {"input_ids": ids, "attention_mask": mask.long()}
+
+    def _parts(self, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The real tokens of every sequence, and of its answer."""
+        ids = [line[: int(n)] for line, n in zip(batch["input_ids"], batch["attention_mask"].sum(dim=1), strict=True)]
+        return ids, [line[line >= 0] for line in batch["targets"]]
+
+    def _line(self, ids: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+        if self.family == "decoder":
+            return torch.cat([ids, answer])
+        place = int(ids.eq(self.mask or 0).int().argmax())
+        return torch.cat([ids[:place], ids[place].expand(len(answer)), ids[place + 1 :]])
+
+    def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        targets, scores = batch["targets"], outputs.logits
+        real = targets >= 0
+        places = torch.arange(targets.shape[1], device=scores.device).expand_as(targets)
+        if self.family != "encoder_decoder":
+            width = self.inputs(batch)["input_ids"].shape[1]
+            # Virtual tokens stand before the text, in the output too; a causal model says the next token.
+            places = places + self._starts(batch)[:, None] + scores.shape[1] - width
+        lines = torch.arange(len(targets), device=scores.device)[:, None]
+        each = scores[lines, places.clamp(max=scores.shape[1] - 1)].float().log_softmax(dim=-1)
+        each = each.gather(2, targets.clamp(min=0)[..., None])[..., 0]
+        return by_example((each * real).sum(dim=1) / real.sum(dim=1), batch)
+
+    def _starts(self, batch: Batch) -> torch.Tensor:
+        """(s,) where the first token of the answer is told."""
+        if self.family == "decoder":
+            return batch["attention_mask"].sum(dim=1) - 1
+        return batch["input_ids"].eq(self.mask or 0).int().argmax(dim=1)

@@ -1,0 +1,136 @@
+"""What the tasks share: posing examples as texts, scoring, and what no model is given."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from peftbench import metrics
+from peftbench.data.examples import NO_LABEL, Example, Reader
+from peftbench.schema import DatasetConfig
+from peftbench.tasks.base import Batch, Inputs
+from peftbench.tasks.fitting import Lines, Posed, fit
+
+if TYPE_CHECKING:
+    from peftbench.data.encode import Encoded
+
+#: Of a batch, what no model is given: the loss is computed from its logits.
+NOT_INPUTS = ("labels", "index", "sequences", "targets")
+
+
+class Posing:
+    """A task that poses every example as one sequence, or as one a choice (with the choice as the field `choice`)."""
+
+    config: DatasetConfig
+    reader: Reader
+    generates: bool = False
+
+    @property
+    def metrics(self) -> list[str]:
+        return list(self.config.metrics)
+
+    def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
+        """Token ids of whole texts."""
+        raise NotImplementedError
+
+    def answers(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> list[list[int]]:
+        """Token ids of the answers, where they are tokens."""
+        return []
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Nothing to do."""
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int) -> Inputs:
+        posed, counts = pose(examples)
+        answers = self.answers(tokenizer, [sequence.fields for sequence in posed])
+        lines, cut = fit(
+            tokenizer,
+            posed,
+            render=lambda fields: self.render(tokenizer, fields),
+            beside=[len(ids) for ids in answers] or [0] * len(posed),
+            cuttable=self.config.cut or self.config.text,
+            max_length=max_length,
+        )
+        owners = np.repeat(np.arange(len(counts)), counts)
+        return Inputs(
+            input_ids=lines["input_ids"],
+            token_type_ids=lines.get("token_type_ids", []),
+            targets=answers,
+            sequences=counts if any(example.choices for example in examples) else [],
+            cut=len({int(owners[i]) for i in cut}),
+        )
+
+    def inputs(self, batch: Batch) -> Batch:
+        return {k: v for k, v in batch.items() if k not in NOT_INPUTS}
+
+    def terms(self, batch: Batch) -> int:
+        return len(batch["labels"])
+
+    def decide(self, predictions: np.ndarray) -> np.ndarray:
+        return predictions.argmax(axis=1)
+
+    def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
+        """Where examples propose candidates, a group's answer is the one whose label 1 is likeliest."""
+        if examples.candidates is not None:
+            chosen = best_of_groups(label_one(predictions), numbers(examples))
+            answers = np.array([examples.candidates[i] for i in chosen], dtype=object)
+            references: Any = [(examples.references or [])[i] for i in chosen]
+            return metrics.compute(self.config.metrics, answers, references)
+        return metrics.compute(
+            self.config.metrics, self.decide(predictions), examples.labels.numpy(), groups=numbers(examples)
+        )
+
+
+def pose(examples: Sequence[Example]) -> tuple[list[Posed], list[int]]:
+    """The sequences of examples, and how many each has."""
+    posed: list[Posed] = []
+    counts: list[int] = []
+    for example in examples:
+        fields = [{**example.fields, "choice": choice} for choice in example.choices] or [example.fields]
+        posed += [Posed(f, example.kept) for f in fields]
+        counts.append(len(fields))
+    return posed, counts
+
+
+def encoding(config: DatasetConfig, *more: object) -> list[Any]:
+    """What decides how a data set's examples are encoded: all of its configuration but how it is split and scored."""
+    import dataclasses
+
+    apart = ("rows", "metrics", "carve", "evaluation", "suite", "title")
+    return [*more, {k: v for k, v in dataclasses.asdict(config).items() if k not in apart and v is not None}]
+
+
+def numbers(examples: "Encoded") -> np.ndarray | None:
+    """(n,) group numbers, or None."""
+    return None if examples.groups is None else examples.groups.numpy()
+
+
+def label_one(predictions: np.ndarray) -> np.ndarray:
+    """(n,) log odds of label 1 from two logits."""
+    return predictions[:, 1] - predictions[:, 0]
+
+
+def best_of_groups(scores: np.ndarray, groups: np.ndarray | None) -> list[int]:
+    """The example with the highest score of every group, the first of equals, in the order of group numbers."""
+    assert groups is not None
+    order = np.lexsort((np.arange(len(scores)), -scores, groups))
+    firsts = np.unique(groups[order], return_index=True)[1]
+    return [int(i) for i in order[firsts]]
+
+
+def hidden(examples: "Encoded") -> bool:
+    """Whether a split's labels are kept secret: it can be answered, not scored."""
+    if examples.candidates is not None:
+        return examples.references is None
+    return examples.references is None and bool((examples.labels == NO_LABEL).all())
+
+
+def by_example(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """One number a sequence, (s,), as a row an example, (n, most sequences), -inf where there is none."""
+    counts = batch.get("sequences")
+    if counts is None:
+        return values[:, None]
+    rows = values.split(counts.tolist())
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=float("-inf"))
