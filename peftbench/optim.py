@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,11 @@ from peftbench.schema import RecipeConfig
 def groups(model: nn.Module) -> list[dict[str, Any]]:
     """Trained parameters in two groups: matrices, which the recipe's weight decay shrinks, and vectors (biases,
     norms, scales), which it leaves alone (`"weight_decay": 0`)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    return split([p for p in model.parameters() if p.requires_grad])
+
+
+def split(trained: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+    """The two groups of `groups`, of some parameters; empty ones are left out."""
     matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     return [g for g in ({"params": matrices}, {"params": vectors, "weight_decay": 0.0}) if g["params"]]
 

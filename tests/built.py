@@ -71,6 +71,8 @@ class Built:
         losses = []
         self.model.train()
         for step in range(1, steps + 1):
+            for callback in self.method.callbacks():
+                callback.on_train_batch_start(SimpleNamespace(global_step=step - 1), None, None, 0)
             optimizer.zero_grad()
             outputs = self.tuner(self.batch)
             loss = self.task.losses(outputs, self.batch).mean()

@@ -35,6 +35,10 @@ class Context:
     tokenizer: Any = None
 
 
+#: Parameter groups -> the recipe's optimiser of them.
+MakeOptimizer = Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
+
+
 class Method:
     """A way of training a model. The base class is a method that changes nothing about the loop."""
 
@@ -58,9 +62,7 @@ class Method:
         """The model to train, `requires_grad` set on exactly what is trained."""
         raise NotImplementedError
 
-    def optimizer(
-        self, model: nn.Module, default: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
-    ) -> torch.optim.Optimizer:
+    def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
         """The optimiser; `default` makes the recipe's from parameter groups such as `optim.groups`."""
         return default(optim.groups(model))
 
@@ -75,6 +77,18 @@ class Method:
     def callbacks(self) -> list[Callback]:
         """Callbacks for the Lightning trainer."""
         return []
+
+    def cycle(self) -> int:
+        """Steps in which everything that is trained has had its turn (LISA trains some layers at a time)."""
+        return 1
+
+    def may_select(self, step: int) -> bool:
+        """Whether the weights after a step may be the ones that are scored (not while a model still shrinks)."""
+        return True
+
+    def describe(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
+        """What a reader wants to know of what was trained, as JSON values by name; kept in the record."""
+        return {}
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Keep what was trained, so that the method's own library loads it onto a fresh base."""

@@ -1,0 +1,88 @@
+"""GaLore: every weight is trained, with gradients that the optimiser sees projected to a low rank.
+
+Source: Zhao et al., arXiv 2403.03507, section 4, algorithm 2. For a weight W (m, n) with gradient G, m <= n, rank r:
+P is the first r left singular vectors of G, (m, r), anew every T steps; R = P'G, (r, n), is what the optimiser is
+given; its step N on R becomes W <- W - lr * alpha * P N. Where m > n, P is of right singular vectors, (n, r), and
+R = G P, (m, r).
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from peftbench import optim
+from peftbench.methods import layers
+from peftbench.methods.base import MakeOptimizer
+from peftbench.methods.full import Full
+
+
+class GaLore(Full):
+    """`args`: `rank` r, `scale` alpha, `interval` T. Projected: linear layers inside the model's layers that are larger
+    than r both ways; the rest is trained as in full fine-tuning.
+
+    Works with any optimiser of the recipe: hooks around its step put R, and zeros for W, in the places of G and W, so
+    that its state has R's shape, and take what it made of the zeros as the step. Weight decay is decoupled.
+    """
+
+    def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
+        optimizer = default(optim.groups(model))
+        args = self.config.args
+        projected = {id(p): _Projected(p, args["rank"], args["scale"], args["interval"]) for p in _weights(model)}
+        kept = {key: found for key, found in projected.items() if min(found.weight.shape) > args["rank"]}
+
+        def before(*_: Any) -> None:
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    if id(p) in kept and p.grad is not None:
+                        kept[id(p)].reduce(decay=group["lr"] * group["weight_decay"])
+
+        def after(*_: Any) -> None:
+            for found in kept.values():
+                found.restore()
+
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+        return optimizer
+
+
+def _weights(model: nn.Module) -> list[nn.Parameter]:
+    modules = (module for stack in layers.stacks(model).values() for module in stack.modules())
+    linear = (module for module in modules if isinstance(module, nn.Linear | Conv1D))
+    found = (pair for module in linear for pair in module.named_parameters(recurse=False))
+    return [p for name, p in found if name == "weight" and p.requires_grad]
+
+
+class _Projected:
+    """A weight (m, n) and its projection P, (min(m, n), r), made at steps 0, T, 2T ..."""
+
+    def __init__(self, weight: nn.Parameter, rank: int, scale: float, interval: int) -> None:
+        self.weight, self.rank, self.scale, self.interval = weight, rank, scale, interval
+        self.step = 0
+        self.projection: torch.Tensor
+        self._full: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def reduce(self, *, decay: float) -> None:
+        """Put R in the place of the gradient and zeros of its shape in that of the weight, which has decayed."""
+        gradient, left = self.weight.grad, self.weight.shape[0] <= self.weight.shape[1]
+        assert gradient is not None
+        if self.step % self.interval == 0:
+            u, _, vh = torch.linalg.svd(gradient.float(), full_matrices=False)
+            self.projection = (u[:, : self.rank] if left else vh[: self.rank].T).to(gradient.dtype)
+        self.step += 1
+        self._full = (self.weight.data.mul_(1 - decay), gradient)
+        low = self.projection.T @ gradient if left else gradient @ self.projection
+        self.weight.grad = None
+        self.weight.data = torch.zeros_like(low)
+        self.weight.grad = low
+
+    def restore(self) -> None:
+        """Put the weight back, moved by the optimiser's step."""
+        if self._full is None:
+            return
+        (full, gradient), moved = self._full, self.weight.data
+        left = full.shape[0] <= full.shape[1]
+        full += self.scale * (self.projection @ moved if left else moved @ self.projection.T)
+        self.weight.grad = None
+        self.weight.data, self.weight.grad, self._full = full, gradient, None

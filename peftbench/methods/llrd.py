@@ -1,0 +1,30 @@
+"""Full fine-tuning in which lower layers learn more slowly.
+
+Source: Sun et al., arXiv 1905.05583, section 4.1: lr_{k-1} = decay * lr_k, from the last layer down. What stands above
+the layers learns at `lr`, as the last layer does; the embeddings are one layer below the first.
+"""
+
+import torch
+from torch import nn
+
+from peftbench import optim
+from peftbench.methods import layers
+from peftbench.methods.base import MakeOptimizer
+from peftbench.methods.full import Full
+
+
+class Llrd(Full):
+    """`args.decay`: the rate of a layer over that of the layer above it; 1 is full fine-tuning.
+
+    In an encoder-decoder the encoder's layers lie below the decoder's.
+    """
+
+    def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
+        assert self.config.lr is not None
+        found = layers.parts(model)
+        *lower, last = [found.embeddings, *found.layers]
+        levels = [[*found.top, *last], *reversed(lower)]
+        rates = [self.config.lr * self.config.args["decay"] ** depth for depth in range(len(levels))]
+        return default(
+            [{**g, "lr": rate} for level, rate in zip(levels, rates, strict=True) for g in optim.split(level)]
+        )
