@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import checkpoints, isolate, schema, terminal
+from peftbench import checkpoints, inputs, isolate, schema, terminal
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import sources
 from peftbench.data.sources import DataSource
@@ -36,7 +36,8 @@ def prepare(config: RunConfig) -> Cell:
     """
     source = sources.locate(config.dataset, data_root=config.data_root, cache=ResultStore(config.results_dir).cache)
     checkpoint = checkpoints.locate(config.model, config.model_root)
-    key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint)
+    given = inputs.fingerprints(config.method.inputs)
+    key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
     return Cell(config, key, source, checkpoint)
 
 

@@ -35,6 +35,7 @@ class RunRecord:
         params: `trainable`, `adapter`, `head`, `total`.
         efficiency: measured figures, the unit in each name.
         samples: rows trained on and rows truncated.
+        learnt: what the method says of what it trained (`Method.describe`), such as `soft_prompt`.
         changed: what the command line set of the method and the model, as it was written.
         environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start.
         footnotes: what a reader of the score must know.
@@ -52,6 +53,7 @@ class RunRecord:
     params: dict[str, int | None] | None = None
     efficiency: dict[str, float | int | None] | None = None
     samples: dict[str, int | None] | None = None
+    learnt: dict[str, Any] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
@@ -103,14 +105,17 @@ def from_dict(value: Any) -> RunRecord:
     return record
 
 
-def run_key(config: "RunConfig", *, data: str, model: str) -> str:
+def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str] | None = None) -> str:
     """The key of a run: 20 hex digits of a hash over what decides its result.
 
     Args:
         data: the data's fingerprint.
         model: the checkpoint's fingerprint.
+        inputs: fingerprints of what the method reads besides, by name.
     """
     from peftbench import schema  # Brings OmegaConf, which reading records does without.
 
     identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": PROTOCOL}
+    if inputs:
+        identity["inputs"] = inputs
     return fingerprint.of_json(identity)[:20]

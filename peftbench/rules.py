@@ -44,3 +44,20 @@ def check(config: Any, prefix: str) -> None:
         rule = f.metadata.get("rule")
         if rule is not None and value is not None and not rule.holds(value):
             raise ConfigError(f"{key}={value}: allowed is {rule.allowed}")
+
+
+def check_arguments(arguments: dict[str, Any], rules: dict[str, Rule]) -> None:
+    """Raises ConfigError for a `method.args` that is missing, unknown, or whose rule doesn't hold."""
+    for name in {**rules, **arguments}:
+        if name not in rules:
+            raise ConfigError(f"method.args.{name}: no such argument; allowed are {', '.join(rules)}")
+        value = arguments.get(name)
+        if value is None or not _holds(rules[name], value):
+            raise ConfigError(f"method.args.{name}={value}: allowed is {rules[name].allowed}")
+
+
+def _holds(rule: Rule, value: Any) -> bool:
+    try:
+        return rule.holds(value)
+    except TypeError:
+        return False

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from peftbench import artefacts, backbones, dropout, environment, inference, quantize, tasks
+from peftbench import artefacts, backbones, dropout, environment, inference, inputs, quantize, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.sources import DataSource
@@ -57,7 +57,7 @@ def run(job: Job) -> RunRecord:
 
     method = build_method(config.method)
     steps = total_steps(config, len(data.train)) if method.trains else 0
-    context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer)
+    context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
     model = method.apply(backbones.load_model(config, job.checkpoint, task), context)
     dropout.install(model)
     if config.hardware.compile:
@@ -99,6 +99,7 @@ def run(job: Job) -> RunRecord:
             "examples": len(data.train),
             "truncated": data.train.truncated,
         },
+        learnt=method.describe(tuner.model, data.tokenizer),
         environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
         footnotes=[*notes, *missing],
     )
@@ -162,9 +163,11 @@ def measure_speed(
         return {}, [f"{job.config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
 
 
-def job_inputs(job: Job) -> dict[str, str]:
+def job_inputs(job: Job) -> dict[str, Any]:
     """What the inputs were, as a record's environment has it."""
-    return {"data_fingerprint": job.source.fingerprint, "model_fingerprint": job.checkpoint.fingerprint}
+    given = inputs.fingerprints(job.config.method.inputs)
+    fingerprints = {"data_fingerprint": job.source.fingerprint, "model_fingerprint": job.checkpoint.fingerprint}
+    return {**fingerprints, **({"inputs": given} if given else {})}
 
 
 def evaluate(

@@ -64,6 +64,8 @@ class MethodConfig:
     adapter: Optional[dict[str, Any]] = None
     quantization: Optional[dict[str, Any]] = None
     args: dict[str, Any] = field(default_factory=dict)
+    #: Paths of what it reads beside model and data; their contents identify a run, not where they lie.
+    inputs: dict[str, Optional[str]] = field(default_factory=dict, metadata={"identity": False, "sink": True})
     #: Where it can't in every way; the first is then what `formulation=auto` means.
     formulations: Optional[list[str]] = _words()
     #: Promises: it folds into the weights; untrained it answers as the base does; gradient checkpointing works.
@@ -298,7 +300,7 @@ def load(composed: DictConfig, choices: Mapping[str, str | None], overrides: Any
         raw[group]["name"] = choices[group]
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
-    raw["changed"] = [o for o in written if o.lstrip("+~").startswith(("method.", "model."))]
+    raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), raw)
@@ -308,6 +310,28 @@ def load(composed: DictConfig, choices: Mapping[str, str | None], overrides: Any
     assert isinstance(config, RunConfig)
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
+    return config
+
+
+def _sets_up(override: str) -> bool:
+    """Whether it changes method or model, and is no path."""
+    return override.startswith(("method.", "model.")) and not override.startswith("method.inputs.")
+
+
+def from_description(described: dict[str, Any]) -> RunConfig:
+    """The configuration of a recorded run, from what `description` kept of it. Sinks are placeholders.
+
+    Raises:
+        ConfigError: the record is of a version whose configuration isn't today's.
+    """
+    places = {"results_dir": "", "data_root": None, "model_root": None}
+    sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
+    raw = {**described, **places, **sinks, "model": {**described["model"], "sites": {}}}
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), raw))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"a record's configuration can't be read: {_type_message(error)}") from None
+    assert isinstance(config, RunConfig)
     return config
 
 

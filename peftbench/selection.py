@@ -27,6 +27,8 @@ class SelectBest(Callback):
         self.last: int | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if not pl_module.method.may_select(trainer.global_step):
+            return
         score = float(trainer.callback_metrics["selection/score"])
         if self.offer(score, trainer.global_step) and trainer.global_step < pl_module.total_steps:
             self.file.parent.mkdir(parents=True, exist_ok=True)

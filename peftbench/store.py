@@ -48,6 +48,12 @@ class ResultStore:
             cache=self.cache,
         )
 
+    @staticmethod
+    def weights_of(record: Path) -> Path:
+        """Where the run lies whose record is this file: the folder of its weights."""
+        root, cell = record.absolute().parents[4], record.absolute().parts[-4:-1]
+        return root / "adapters" / Path(*cell) / record.stem
+
     @property
     def cache(self) -> Path:
         """Generated data and tokenised sets."""

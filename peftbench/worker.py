@@ -58,7 +58,7 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     model = backbones.build_empty(config.model, checkpoint, task)
     backbones.check_length(model, config)
     if method.trains:
-        _try_on(method, model, Context(config.model, task, 100, config.seed, list, tokenizer))
+        _try_on(method, model, Context(config.model, task, 100, config.seed, list, tokenizer, config.model_root))
 
 
 def _try_on(method: Method, model: nn.Module, context: Context) -> None:

@@ -1,5 +1,6 @@
 """A method applied to a tiny model, with data to train it on: what the tests of methods share."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,14 @@ from peftbench.methods.build import build
 from peftbench.module import FineTuner
 from peftbench.optim import factory
 from peftbench.store import ResultStore
+
+
+def checkpoint(found: Cell, folder: Path) -> Path:
+    """An untrained model and its tokenizer, saved as a checkpoint: what a method may ask for beside its base."""
+    task = tasks.build(found.config)
+    backbones.load_model(found.config, found.checkpoint, task).save_pretrained(folder)
+    backbones.load_tokenizer(found.config.model, found.checkpoint).save_pretrained(folder)
+    return folder
 
 
 class Built:
@@ -35,7 +44,9 @@ class Built:
         refusal = self.method.refusal(self.config)
         if refusal is not None:
             raise NotApplicable(refusal)
-        self.context = Context(self.config.model, self.task, 100, 0, self.data.train_once, tokenizer)
+        self.context = Context(
+            self.config.model, self.task, 100, 0, self.data.train_once, tokenizer, self.config.model_root
+        )
         self.model = self.method.apply(self.fresh_base(), self.context)
         self.tuner = FineTuner(
             self.model,

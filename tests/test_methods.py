@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from built import Built
+from built import Built, checkpoint
 from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -34,8 +34,22 @@ def cases(models: list[str], methods: list[str] = METHODS) -> list:
 
 
 @pytest.fixture
-def built(cell) -> Callable[..., Built]:
-    return lambda method, model, *more: Built(cell(f"method={method}", f"model={model}", *more))
+def built(cell, named) -> Callable[..., Built]:
+    return lambda method, model, *more: Built(cell(*named(method, model), *more))
+
+
+@pytest.fixture
+def named(cell, tmp_path) -> Callable[..., list[str]]:
+    """The overrides that name a method and a model, with a checkpoint for everything that the method reads besides."""
+
+    def overrides(method: str, model: str) -> list[str]:
+        wanted = [name for name, path in CONFIGS[method].inputs.items() if path is None]
+        folder = tmp_path / "checkpoint" / model
+        if wanted and not folder.exists():
+            checkpoint(cell("method=full", f"model={model}"), folder)
+        return [f"method={method}", f"model={model}", *(f"method.inputs.{name}={folder}" for name in wanted)]
+
+    return overrides
 
 
 def test_every_type_of_peft_has_a_file() -> None:
@@ -73,9 +87,9 @@ def test_a_file_says_what_it_promises_and_where_it_is_from(method: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "model"), cases(MODELS, TRAINED))
-def test_invariants(built, cell, method: str, model: str, tmp_path, record_property) -> None:
+def test_invariants(built, cell, named, method: str, model: str, tmp_path, record_property) -> None:
     """All promises of a method on a model, in one test: building the pair takes longer than any check."""
-    found = cell(f"method={method}", f"model={model}")
+    found = cell(*named(method, model))
     problem = _problem(found.config, found.checkpoint)
     if problem is not None:
         assert problem[1], problem[0]
@@ -186,9 +200,9 @@ def neighbours_change_nothing(case: Built) -> None:
 
 
 @pytest.mark.parametrize(("method", "model"), cases(WHOLE, TRAINED))
-def test_gradient_checkpointing_works_or_is_refused(built, cell, method: str, model: str) -> None:
+def test_gradient_checkpointing_works_or_is_refused(built, cell, named, method: str, model: str) -> None:
     arguments = (method, model, "hardware.gradient_checkpointing=true")
-    found = cell(*(f"{k}={v}" for k, v in (("method", method), ("model", model))), arguments[2])
+    found = cell(*named(method, model), arguments[2])
     problem = _problem(found.config, found.checkpoint)
     if CONFIGS[method].checkpointing is False:
         assert problem is not None
@@ -220,9 +234,9 @@ def test_gradient_checkpointing_works_or_is_refused(built, cell, method: str, mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_records_everything(train, cell, method: str) -> None:
+def test_a_run_records_everything(train, cell, named, method: str) -> None:
     for model in WHOLE:
-        found = cell(f"method={method}", f"model={model}")
+        found = cell(*named(method, model))
         problem = _problem(found.config, found.checkpoint)
         if problem is None:
             break
@@ -230,7 +244,7 @@ def test_a_run_records_everything(train, cell, method: str) -> None:
     else:
         assert CONFIGS[method].target.endswith(("Refused", "LoftQ"))
         return
-    record = train(f"method={method}", f"model={model}", "recipe.max_steps=6")
+    record = train(*named(method, model), "recipe.max_steps=6")
     assert record.status == "completed"
     assert set(record.metrics) == {"train", "selection", "validation"}
     assert record.score == record.metrics["validation"]["values"]["accuracy"]

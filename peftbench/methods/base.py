@@ -25,6 +25,7 @@ class Context:
         batches: gives all training examples once through, in a fixed order (EVA and CorDA look at data first); nothing
             where a method is only tried on a model without weights.
         tokenizer: the model's.
+        model_root: where checkpoints are, for a method that needs another model.
     """
 
     model: ModelConfig
@@ -33,6 +34,7 @@ class Context:
     seed: int
     batches: Callable[[], Iterable[Batch]]
     tokenizer: Any = None
+    model_root: str | None = None
 
 
 #: Parameter groups -> the recipe's optimiser of them.

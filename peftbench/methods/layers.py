@@ -4,6 +4,7 @@ A stack is an outermost `ModuleList`: the layers of an encoder or a decoder, one
 order in which they are run.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,11 @@ def _is_embedding(model: nn.Module, name: str) -> bool:
     return "embed" in name or isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Embedding)
 
 
+def share(layers: int, of_them: float) -> int:
+    """How many layers a share of them is: at least one."""
+    return max(1, round(layers * of_them))
+
+
 def spread(layers: int, kept: int) -> list[int]:
     """`kept` of `layers` layers at even distances, the first among them: 3 of 6 are 0, 2, 4, every other one, as
     DistilBERT starts (arXiv 1910.01108, section 2)."""
@@ -95,9 +101,14 @@ def _configure(config: Any, indices: Sequence[int], names: Sequence[str]) -> Non
         config.layer_types = [config.layer_types[i] for i in indices]
 
 
-def _check(model: nn.Module) -> None:
+def empty(model: nn.Module) -> nn.Module:
+    """A model of the same class and configuration without weights."""
     with torch.device("meta"):
-        fresh = type(model)(model.config)
+        return type(model)(copy.deepcopy(model.config))
+
+
+def _check(model: nn.Module) -> None:
+    fresh = empty(model)
     expected, found = ({k: v.shape for k, v in m.state_dict().items()} for m in (fresh, model))
     if expected != found:
         differing = sorted(expected.items() ^ found.items(), key=str)[0][0]

@@ -133,7 +133,8 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
     def own(record: RunRecord) -> dict[str, str]:
         method, model = (_deciding(record.config[group]) for group in ("method", "model"))
         fingerprint = str(record.environment.get("model_fingerprint"))[:8]
-        return {**method, **{f"model.{k}": v for k, v in model.items()}, "model_fingerprint": fingerprint}
+        inputs = {k: str(v)[:8] for k, v in (record.environment.get("inputs") or {}).items()}
+        return {**method, **{f"model.{k}": v for k, v in model.items()}, "model_fingerprint": fingerprint, **inputs}
 
     def names(record: RunRecord) -> tuple[str, str]:
         return record.config["method"]["name"], record.config["model"]["name"]

@@ -1,0 +1,52 @@
+"""What a method reads beside model and data (`method.inputs`): finished runs and checkpoints. Free of torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftbench import fingerprint
+from peftbench.errors import ConfigError
+from peftbench.records import RunRecord
+from peftbench.store import ResultStore, read
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder of weights; `record` of the run that left them, None for a checkpoint from elsewhere."""
+
+    weights: Path
+    record: RunRecord | None
+
+
+def find(key: str, path: str) -> Trained:
+    """What a path leads to: the record of a completed run whose weights were kept, or a checkpoint's folder.
+
+    Args:
+        key: the configuration key that names it, for messages.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    where = Path(path)
+    if where.is_dir() and (where / "config.json").is_file():
+        return Trained(where, None)
+    if where.is_dir() or where.suffix != ".json":
+        raise ConfigError(f"{key}={path}: allowed are a finished run's record (.json) and a folder with config.json")
+    record = read(where)
+    if not isinstance(record, RunRecord) or record.status != "completed":
+        raise ConfigError(f"{key}={path}: {record if not isinstance(record, RunRecord) else 'the run has failed'}")
+    weights = ResultStore.weights_of(where)
+    if not weights.is_dir():
+        raise ConfigError(f"{key}={path}: the run's weights weren't kept (save_adapters=true keeps them)")
+    return Trained(weights, record)
+
+
+def fingerprints(inputs: Mapping[str, str | None]) -> dict[str, str]:
+    """A hash of every input that is given, by name; errors as `find`."""
+    found = {name: find(f"method.inputs.{name}", path) for name, path in inputs.items() if path is not None}
+    return {name: _fingerprint(trained) for name, trained in found.items()}
+
+
+def _fingerprint(trained: Trained) -> str:
+    files = fingerprint.of_files(file for file in trained.weights.iterdir() if file.is_file())
+    return files if trained.record is None else fingerprint.of_json([trained.record.key, files])

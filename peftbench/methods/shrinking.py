@@ -1,0 +1,102 @@
+"""Progressive shrinking: a model loses layers one by one while it is fine-tuned.
+
+Source: Cai et al., arXiv 1908.09791, section 3.3, "elastic depth" (the last layers go first, step by step), there to
+train one network that holds many, here to end at one. Which layers BERT can do without: Sajjad et al., arXiv
+2004.03844.
+"""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from peftbench import optim, rules
+from peftbench.errors import ConfigError
+from peftbench.methods import layers
+from peftbench.methods.base import Context, MakeOptimizer
+from peftbench.methods.full import Full
+from peftbench.rules import between, one_of
+from peftbench.schema import MethodConfig
+
+_ARGUMENTS = {
+    "keep": between(0, 1, above=True),
+    "start": between(0, 1),
+    "end": between(0, 0.95),
+    "drop": one_of("top", "alternate"),
+}
+
+
+class Shrinking(Full):
+    """`args`: `keep`, the share of each stack's layers that is left; `start` and `end`, the shares of the run at which
+    the first and the last one go, the others at even distances; `drop`: the layers at the top, or every so many.
+
+    The layers are removed, not skipped: what is scored, timed and saved at the end is the smaller model.
+    """
+
+    _model: nn.Module
+    _optimizer: torch.optim.Optimizer
+    #: (step before which it goes, stack, indices then left of those that are there), in order.
+    _plan: list[tuple[int, str, list[int]]]
+
+    def __init__(self, config: MethodConfig) -> None:
+        """Raises ConfigError for arguments outside their range, or an end before the start."""
+        super().__init__(config)
+        rules.check_arguments(config.args, _ARGUMENTS)
+        if config.args["end"] < config.args["start"]:
+            raise ConfigError("method.args.end: allowed is nothing below method.args.start")
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        """Raises NotApplicable if the model can't do without the layers that are to go."""
+        self._model, self._plan = super().apply(model, context), []
+        sizes = {name: len(stack) for name, stack in layers.stacks(model).items()}
+        layers.keep(layers.empty(model), {name: self._left(size) for name, size in sizes.items()})
+        for name, size in sizes.items():
+            self._plan += self._removals(name, size, context.total_steps)
+        self._plan.sort(key=lambda removal: removal[0])
+        return self._model
+
+    def _left(self, size: int) -> list[int]:
+        """The layers of a stack that stay, by their first places."""
+        kept = layers.share(size, self.config.args["keep"])
+        return list(range(kept)) if self.config.args["drop"] == "top" else layers.spread(size, kept)
+
+    def _removals(self, name: str, size: int, total: int) -> list[tuple[int, str, list[int]]]:
+        args, left = self.config.args, self._left(size)
+        # From the top down: the places of those that are still to go don't shift.
+        going = sorted(set(range(size)) - set(left), reverse=True)
+        last, span = max(1, len(going) - 1), args["end"] - args["start"]
+        return [
+            (int(total * (args["start"] + span * i / last)), name, [j for j in range(size - i) if j != index])
+            for i, index in enumerate(going)
+        ]
+
+    def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
+        self._optimizer = default(optim.groups(model))
+        return self._optimizer
+
+    def callbacks(self) -> list[Callback]:
+        return [_Shrink(self)]
+
+    def may_select(self, step: int) -> bool:
+        return not self._plan
+
+    def shrink(self, step: int) -> None:
+        """Remove what has to go before step `step` (from 0), from the model and from the optimiser."""
+        while self._plan and self._plan[0][0] <= step:
+            _, name, left = self._plan.pop(0)
+            layers.keep(self._model, {name: left})
+        living = {id(p) for p in self._model.parameters()}
+        for group in self._optimizer.param_groups:
+            for p in [p for p in group["params"] if id(p) not in living]:
+                self._optimizer.state.pop(p, None)
+            group["params"] = [p for p in group["params"] if id(p) in living]
+
+
+class _Shrink(Callback):
+    def __init__(self, method: Shrinking) -> None:
+        self._method = method
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        self._method.shrink(trainer.global_step)

@@ -1,0 +1,111 @@
+"""A trained model that answers for another one to learn from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import AutoTokenizer
+
+from peftbench import backbones, checkpoints, inputs, schema, tasks
+from peftbench.errors import ConfigError, NotApplicable
+from peftbench.inputs import Trained
+from peftbench.methods.base import Context, Method
+from peftbench.methods.build import build
+from peftbench.records import RunRecord
+from peftbench.schema import RunConfig
+from peftbench.tasks.base import Batch, Task
+
+_KEY = "method.inputs.teacher"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model that is never trained, with what turns a batch into its inputs and its outputs into answers."""
+
+    model: nn.Module
+    task: Task
+    method: Method | None
+
+    @torch.no_grad()
+    def predictions(self, batch: Batch) -> torch.Tensor:
+        """What it would be scored on: logits, (n, labels)."""
+        given = self.task.inputs(batch)
+        given = given if self.method is None else self.method.prepare_batch(given)
+        # No part of the student's module, so nobody else moves it.
+        return self.task.predictions(self.model.to(batch["input_ids"].device)(**given), batch)
+
+
+def load(path: str, context: Context) -> Teacher:
+    """The teacher at a path, in evaluation mode.
+
+    Raises:
+        ConfigError: there is none, or it can't be loaded.
+        NotApplicable: it has other labels, solves the task otherwise or reads other tokens than the student.
+    """
+    found = inputs.find(_KEY, path)
+    model, task, method, tokenizer = _of_checkpoint(found, context) if found.record is None else _of_run(found, context)
+    _compare_tokenizers(tokenizer, context)
+    return Teacher(model.requires_grad_(False).eval(), task, method)
+
+
+def _of_run(found: Trained, context: Context) -> tuple[nn.Module, Task, Method, Any]:
+    assert found.record is not None
+    config = schema.from_description(found.record.config)
+    task, method = tasks.build(config), build(config.method)
+    _compare_tasks(config, task, context)
+    checkpoint = checkpoints.locate(config.model, context.model_root)
+    _same_base(found.record, checkpoint.fingerprint)
+    tokenizer = backbones.load_tokenizer(config.model, checkpoint)
+    task.prepare(tokenizer)
+    if (found.weights / "adapter_config.json").is_file():
+        if checkpoint.folder is None:
+            raise ConfigError(f"{_KEY}: {config.model.name} starts at random, so that its adapter alone is no teacher")
+        base: Any = backbones.load_model(config, checkpoint, task)
+        return PeftModel.from_pretrained(base, found.weights), task, method, tokenizer
+    return task.auto_model.from_pretrained(found.weights, dtype=torch.float32), task, method, tokenizer
+
+
+def _compare_tasks(config: RunConfig, task: Task, context: Context) -> None:
+    mine, theirs = _labels(context.task), config.dataset.labels
+    if mine != theirs:
+        raise NotApplicable(f"{_KEY}: its labels are {', '.join(theirs)}; here they are {', '.join(mine)}")
+    if (task.formulation, task.encoding) != (context.task.formulation, context.task.encoding):
+        raise NotApplicable(
+            f"{_KEY}: it solves the task as {task.formulation} ({config.model.family}), "
+            f"the student as {context.task.formulation} ({context.model.family}): their inputs differ"
+        )
+
+
+def _labels(task: Any) -> list[str]:
+    names: list[str] = task.config.labels
+    return names
+
+
+def _same_base(record: RunRecord, here: str) -> None:
+    then = record.environment.get("model_fingerprint")
+    if then != here:
+        raise ConfigError(f"{_KEY}: it was trained on another {record.config['model']['name']} ({then}, here {here})")
+
+
+def _of_checkpoint(found: Trained, context: Context) -> tuple[nn.Module, Task, None, Any]:
+    task = context.task
+    try:
+        model, info = task.auto_model.from_pretrained(found.weights, dtype=torch.float32, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(found.weights)
+    except Exception as error:  # Each kind of file fails in its own way.
+        raise ConfigError(f"{_KEY}={found.weights}: can't be loaded ({str(error).splitlines()[0]})") from None
+    if info["missing_keys"]:
+        raise ConfigError(f"{_KEY}={found.weights}: lacks trained weights ({sorted(info['missing_keys'])[0]}, ...)")
+    names, mine = list(model.config.id2label.values()), _labels(task)
+    named = not all(str(name).startswith("LABEL_") for name in names)
+    if task.formulation == "head" and (len(names) != len(mine) or (named and names != mine)):
+        raise NotApplicable(f"{_KEY}: its labels are {', '.join(names)}; here they are {', '.join(mine)}")
+    return model, task, None, tokenizer
+
+
+def _compare_tokenizers(theirs: Any, context: Context) -> None:
+    mine, probe = context.tokenizer, ("One text.", "And another")
+    if theirs.get_vocab() != mine.get_vocab() or theirs(*probe)["input_ids"] != mine(*probe)["input_ids"]:
+        raise NotApplicable(f"{_KEY}: it reads other tokens than the student, {context.model.name}")
