@@ -22,7 +22,7 @@ from peft.mapping_func import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from torch import nn
 
 #: These add keys and values, not positions: the head's token stays where it is.
-_NO_POSITIONS = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
+NO_POSITIONS = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
 
 
 class SequenceClassifier(PeftModelForSequenceClassification):
@@ -30,7 +30,7 @@ class SequenceClassifier(PeftModelForSequenceClassification):
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, **arguments: Any) -> Any:
         config = self.active_peft_config
-        if not config.is_prompt_learning or config.peft_type in _NO_POSITIONS:
+        if not config.is_prompt_learning or config.peft_type in NO_POSITIONS:
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, **arguments)
         model = self.base_model
         if getattr(model.config, "classifier_pooling", "cls") == "mean":

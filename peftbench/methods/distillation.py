@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peftbench import rules
+from peftbench import rules, tasks
 from peftbench.errors import ConfigError
 from peftbench.methods import layers, teacher
 from peftbench.methods.base import Context
@@ -35,6 +35,8 @@ class Distillation(Full):
         self._alpha, self._temperature = config.args["alpha"], config.args["temperature"]
 
     def refusal(self, config: RunConfig) -> str | None:
+        if config.dataset.task == "regression" or tasks.formulation(config) == "text":
+            return "needs a task that scores labels or choices"
         if self._alpha and self.config.inputs["teacher"] is None:
             return "needs method.inputs.teacher=<a finished run's record, or a checkpoint's folder>"
         return super().refusal(config)
@@ -55,11 +57,8 @@ class Distillation(Full):
             return task_loss
         t = self._temperature
         student = self._task.predictions(outputs, batch)
-        divergence = F.kl_div(
-            F.log_softmax(student / t, dim=1),
-            F.log_softmax(self._teacher.predictions(batch) / t, dim=1),
-            reduction="batchmean",
-            log_target=True,
-        )
+        q, p = (F.log_softmax(logits / t, dim=1) for logits in (student, self._teacher.predictions(batch)))
+        # Examples with fewer choices than others have logits of -inf, which weigh nothing.
+        divergence = torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum(dim=1).mean()
         loss: torch.Tensor = self._alpha * t**2 * divergence + (1 - self._alpha) * task_loss
         return loss

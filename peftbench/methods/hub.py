@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
@@ -16,7 +17,8 @@ from peftbench import imports
 from peftbench.backbones import in_head
 from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.methods.base import Context, Method
-from peftbench.methods.classification import with_head
+from peftbench.methods.classification import NO_POSITIONS, with_head
+from peftbench.methods.reading import nearest_tokens
 from peftbench.schema import MethodConfig
 
 #: What peft raises where its configuration, or the model, isn't what a tuner takes.
@@ -81,6 +83,18 @@ class Hub(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         # "auto" would ask the hub whether the embeddings were resized; no method here does that.
         model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
+
+    def describe(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
+        """`soft_prompt`: of every virtual token that stands before the input's embeddings the nearest real ones."""
+        adapted: Any = model
+        config = adapted.active_peft_config
+        if not config.is_prompt_learning or config.peft_type in NO_POSITIONS:
+            return {}
+        with torch.no_grad():
+            prompt = adapted.get_prompt(1, task_ids=torch.zeros(1, dtype=torch.long, device=adapted.device))[0]
+            # peft keeps as many again for a decoder that it never puts them before.
+            vectors = prompt[: config.num_virtual_tokens]
+            return {"soft_prompt": nearest_tokens(vectors, adapted.word_embeddings.weight, tokenizer)}
 
     def merge(self, model: nn.Module) -> nn.Module | None:
         """Folded by hand: peft's `merge_and_unload` raises on RoBERTa's head for most tuners (peft#3114)."""

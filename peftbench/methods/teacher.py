@@ -70,16 +70,17 @@ def _of_run(found: Trained, context: Context) -> tuple[nn.Module, Task, Method, 
 def _compare_tasks(config: RunConfig, task: Task, context: Context) -> None:
     mine, theirs = _labels(context.task), config.dataset.labels
     if mine != theirs:
-        raise NotApplicable(f"{_KEY}: its labels are {', '.join(theirs)}; here they are {', '.join(mine)}")
-    if (task.formulation, task.encoding) != (context.task.formulation, context.task.encoding):
+        raise NotApplicable(f"{_KEY}: its labels are {', '.join(theirs or [])}; here they are {', '.join(mine or [])}")
+    if (task.formulation, task.peft_type) != (context.task.formulation, context.task.peft_type):
         raise NotApplicable(
             f"{_KEY}: it solves the task as {task.formulation} ({config.model.family}), "
             f"the student as {context.task.formulation} ({context.model.family}): their inputs differ"
         )
 
 
-def _labels(task: Any) -> list[str]:
-    names: list[str] = task.config.labels
+def _labels(task: Any) -> list[str] | None:
+    """The names of the labels; None where each example has choices of its own."""
+    names: list[str] | None = task.config.labels
     return names
 
 
@@ -100,7 +101,7 @@ def _of_checkpoint(found: Trained, context: Context) -> tuple[nn.Module, Task, N
         raise ConfigError(f"{_KEY}={found.weights}: lacks trained weights ({sorted(info['missing_keys'])[0]}, ...)")
     names, mine = list(model.config.id2label.values()), _labels(task)
     named = not all(str(name).startswith("LABEL_") for name in names)
-    if task.formulation == "head" and (len(names) != len(mine) or (named and names != mine)):
+    if task.formulation == "head" and mine and (len(names) != len(mine) or (named and names != mine)):
         raise NotApplicable(f"{_KEY}: its labels are {', '.join(names)}; here they are {', '.join(mine)}")
     return model, task, None, tokenizer
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from peftbench.records import RunRecord
+from peftbench.report import prompts
 from peftbench.report.stats import Cell, Leaderboard, Row
 
 FILE = "leaderboard.md"
@@ -22,6 +23,8 @@ def render(board: Leaderboard) -> str:
         parts.append("No completed runs yet.")
     else:
         parts += ["## Scores", scores(board), "## Cost", costs(board)]
+    if board.soft_prompts:
+        parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*found) for found in board.soft_prompts)]
     if board.failed:
         parts += ["## Failed", "\n".join(_failure(record) for record in board.failed)]
     if board.not_applicable:

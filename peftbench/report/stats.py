@@ -7,10 +7,11 @@ nor the data's or the model's fingerprint. What differs is shown in the row's or
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peftbench.records import RunRecord
+from peftbench.report import prompts
 from peftbench.report.load import Results, flat, settings
 
 #: Parts of a method's or data set's configuration that describe and decide nothing.
@@ -60,6 +61,7 @@ class Leaderboard:
     not_applicable: list[str]
     unreadable: list[tuple[str, str]]
     footnotes: list[str]
+    soft_prompts: list[tuple[str, RunRecord]] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -83,7 +85,17 @@ def leaderboard(results: Results) -> Leaderboard:
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
         footnotes=_footnotes(records),
+        soft_prompts=_soft_prompts(records, {r.key: (row_names[r.key], column_names[r.key]) for r in records}),
     )
+
+
+def _soft_prompts(records: list[RunRecord], cells: Mapping[str, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:
+    """The record whose prompt is shown of every cell that has one, with the cell's name."""
+    found = []
+    for record in prompts.first_of_each(records, cells):
+        (method, model, variant), column = cells[record.key]
+        found.append((f"{method}{f' ({variant})' if variant else ''} · {model} · {column}", record))
+    return found
 
 
 def _cell(scores: list[float]) -> Cell:
