@@ -25,7 +25,7 @@ def test_a_file_opens_with_what_it_is(choice: str) -> None:
 @pytest.mark.parametrize("name", paths.choices("method"))
 def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
     config = schema.read_yaml(paths.choice_files("method")[name])
-    assert config["family"] in {"full", "baseline", "additive", "selective", "reparametrised", "hybrid"}
+    assert config["family"] in {"full", "baseline", "compression", "additive", "selective", "reparametrised", "hybrid"}
     assert config["summary"]
     if config["lr"] is not None:
         assert config["source"]
