@@ -29,6 +29,10 @@ def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> li
     trained = len(data.train.rows.unique())
     if trained + data.carved < available:
         found.append(f"{name}: trained on {trained} of {available} rows of {config.dataset.train}")
+    if config.recipe.shots is not None:
+        found.append(
+            f"{name}: {config.recipe.shots} training examples a class, drawn with seed {config.recipe.shots_seed}"
+        )
     if config.method.footnote is not None:
         found.append(f"{config.method.name}: {config.method.footnote}")
     if config.recipe.selection == "best_on_validation":

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from peftbench import checkpoints, inputs, isolate, schema, terminal
 from peftbench.checkpoints import Checkpoint
-from peftbench.data import sources
+from peftbench.data import own, sources
 from peftbench.data.sources import DataSource
 from peftbench.records import RunRecord, run_key
 from peftbench.schema import RunConfig
@@ -34,6 +34,7 @@ def prepare(config: RunConfig) -> Cell:
     Raises:
         ConfigError: one of them isn't there or isn't right.
     """
+    config = replace(config, dataset=own.complete(config.dataset))
     source = sources.locate(config.dataset, data_root=config.data_root, cache=ResultStore(config.results_dir).cache)
     checkpoint = checkpoints.locate(config.model, config.model_root)
     given = inputs.fingerprints(config.method.inputs)
@@ -49,6 +50,7 @@ def job(composed: DictConfig) -> None:
         config = replace(config, sweep=Path(hydra.sweep.dir).name)
     folder = Path(hydra.runtime.output_dir)
     cell, store = prepare(config), ResultStore(config.results_dir)
+    config = cell.config
     if store.completed(config, cell.key) and not config.overwrite:
         terminal.line(config, "already recorded")
         return

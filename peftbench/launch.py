@@ -11,6 +11,7 @@ from peftbench import compose, isolate, paths, terminal
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, job, prepare
+from peftbench.schema import RunConfig
 from peftbench.store import ResultStore, read
 
 #: Options that only show something: Hydra answers them itself.
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
     plan = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
     ResultStore(plan.cells[0].results_dir).check_writable()
     cells = [prepare(config) for config in plan.cells]
+    _say_labels(plan.cells, cells)
     todo = [cell for cell in cells if cell.config.overwrite or not _done(cell)]
     tries = {cell.key: _tries(cell) for cell in todo}
     left_out: dict[str, str] = {}
@@ -57,6 +59,17 @@ def main(arguments: list[str]) -> int:
         flags = ["--multirun"] if plan.multirun else []
         _hydra([*flags, *overrides, *compose.search_path(folders)])
     return _summary([cell for cell in cells if cell.key not in left_out], tries, left_out=len(left_out))
+
+
+def _say_labels(given: Sequence[RunConfig], cells: Sequence[Cell]) -> None:
+    """Labels that nobody named, once a data set: their order decides what a metric such as F1 takes for positive."""
+    found = {
+        cell.config.dataset.name: cell.config.dataset.labels
+        for config, cell in zip(given, cells, strict=True)
+        if config.dataset.labels is None and cell.config.dataset.labels is not None
+    }
+    for name, labels in found.items():
+        terminal.console.print(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found", markup=False)
 
 
 def _done(cell: Cell) -> bool:

@@ -33,6 +33,11 @@ def _words() -> Any:
     return field(default=None, metadata={"identity": False})
 
 
+def _sink(default: Any = dataclasses.MISSING, **more: Any) -> Any:
+    """A field that says where things are or go: it can't change a score, so it doesn't identify a run."""
+    return field(default=default, metadata={"identity": False, "sink": True}, **more)
+
+
 _COUNT = between(1, 1e12)
 
 
@@ -116,9 +121,11 @@ class DatasetConfig:
             `columns` for it.
         choices: columns that hold a choice each, or one that holds the list of them.
         spans: the marked words of a span pair.
-        group: columns of equal values in rows that are scored together; `group_size`: so many rows, one after another.
+        group: columns of equal values in rows that are scored together; `group_size`: so many rows, one after another,
+            of the evaluation splits.
         candidates: the column that lists what can stand in the place of `placeholder`, and `answers` that of those
             which are right: every candidate is an example.
+        format, train_file, validation_file: of the user's own files.
         suite: the benchmark it is a part of; `title`: what reports call it.
     """
 
@@ -134,11 +141,14 @@ class DatasetConfig:
     evaluation: list[str] = _ruled(_NOT_EMPTY)
     carve: CarveConfig
     rows: dict[str, int] = field(metadata={"identity": False})
-    metrics: dict[str, str] = _ruled(
-        Rule(
-            lambda x: set(x.values()) in ({"max"}, {"min"}),
-            "one metric or more, each with max or each with min: their mean is the score",
-        )
+    metrics: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "rule": Rule(
+                lambda x: len(set(x.values())) <= 1 and set(x.values()) <= {"max", "min"},
+                "one metric or more, each with max or each with min: their mean is the score",
+            )
+        },
     )
     path: Optional[str] = None
     config: Optional[str] = None
@@ -159,6 +169,9 @@ class DatasetConfig:
     columns: Optional[dict[str, str]] = None
     train_config: Optional[str] = None
     train_columns: Optional[dict[str, str]] = None
+    format: Optional[str] = field(default=None, metadata={"rule": one_of("csv", "jsonl", "parquet")})
+    train_file: Optional[str] = _sink(None)
+    validation_file: Optional[str] = _sink(None)
     suite: Optional[str] = _words()
     title: Optional[str] = _words()
 
@@ -178,6 +191,8 @@ class RecipeConfig:
     max_steps: Optional[int] = _ruled(_COUNT)
     train_samples: Optional[int] = _ruled(_COUNT)
     eval_samples: Optional[int] = _ruled(_COUNT)
+    shots: Optional[int] = field(default=None, metadata={"rule": _COUNT})
+    shots_seed: Optional[int] = field(default=None, metadata={"rule": between(0, 2**31)})
     eval_steps: Optional[int] = _ruled(_COUNT)
     selection: str = _ruled(one_of("best_on_selection", "best_on_validation", "last"))
 
@@ -208,11 +223,6 @@ class ExpectedConfig:
     std: Optional[float]
     tolerance: float = _ruled(between(0, 1))
     source: str
-
-
-def _sink(default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """A field that says where things are or go: it can't change a score, so it doesn't identify a run."""
-    return field(default=default, metadata={"identity": False, "sink": True}, **more)
 
 
 @dataclass(kw_only=True)
@@ -298,6 +308,8 @@ def load(composed: DictConfig, choices: Mapping[str, str | None], overrides: Any
         if not isinstance(raw.get(group), dict) or choices.get(group) is None:
             raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
         raw[group]["name"] = choices[group]
+    if raw["dataset"].get("metrics", {}) is None:
+        del raw["dataset"]["metrics"]
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]

@@ -39,7 +39,7 @@ class Built:
             self.config, self.task, tokenizer, source=found.source, tokenizer_fingerprint="t", cache=cache
         )
         self.data.setup()
-        self.batch = self.data.train.collate(range(16))
+        self.batch = self.data.train.collate(range(min(16, len(self.data.train))))
         self.method = build(self.config.method)
         refusal = self.method.refusal(self.config)
         if refusal is not None:

@@ -13,6 +13,7 @@ from peftbench.data.encode import Encoded, encode
 from peftbench.data.examples import Example
 from peftbench.data.sampler import LengthBucketBatches, by_length
 from peftbench.data.sources import DataSource
+from peftbench.errors import ConfigError
 from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch, Task
 
@@ -71,21 +72,59 @@ class TaskDataModule(L.LightningDataModule):
     def _divide(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of train that are trained on, in drawn order, and those carved out. Neither depends on the run's seed:
         all seeds and methods meet the same examples."""
-        order = self._shuffled(self.config.dataset.train)
-        carves = self.config.recipe.selection == "best_on_selection"
+        recipe, split = self.config.recipe, self.config.dataset.train
+        carves = recipe.selection == "best_on_selection"
+        if recipe.shots is not None:
+            chosen, others = self._shots(recipe.shots)
+            return chosen[: recipe.train_samples], others if carves else others[:0]
+        order = self._shuffled(split, self.config.dataset.carve.seed)
         carved = self._first(order, self._carve_size()) if carves else order[:0]
-        return order[len(carved) :][: self.config.recipe.train_samples], carved
+        return order[len(carved) :][: recipe.train_samples], carved
+
+    def _shots(self, shots: int) -> tuple[np.ndarray, np.ndarray]:
+        """So many rows of every class, and as many others; of a task without classes, so many groups or rows in all.
+
+        Raises:
+            ConfigError: there aren't as many.
+        """
+        recipe, split = self.config.recipe, self.config.dataset.train
+        if recipe.shots_seed is None:
+            raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
+        order = self._shuffled(split, recipe.shots_seed)
+        units, kinds = self._units(order)
+        ranks = np.zeros(len(order), dtype=int)
+        for kind in np.unique(kinds):
+            members = np.flatnonzero(kinds == kind)
+            numbers = {unit: rank for rank, unit in enumerate(dict.fromkeys(units[members].tolist()))}
+            needed = 2 * shots if recipe.selection == "best_on_selection" else shots
+            if len(numbers) < needed:
+                raise ConfigError(
+                    f"recipe.shots={shots}: {self.config.dataset.name} has {len(numbers)} of one kind, and {needed} "
+                    "are needed (as many to select on as to train on; recipe.selection=last needs half)"
+                )
+            ranks[members] = [numbers[unit] for unit in units[members].tolist()]
+        return order[ranks < shots], order[(ranks >= shots) & (ranks < 2 * shots)]
+
+    def _units(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of ordered rows: what is counted as one (a group, or a row), and its class (0 where there are none)."""
+        reader, split = self._task.reader, self.config.dataset.train
+        groups = self._groups(split)
+        classes = reader.classes(sources.read(self._source, split, reader.columns)) if groups is None else None
+        return (
+            order if groups is None else groups[order],
+            np.zeros(len(order), dtype=int) if classes is None else classes[order],
+        )
 
     def _draw(self, split: str, limit: int | None) -> np.ndarray:
         """All rows of a split, or as many as `limit` allows, in the file's order."""
         rows = sources.count(self._source, split)
         if limit is None or limit >= rows:
             return np.arange(rows)
-        return np.sort(self._first(self._shuffled(split), limit, split))
+        return np.sort(self._first(self._shuffled(split, self.config.dataset.carve.seed), limit, split))
 
-    def _shuffled(self, split: str) -> np.ndarray:
-        """The rows of a split in an order drawn by the data set's own seed, groups kept together."""
-        draw, groups = np.random.default_rng(self.config.dataset.carve.seed).permutation, self._groups(split)
+    def _shuffled(self, split: str, seed: int) -> np.ndarray:
+        """The rows of a split in a drawn order, groups kept together."""
+        draw, groups = np.random.default_rng(seed).permutation, self._groups(split)
         if groups is None:
             return draw(sources.count(self._source, split))
         _, numbers = np.unique(groups, return_inverse=True)
@@ -101,7 +140,8 @@ class TaskDataModule(L.LightningDataModule):
 
     def _groups(self, split: str) -> np.ndarray | None:
         reader = self._task.reader
-        if not reader.grouped:
+        pairs = self.config.dataset.group_size is not None  # Of what is scored; train is another set.
+        if not reader.grouped or (pairs and split == self.config.dataset.train):
             return None
         table = sources.read(self._source, split, reader.grouped)
         return reader.groups(table, np.arange(table.num_rows))

@@ -6,7 +6,7 @@ Free of torch. A new task type is one class here (or beside), one line in `READE
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from peftbench.schema import DatasetConfig, SpanConfig
 
 class Choices(Texts):
     """Multiple choice: the label is the number of the right one. `choice` is a field of templates."""
+
+    default_metrics: ClassVar[dict[str, str]] = {"accuracy": "max"}
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)

@@ -3,7 +3,7 @@
 import math
 import string
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,11 @@ from peftbench.schema import DatasetConfig
 
 class Texts:
     """Rows of text columns: what all readers share."""
+
+    #: What a data set of this type is scored by where its file doesn't say.
+    default_metrics: ClassVar[dict[str, str]] = {}
+    #: Whether labels are names of classes, which can be read off the label column.
+    takes_labels: ClassVar[bool] = False
 
     def __init__(self, config: DatasetConfig) -> None:
         """Raises ConfigError for a data set that names no text, or a cut or phrase of a column that isn't one."""
@@ -80,6 +85,9 @@ class Texts:
 class Labelled(Texts):
     """Classification: one label of several, by index or by name."""
 
+    default_metrics: ClassVar[dict[str, str]] = {"accuracy": "max"}
+    takes_labels: ClassVar[bool] = True
+
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
         self.label = named_column(config)
@@ -108,6 +116,8 @@ class Labelled(Texts):
 
 class Numbers(Texts):
     """Regression: the label is a number."""
+
+    default_metrics: ClassVar[dict[str, str]] = {"pearson": "max", "spearman": "max"}
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peftbench import fingerprint, hub
+from peftbench.data import own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError
@@ -43,15 +44,19 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
     """
     if config.generator is not None:
         source = _generated(config, cache)
+    elif config.format is not None:
+        found, name = own.tables(config)
+        source = DataSource(_keep(found, cache / "data" / name[:16]), name)
     elif config.path is None:
-        raise ConfigError(f"dataset={config.name}: needs dataset.path or dataset.generator")
+        raise ConfigError(f"dataset={config.name}: needs dataset.path, dataset.generator or files of your own")
     elif data_root is not None:
         source = _local(config, Path(data_root))
     else:
         source = _from_hub(config, cache)
-    own = dict(config.columns or {})
+    called = dict(config.columns or {})
     source = replace(
-        source, renamed={**dict.fromkeys(source.files, own), config.train: {**own, **(config.train_columns or {})}}
+        source,
+        renamed={**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}},
     )
     _check(config, source)
     return source

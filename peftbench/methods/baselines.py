@@ -8,6 +8,7 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from peftbench.methods.base import Context, Method
+from peftbench.schema import RunConfig
 
 
 class ZeroShot(Method):
@@ -23,24 +24,30 @@ class ZeroShot(Method):
 
 
 class Majority(ZeroShot):
-    """Always the commonest class of the training examples; the model isn't looked at."""
+    """Always the commonest class of the training examples, or their mean number; the model isn't looked at."""
+
+    def refusal(self, config: RunConfig) -> str | None:
+        if config.dataset.labels is None and config.dataset.task != "regression":
+            return f"{config.dataset.task} has no classes, so none is the commonest"
+        return super().refusal(config)
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        counts = torch.zeros(context.task.model_args["num_labels"])
-        for batch in context.batches():
-            counts += torch.bincount(batch["labels"], minlength=len(counts))
-        return ConstantModel(counts)
+        labels = torch.cat([batch["labels"] for batch in context.batches()])
+        if labels.is_floating_point():
+            return ConstantModel(labels.mean()[None])
+        # +1 (Laplace): a class that training lacks is unlikely, not impossible, and its loss stays finite.
+        counts = torch.bincount(labels, minlength=context.task.model_args["num_labels"]) + 1
+        return ConstantModel((counts / counts.sum()).log())
 
 
 class ConstantModel(nn.Module):
-    """The log frequencies of the classes, (n, labels), whatever the input."""
+    """The same logits, (outputs,), whatever the input: log frequencies of the classes, or a number."""
 
     logits: torch.Tensor
 
-    def __init__(self, counts: torch.Tensor) -> None:
+    def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
-        # +1 (Laplace): a class that training lacks is unlikely, not impossible, and its loss stays finite.
-        self.register_buffer("logits", ((counts + 1) / (counts + 1).sum()).log())
+        self.register_buffer("logits", logits)
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SequenceClassifierOutput:
         return SequenceClassifierOutput(logits=self.logits.expand(len(input_ids), -1))

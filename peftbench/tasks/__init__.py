@@ -58,6 +58,10 @@ def formulation(config: RunConfig) -> str:
 
 def build(config: RunConfig) -> Task:
     """The task of a run; errors as `formulation`, and what the task itself finds wrong in the data set's file."""
+    if not config.dataset.metrics:
+        raise ConfigError(
+            f"dataset.metrics: names none; allowed are {', '.join(metrics.names())}, as {{accuracy: max}}"
+        )
     for name in config.dataset.metrics:
         metrics.get(name)
     task: Task = TASKS[config.dataset.task, formulation(config)].build(config)
