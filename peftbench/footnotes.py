@@ -2,16 +2,32 @@
 
 from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.mixture import MixtureDataModule
 from peftbench.data.sources import DataSource
 from peftbench.schema import RunConfig
 from peftbench.tasks.shared import hidden
 
 
 def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> list[str]:
-    """Differences between what was trained and scored on and the official data."""
-    name, found = config.dataset.name, []
-    for split in sources.wanted_splits(config.dataset):
-        official = config.dataset.rows.get(split)
+    """Differences between what was trained and scored on and the official data, and what the method says of itself."""
+    if isinstance(data, MixtureDataModule):
+        parts = [(source.parts[module.config.dataset.name], module) for module in data.modules]
+        found = [note for of, module in parts for note in _of_data(of, module)]
+    else:
+        found = _of_data(source, data)
+    if config.method.footnote is not None:
+        found.append(f"{config.method.name}: {config.method.footnote}")
+    if config.recipe.selection == "best_on_validation":
+        splits = ", ".join(data.headline)
+        found.append(f"{config.dataset.name}: the step was chosen on {splits}, the split that is scored")
+    return found
+
+
+def _of_data(source: DataSource, data: TaskDataModule) -> list[str]:
+    dataset = data.config.dataset
+    name, found = dataset.name, []
+    for split in sources.wanted_splits(dataset):
+        official = dataset.rows.get(split)
         if split not in source.files:
             found.append(f"{name}: the data has no {split}")
             continue
@@ -19,22 +35,17 @@ def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> li
         if official is not None and rows != official:
             found.append(f"{name}: {split} has {rows} rows, the official one {official}")
         scored = data.slices.get(split)
-        if scored is None or split == config.dataset.train:
+        if scored is None or split == dataset.train:
             continue
         if hidden(scored):
             found.append(f"{name}: the labels of {split} are hidden; its predictions are kept and not scored")
         elif len(scored.rows.unique()) < rows:
             found.append(f"{name}: scored on {len(scored.rows.unique())} of {rows} rows of {split}")
-    available = sources.count(source, config.dataset.train)
+    available = sources.count(source, dataset.train)
     trained = len(data.train.rows.unique())
     if trained + data.carved < available:
-        found.append(f"{name}: trained on {trained} of {available} rows of {config.dataset.train}")
-    if config.recipe.shots is not None:
-        found.append(
-            f"{name}: {config.recipe.shots} training examples a class, drawn with seed {config.recipe.shots_seed}"
-        )
-    if config.method.footnote is not None:
-        found.append(f"{config.method.name}: {config.method.footnote}")
-    if config.recipe.selection == "best_on_validation":
-        found.append(f"{name}: the step was chosen on {config.dataset.evaluation[0]}, the split that is scored")
+        found.append(f"{name}: trained on {trained} of {available} rows of {dataset.train}")
+    recipe = data.config.recipe
+    if recipe.shots is not None:
+        found.append(f"{name}: {recipe.shots} training examples a class, drawn with seed {recipe.shots_seed}")
     return found

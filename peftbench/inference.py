@@ -33,7 +33,7 @@ def measure(
         base: a fresh model: with several methods, switching the adapter off doesn't give the base back.
         context: entered around all of it (precision).
     """
-    examples = data.slices[data.config.dataset.evaluation[0]]
+    examples = data.slices[data.headline[0]]
     assert examples is not None
     device = tuner.device
     merged = tuner.method.merge(tuner.model)

@@ -45,7 +45,8 @@ def prepare(config: RunConfig) -> Cell:
 def job(composed: DictConfig) -> None:
     """One Hydra job. A failed run is a record, not an exception: the sweep goes on, the exit status is the caller's."""
     hydra = HydraConfig.get()
-    config = schema.load(composed, dict(hydra.runtime.choices), hydra.overrides.task)
+    folders = schema.search_path(hydra.searchpath)
+    config = schema.load(composed, dict(hydra.runtime.choices), hydra.overrides.task, folders)
     if config.sweep is None and hydra.mode is not None and hydra.mode.name == "MULTIRUN":
         config = replace(config, sweep=Path(hydra.sweep.dir).name)
     folder = Path(hydra.runtime.output_dir)

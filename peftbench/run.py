@@ -1,6 +1,7 @@
 """One run, from its configuration to its record. Reads top to bottom."""
 
 import logging
+import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from peftbench import artefacts, backbones, dropout, environment, inference, inputs, quantize, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.mixture import MixtureDataModule
 from peftbench.data.sources import DataSource
 from peftbench.footnotes import footnotes
 from peftbench.meter import Memory, Meter
@@ -85,7 +87,7 @@ def run(job: Job) -> RunRecord:
         config=description(config),
         changed=config.changed,
         metrics=metrics,
-        score=metrics[config.dataset.evaluation[0]]["score"],  # type: ignore[index]
+        score=statistics.fmean(metrics[name]["score"] for name in data.headline),  # type: ignore[index]
         selected_step=trained.selected,
         params=trained.params,
         efficiency={
@@ -95,7 +97,7 @@ def run(job: Job) -> RunRecord:
             "run_time_s": time.time() - started,
         },
         samples={
-            "train": len(data.train.rows.unique()),
+            "train": data.train.row_count,
             "examples": len(data.train),
             "truncated": data.train.truncated,
         },
@@ -138,7 +140,8 @@ def train(job: Job, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> T
 
 def load_data(job: Job, task: tasks.Task) -> TaskDataModule:
     """The run's splits, tokenised."""
-    data = TaskDataModule(
+    kind = MixtureDataModule if job.config.dataset.parts else TaskDataModule
+    data = kind(
         job.config,
         task,
         backbones.load_tokenizer(job.config.model, job.checkpoint),

@@ -6,15 +6,15 @@ The classes hold types and rules, never values: those live in conf/.
 
 import dataclasses
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from peftbench import rules
+from peftbench import mixture, rules
 from peftbench.errors import ConfigError
 from peftbench.rules import Rule, between, one_of
 
@@ -37,6 +37,8 @@ def _sink(default: Any = dataclasses.MISSING, **more: Any) -> Any:
     """A field that says where things are or go: it can't change a score, so it doesn't identify a run."""
     return field(default=default, metadata={"identity": False, "sink": True}, **more)
 
+
+T = TypeVar("T")
 
 _COUNT = between(1, 1e12)
 
@@ -126,6 +128,8 @@ class DatasetConfig:
         candidates: the column that lists what can stand in the place of `placeholder`, and `answers` that of those
             which are right: every candidate is an example.
         format, train_file, validation_file: of the user's own files.
+        parts: of a mixture, its parts' configurations (`DatasetConfig`; in the file their names); `mixing`: whether an
+            example of a part is trained on as often as any other (examples), or by a `temperature` (`MixedBatches`).
         suite: the benchmark it is a part of; `title`: what reports call it.
     """
 
@@ -172,6 +176,9 @@ class DatasetConfig:
     format: Optional[str] = field(default=None, metadata={"rule": one_of("csv", "jsonl", "parquet")})
     train_file: Optional[str] = _sink(None)
     validation_file: Optional[str] = _sink(None)
+    parts: Optional[list[Any]] = None
+    mixing: Optional[str] = field(default=None, metadata={"rule": one_of("examples", "temperature")})
+    temperature: Optional[float] = field(default=None, metadata={"rule": between(0, 1e3, above=True)})
     suite: Optional[str] = _words()
     title: Optional[str] = _words()
 
@@ -288,13 +295,16 @@ def _without_nulls(value: Any) -> Any:
 _NAMED = ("model", "method", "dataset", "hardware")
 
 
-def load(composed: DictConfig, choices: Mapping[str, str | None], overrides: Any = ()) -> RunConfig:
+def load(
+    composed: DictConfig, choices: Mapping[str, str | None], overrides: Any = (), folders: Sequence[Path] = ()
+) -> RunConfig:
     """What Hydra composed, as a checked `RunConfig`.
 
     Args:
         composed: the configuration without its `hydra` node.
         choices: the chosen file of every group (`hydra.runtime.choices`), which names the parts.
         overrides: the command line's (`hydra.overrides.task`).
+        folders: further folders laid out like conf/ (`hydra.searchpath`), for the parts of a mixture.
 
     Raises:
         ConfigError: a key is unknown, missing, of the wrong type or outside its range.
@@ -314,15 +324,36 @@ def load(composed: DictConfig, choices: Mapping[str, str | None], overrides: Any
     written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), raw)
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_type_message(error)) from None
-    assert isinstance(config, RunConfig)
+    if raw["dataset"].get("task") == mixture.TASK:
+        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=read_yaml)
+    config = _with_parts(_typed(RunConfig, raw, ""))
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
     return config
+
+
+def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
+    """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{prefix}{_type_message(error)}") from None
+    assert isinstance(config, kind)
+    return config
+
+
+def _with_parts(config: RunConfig) -> RunConfig:
+    """With the parts of a mixture checked and typed as data sets are."""
+    if config.dataset.parts:
+        config.dataset.parts = [_part(part) for part in config.dataset.parts]
+    return config
+
+
+def _part(raw: dict[str, Any]) -> DatasetConfig:
+    prefix = f"dataset.parts.{raw['name']}."
+    part = _typed(DatasetConfig, raw, prefix)
+    rules.check(part, prefix)
+    return part
 
 
 def _sets_up(override: str) -> bool:
@@ -339,20 +370,21 @@ def from_description(described: dict[str, Any]) -> RunConfig:
     places = {"results_dir": "", "data_root": None, "model_root": None}
     sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
     raw = {**described, **places, **sinks, "model": {**described["model"], "sites": {}}}
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), raw))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"a record's configuration can't be read: {_type_message(error)}") from None
-    assert isinstance(config, RunConfig)
-    return config
+    return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
 
 
 def load_composed(composed: DictConfig) -> RunConfig:
     """`load` for what `hydra.compose(..., return_hydra_config=True)` gave."""
     choices, overrides = dict(composed.hydra.runtime.choices), composed.hydra.overrides.task
+    folders = search_path(composed.hydra.searchpath)
     OmegaConf.set_struct(composed, False)
     composed.pop("hydra")
-    return load(composed, choices, overrides)
+    return load(composed, choices, overrides, folders)
+
+
+def search_path(given: Any) -> list[Path]:
+    """The folders of Hydra's search path that are laid out like conf/."""
+    return [Path(str(place).removeprefix("file://")) for place in given if str(place).startswith("file://")]
 
 
 def interpolates(composed: DictConfig, key: str) -> bool:

@@ -36,8 +36,9 @@ def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
 @pytest.mark.parametrize("name", paths.choices("dataset"))
 def test_a_data_set_is_whole(name: str) -> None:
     data = compose.one([f"dataset={name}"]).dataset
-    assert set(data.rows) == {data.train, *data.evaluation}
-    assert data.generator or (data.path and data.revision)
+    trained = {f"{part.name}/{part.train}" for part in data.parts or []} or {data.train}
+    assert set(data.rows) == {*trained, *data.evaluation}
+    assert data.parts or data.generator or (data.path and data.revision)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Methods that change training rather than the model, against their papers written out in plain lines."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +62,24 @@ def test_galore_is_algorithm_2(built, name: str) -> None:
         assert torch.allclose(bias, b, atol=1e-6, rtol=1e-5)
         assert weight.grad.shape == w.shape
     assert optimizer.state[weight]["exp_avg"].shape == r.shape
+
+
+def test_galore_goes_on_from_the_optimisers_state(built) -> None:
+    arguments = ("method=galore", "method.args={rank: 3, scale: 2.5, interval: 4}", "method.lr=0.01")
+    case, again = built(*arguments), built(*arguments)
+    optimizer = made(case)
+    for step in range(6):
+        if step == 3:
+            other = made(again)
+            other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            again.model.load_state_dict(case.model.state_dict())
+        backward(case)
+        optimizer.step()
+        if step >= 3:
+            backward(again)
+            other.step()
+    pairs = zip(case.model.parameters(), again.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_galore_leaves_weights_no_larger_than_its_rank_alone(built) -> None:

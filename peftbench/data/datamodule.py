@@ -171,6 +171,11 @@ class TaskDataModule(L.LightningDataModule):
         return self._loader(self.train, sampler)
 
     @property
+    def headline(self) -> list[str]:
+        """The slices whose mean score is the run's."""
+        return [self.config.dataset.evaluation[0]]
+
+    @property
     def validated(self) -> Encoded:
         """The slice that checkpoints are selected on."""
         best_on_validation = self.config.recipe.selection == "best_on_validation"

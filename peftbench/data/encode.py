@@ -79,6 +79,11 @@ class Encoded(Dataset[int]):
         owners = torch.repeat_interleave(torch.arange(len(counts)), counts)
         return torch.zeros(len(counts), dtype=torch.int64).scatter_reduce(0, owners, lengths, "amax")
 
+    @property
+    def row_count(self) -> int:
+        """Of how many rows of the data the examples are."""
+        return len(self.rows.unique())
+
     def collate(self, indices: Sequence[int]) -> Batch:
         """A batch, padded on the right to its own longest sequence.
 

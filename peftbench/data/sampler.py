@@ -41,12 +41,16 @@ class LengthBucketBatches(Sampler[list[int]]):
 
     def _batches(self, epoch: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.lengths), generator=generator)
+        order = self._order(generator)
         batches: list[list[int]] = []
         for bucket in order.split(_BUCKET * self.batch_size):
             by_length = bucket[self.lengths[bucket].argsort(descending=True, stable=True)]
             batches += [part.tolist() for part in by_length.split(self.batch_size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        """An epoch's examples, shuffled."""
+        return torch.randperm(len(self.lengths), generator=generator)
 
     def state_dict(self) -> dict[str, int]:
         """The epoch and the batches of it already given."""

@@ -24,11 +24,13 @@ class DataSource:
 
     Attributes:
         renamed: by split, where its columns are called otherwise: the name in the file by the name here.
+        parts: of a mixture, its parts' by name; it has no files of its own.
     """
 
     files: dict[str, list[str]]
     fingerprint: str
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)
+    parts: dict[str, "DataSource"] = field(default_factory=dict)
 
 
 def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> DataSource:
@@ -42,6 +44,9 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
     Raises:
         ConfigError: missing, unreadable, empty, or not what the data set's file says.
     """
+    if config.parts:
+        parts = {part.name: locate(part, data_root=data_root, cache=cache) for part in config.parts}
+        return DataSource({}, fingerprint.of_json([[name, of.fingerprint] for name, of in parts.items()]), parts=parts)
     if config.generator is not None:
         source = _generated(config, cache)
     elif config.format is not None:

@@ -29,7 +29,7 @@ class GaLore(Full):
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
         optimizer = default(optim.groups(model))
         args = self.config.args
-        projected = {id(p): _Projected(p, args["rank"], args["scale"], args["interval"]) for p in _weights(model)}
+        projected = {id(p): _Projected(p, optimizer, args) for p in _weights(model)}
         kept = {key: found for key, found in projected.items() if min(found.weight.shape) > args["rank"]}
 
         def before(*_: Any) -> None:
@@ -55,11 +55,14 @@ def _weights(model: nn.Module) -> list[nn.Parameter]:
 
 
 class _Projected:
-    """A weight (m, n) and its projection P, (min(m, n), r), made at steps 0, T, 2T ..."""
+    """A weight (m, n) and its projection P, (min(m, n), r), made at steps 0, T, 2T ...
 
-    def __init__(self, weight: nn.Parameter, rank: int, scale: float, interval: int) -> None:
-        self.weight, self.rank, self.scale, self.interval = weight, rank, scale, interval
-        self.step = 0
+    P and the count of steps are kept in the optimiser's state, which is saved and loaded where a run is taken up again.
+    """
+
+    def __init__(self, weight: nn.Parameter, optimizer: torch.optim.Optimizer, args: dict[str, Any]) -> None:
+        self.weight, self._optimizer = weight, optimizer
+        self.rank, self.scale, self.interval = args["rank"], args["scale"], args["interval"]
         self.projection: torch.Tensor
         self._full: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -67,10 +70,12 @@ class _Projected:
         """Put R in the place of the gradient and zeros of its shape in that of the weight, which has decayed."""
         gradient, left = self.weight.grad, self.weight.shape[0] <= self.weight.shape[1]
         assert gradient is not None
-        if self.step % self.interval == 0:
+        state = self._optimizer.state.get(self.weight, {})
+        if state.get("steps", 0) % self.interval == 0:
             u, _, vh = torch.linalg.svd(gradient.float(), full_matrices=False)
             self.projection = (u[:, : self.rank] if left else vh[: self.rank].T).to(gradient.dtype)
-        self.step += 1
+        else:
+            self.projection = state["projection"]
         self._full = (self.weight.data.mul_(1 - decay), gradient)
         low = self.projection.T @ gradient if left else gradient @ self.projection
         self.weight.grad = None
@@ -86,3 +91,6 @@ class _Projected:
         full += self.scale * (self.projection @ moved if left else moved @ self.projection.T)
         self.weight.grad = None
         self.weight.data, self.weight.grad, self._full = full, gradient, None
+        # Behind the step: the optimiser takes a state that isn't empty for one of its own.
+        state = self._optimizer.state[self.weight]
+        state["projection"], state["steps"] = self.projection, state.get("steps", 0) + 1

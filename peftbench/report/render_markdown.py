@@ -23,6 +23,8 @@ def render(board: Leaderboard) -> str:
         parts.append("No completed runs yet.")
     else:
         parts += ["## Scores", scores(board), "## Cost", costs(board)]
+    if board.parts:
+        parts += ["## Parts of mixtures", _parts(board)]
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*found) for found in board.soft_prompts)]
     if board.failed:
@@ -87,8 +89,21 @@ def costs(board: Leaderboard) -> str:
     return _table(["method", "model", *_COSTS], lines, left=2)
 
 
+def _parts(board: Leaderboard) -> str:
+    """The metrics of every data set that a mixture's adapter was trained on."""
+    lines = [
+        [_named(*part.row), part.row[1], part.column, part.split, part.metric, _cell(Cell(part.mean, part.std, part.n))]
+        for part in board.parts
+    ]
+    return _table(["method", "model", "mixture", "part", "metric", "score"], lines, left=5)
+
+
 def _name(row: Row) -> str:
-    return f"{row.method} ({row.variant})" if row.variant else row.method
+    return _named(row.method, row.model, row.variant)
+
+
+def _named(method: str, model: str, variant: str) -> str:
+    return f"{method} ({variant})" if variant else method
 
 
 def _cell(cell: Cell | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from peftbench.records import RunRecord
 from peftbench.report import prompts
 from peftbench.report.load import Results, flat, settings
+from peftbench.report.parts import PartScore, part_scores
 
 #: Parts of a method's or data set's configuration that describe and decide nothing.
 _DESCRIPTIVE = (
@@ -62,15 +63,17 @@ class Leaderboard:
     unreadable: list[tuple[str, str]]
     footnotes: list[str]
     soft_prompts: list[tuple[str, RunRecord]] = field(default_factory=list)
+    parts: list[PartScore] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
     """Aggregate the records of a results folder."""
     records = results.completed
     row_names, column_names = _row_names(records), _column_names(records)
+    names = {record.key: (row_names[record.key], column_names[record.key]) for record in records}
     scores: dict[Any, list[float]] = defaultdict(list)
     for record in records:
-        scores[row_names[record.key], column_names[record.key]].append(record.score or 0.0)
+        scores[names[record.key]].append(record.score or 0.0)
     cells = {key: _cell(sorted(found)) for key, found in scores.items()}
     columns = sorted(set(column_names.values()))
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
@@ -85,7 +88,8 @@ def leaderboard(results: Results) -> Leaderboard:
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
         footnotes=_footnotes(records),
-        soft_prompts=_soft_prompts(records, {r.key: (row_names[r.key], column_names[r.key]) for r in records}),
+        soft_prompts=_soft_prompts(records, names),
+        parts=part_scores(records, names),
     )
 
 

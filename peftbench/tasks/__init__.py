@@ -8,6 +8,7 @@ from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch, Task
 from peftbench.tasks.head import Choice, Classification, Regression
 from peftbench.tasks.likelihood import Likelihood
+from peftbench.tasks.mixture import Mixture
 from peftbench.tasks.verbaliser import Verbaliser
 
 __all__ = ["Batch", "Task", "build", "formulation"]
@@ -23,6 +24,8 @@ TASKS: dict[tuple[str, str], Any] = {
     ("span_pair", "verbaliser"): Verbaliser,
     ("multi_row", "head"): Classification,
     ("multi_row", "verbaliser"): Verbaliser,
+    ("mixture", "head"): Mixture,
+    ("mixture", "verbaliser"): Mixture,
 }
 
 #: What `auto` means by the model's family, unless the method works in another way only.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peftbench.data.encode import Encoded
 
 #: Of a batch, what no model is given: the loss is computed from its logits.
-NOT_INPUTS = ("labels", "index", "sequences", "targets")
+NOT_INPUTS = ("labels", "index", "sequences", "targets", "part")
 
 
 class Posing:

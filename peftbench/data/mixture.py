@@ -1,0 +1,168 @@
+"""Several data sets trained on at once, one behind the other in one set of examples."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.encode import Encoded
+from peftbench.data.examples import NO_LABEL
+from peftbench.data.sampler import LengthBucketBatches
+from peftbench.tasks.base import Batch
+
+
+@dataclass(frozen=True)
+class Mixed(Encoded):
+    """Examples of several parts, those of a part together; labels count through all parts' labels.
+
+    Attributes:
+        pieces: the number of each part that is here and its own examples, in order.
+        part: (n,) the number of each example's part.
+    """
+
+    pieces: tuple[tuple[int, Encoded], ...] = ()
+    part: torch.Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    @property
+    def row_count(self) -> int:
+        return sum(examples.row_count for _, examples in self.pieces)
+
+    def collate(self, indices: Sequence[int]) -> Batch:
+        """As `Encoded`, and part (n,)."""
+        return {**super().collate(indices), "part": self.part[torch.as_tensor(list(indices))]}
+
+
+def join(pieces: Sequence[tuple[int, Encoded]], first_labels: Sequence[int]) -> Mixed:
+    """Examples of parts, one behind the other.
+
+    Args:
+        pieces: numbers of parts and their examples, of one sequence and one label each.
+        first_labels: by part's number, where its labels begin among all.
+    """
+    sets = [examples for _, examples in pieces]
+    lengths = torch.cat([examples.offsets.diff() for examples in sets])
+    types = [examples.types for examples in sets if examples.types is not None]
+    return Mixed(
+        tokens=torch.cat([examples.tokens for examples in sets]),
+        types=torch.cat(types) if len(types) == len(sets) else None,
+        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
+        labels=torch.cat([_shifted(examples.labels, first_labels[number]) for number, examples in pieces]),
+        rows=torch.cat([examples.rows for examples in sets]),
+        truncated=sum(examples.truncated for examples in sets),
+        pad=sets[0].pad,
+        pieces=tuple(pieces),
+        part=torch.cat([torch.full((len(examples),), number) for number, examples in pieces]),
+    )
+
+
+def _shifted(labels: torch.Tensor, by: int) -> torch.Tensor:
+    return torch.where(labels == NO_LABEL, labels, labels + by)
+
+
+class MixtureDataModule(TaskDataModule):
+    """The parts' own splits by their own protocols, of which `train` and `selection` are joined.
+
+    `slices` has the official splits of every part as `<part>/<split>`. Attributes: `modules`, the parts' own.
+    """
+
+    modules: list[TaskDataModule]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Tokenise what the run needs; a second call does nothing."""
+        if self.slices:
+            return
+        task: Any = self._task
+        self.modules = [
+            TaskDataModule(
+                replace(self.config, dataset=part),
+                task.parts[number],
+                self.tokenizer,
+                source=self._source.parts[part.name],
+                tokenizer_fingerprint=self._tokenizer_fingerprint,
+                cache=self._cache,
+            )
+            for number, part in enumerate(self.config.dataset.parts or [])
+        ]
+        for module in self.modules:
+            module.setup()
+        self.carved = sum(module.carved for module in self.modules)
+        self.train = self._join([module.train for module in self.modules])
+        for name in ("train", "selection"):
+            own = [module.slices[name] for module in self.modules]
+            self.slices[name] = self._join(own) if all(examples is not None for examples in own) else None
+        for number, module in enumerate(self.modules):
+            for split in module.config.dataset.evaluation:
+                examples = module.slices[split]
+                name = f"{module.config.dataset.name}/{split}"
+                self.slices[name] = None if examples is None else join([(number, examples)], self._first_labels())
+
+    @property
+    def headline(self) -> list[str]:
+        return [f"{m.config.dataset.name}/{m.config.dataset.evaluation[0]}" for m in self.modules]
+
+    @property
+    def validated(self) -> Encoded:
+        return self._join([module.validated for module in self.modules])
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        data, recipe = self.config.dataset, self.config.recipe
+        sampler = MixedBatches(
+            self.train.lengths,
+            sizes=[len(module.train) for module in self.modules],
+            temperature=data.temperature or 1.0,
+            batch_size=recipe.batch_size,
+            seed=self.config.seed,
+        )
+        self._sampler = sampler
+        return self._loader(self.train, sampler)
+
+    def _first_labels(self) -> list[int]:
+        task: Any = self._task
+        return [task.columns(number).start for number in range(len(task.parts))]
+
+    def _join(self, sets: Sequence[Encoded | None]) -> Mixed:
+        there = [(number, examples) for number, examples in enumerate(sets) if examples is not None]
+        return join(there, self._first_labels())
+
+
+class MixedBatches(LengthBucketBatches):
+    """Batches of a mixture. An epoch has as many examples as all parts together; a part of n examples has a share of
+    n^(1/T) over the sum of all parts' (T5, arXiv 1910.10683, section 3.5.2). T = 1: in proportion to their examples,
+    each example once an epoch. Above that small parts come more often, their examples several times, and of large ones
+    each epoch draws others.
+
+    Args:
+        sizes: examples of each part, in the order in which they stand.
+        temperature: T.
+    """
+
+    def __init__(
+        self, lengths: torch.Tensor, *, sizes: Sequence[int], temperature: float, batch_size: int, seed: int
+    ) -> None:
+        super().__init__(lengths, batch_size=batch_size, seed=seed)
+        self.sizes = list(sizes)
+        self.counts = shares(self.sizes, temperature)
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        drawn, start = [], 0
+        for size, count in zip(self.sizes, self.counts, strict=True):
+            rounds = [torch.randperm(size, generator=generator) for _ in range(-(-count // size))]
+            drawn.append(start + torch.cat(rounds)[:count])
+            start += size
+        together = torch.cat(drawn)
+        return together[torch.randperm(len(together), generator=generator)]
+
+
+def shares(sizes: Sequence[int], temperature: float) -> list[int]:
+    """How many examples of each part an epoch has, as many in all as there are: by largest remainder, at least one."""
+    weights = [size ** (1 / temperature) for size in sizes]
+    exact = [sum(sizes) * weight / sum(weights) for weight in weights]
+    counts = [int(share) for share in exact]
+    remainders = sorted(range(len(sizes)), key=lambda i: exact[i] - counts[i], reverse=True)
+    for i in remainders[: sum(sizes) - sum(counts)]:
+        counts[i] += 1
+    return [max(1, count) for count in counts]

@@ -1,0 +1,131 @@
+"""Several data sets solved by one model: a mixture's labels are those of its parts, one behind the other.
+
+With a head that is one classifier as wide as all labels together; with label words every part has its own template and
+words. An example is answered and scored on its own part's labels alone: the other logits are -inf, so that its loss is
+the cross entropy over its part's labels, as if each part had a head of its own on the shared model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from peft import TaskType
+from transformers import PreTrainedTokenizerBase
+
+from peftbench.errors import ConfigError
+from peftbench.schema import DatasetConfig, RunConfig
+from peftbench.tasks.base import Batch, Task
+from peftbench.tasks.head import Classification, ScoredLabels
+from peftbench.tasks.verbaliser import Verbaliser
+
+#: What stands in tensors where a part's are shorter than another's: the id that models don't look at.
+_IGNORED = -100
+
+
+@dataclass
+class Mixture(ScoredLabels):
+    """Attributes: `parts`, the tasks of the parts in their order."""
+
+    config: DatasetConfig
+    parts: list[Any]
+    formulation: str
+    reader: Any = None
+    generates: bool = False
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, config: RunConfig) -> "Mixture":
+        """Raises ConfigError for a part whose examples aren't answered by one label of several."""
+        from peftbench import tasks
+
+        wanted = tasks.formulation(config)
+        parts: list[Task] = []
+        for part in config.dataset.parts or []:
+            # A part is no mixture: it is built as its own data set would be.
+            task = tasks.build(replace(config, dataset=part, formulation=wanted))
+            if not isinstance(task, Classification | Verbaliser):
+                raise ConfigError(f"dataset.parts: {part.name} ({part.task}) isn't answered by one label of several")
+            parts.append(task)
+        names = config.dataset.labels or []
+        head = {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+        }
+        return cls(config.dataset, parts, wanted, model_args=head if wanted == "head" else {})
+
+    @property
+    def auto_model(self) -> Any:
+        return self.parts[0].auto_model
+
+    @property
+    def peft_type(self) -> TaskType:
+        kind: TaskType = self.parts[0].peft_type
+        return kind
+
+    @property
+    def encoding(self) -> Any:
+        return [part.encoding for part in self.parts]
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        for part in self.parts:
+            part.prepare(tokenizer)
+
+    def columns(self, part: int) -> slice:
+        """Where a part's labels are among all."""
+        sizes = [len(task.config.labels) for task in self.parts]
+        return slice(sum(sizes[:part]), sum(sizes[: part + 1]))
+
+    def inputs(self, batch: Batch) -> Batch:
+        kept = super().inputs(batch)
+        for part, rows, own in self._split(batch):
+            for name, values in self.parts[part].inputs(own).items():
+                if name not in own or name == "labels":  # What an encoder-decoder is given to answer from.
+                    kept[name] = _put(kept.get(name), rows, values, len(batch["input_ids"]))
+        return kept
+
+    def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        """(n, all labels), -inf outside an example's part."""
+        scores = outputs.logits
+        width = sum(len(task.config.labels) for task in self.parts)
+        found = torch.full((len(scores), width), -torch.inf, device=scores.device)
+        for part, rows, own in self._split(batch):
+            place, mine = self.columns(part), scores[rows]
+            if self.formulation == "head":
+                mine = mine[:, place]
+            elif "labels" in (given := self.parts[part].inputs(own)):
+                mine = mine[:, : given["labels"].shape[1]]
+            found[rows, place] = self.parts[part].logits(SimpleNamespace(logits=mine), own)
+        return found
+
+    def score(self, predictions: np.ndarray, examples: Any) -> dict[str, float]:
+        """One part's metrics, or of several the score of each; `examples`: `Mixed`."""
+        start, found = 0, {}
+        for part, own in examples.pieces:
+            of_part = predictions[start : start + len(own), self.columns(part)]
+            values = self.parts[part].score(of_part, own)
+            if len(examples.pieces) == 1:
+                return dict(values)
+            found[self.parts[part].config.name] = sum(values.values()) / len(values)
+            start += len(own)
+        return found
+
+    def _split(self, batch: Batch) -> Iterator[tuple[int, torch.Tensor, Batch]]:
+        """The parts in a batch: number, rows, and what the batch holds of them."""
+        parts = batch.get("part", torch.zeros(len(batch["input_ids"]), dtype=torch.long))
+        for part in parts.unique().tolist():
+            rows = (parts == part).nonzero()[:, 0].to(batch["input_ids"].device)
+            yield part, rows, {k: v[rows] for k, v in batch.items()}
+
+
+def _put(into: torch.Tensor | None, rows: torch.Tensor, values: torch.Tensor, count: int) -> torch.Tensor:
+    """Lines of values, (rows, width), put in their places of (count, largest width)."""
+    width = max(values.shape[1], 0 if into is None else into.shape[1])
+    found = torch.full((count, width), _IGNORED, dtype=values.dtype, device=values.device)
+    if into is not None:
+        found[:, : into.shape[1]] = into
+    found[rows, : values.shape[1]] = values
+    return found
