@@ -36,8 +36,13 @@ def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
 @pytest.mark.parametrize("name", paths.choices("dataset"))
 def test_a_data_set_is_whole(name: str) -> None:
     data = compose.one([f"dataset={name}"]).dataset
+    if data.format is not None:  # The user's own: all of it is said on the command line.
+        assert data.train_file is data.path is None
+        return
     assert set(data.rows) == {data.train, *data.evaluation}
-    assert data.generator or (data.path and data.revision)
+    assert data.metrics
+    file = paths.choice_files("dataset")[name].read_text()
+    assert data.generator or (data.path and (data.revision or "\n# No commit is known" in file))
 
 
 @pytest.mark.slow
