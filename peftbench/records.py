@@ -28,13 +28,14 @@ class RunRecord:
         status: one of `STATUSES`; `error` says why it isn't the first.
         config: the resolved configuration, without places and sinks.
         metrics: by split: `train` (a fixed slice of the training data), `selection` (the slice carved from train) and
-            the official evaluation splits; each with `values`, `score` (their mean), `loss`, `n` and `directions`.
+            the official evaluation splits; each with `values`, `score` (their mean), `loss`, `n`, `truncated` (examples
+            cut) and `directions`.
             A split that isn't there is null.
-        score: the first evaluation split's score.
+        score: the first evaluation split's score; None where its labels are hidden.
         selected_step: the optimiser step whose weights were evaluated.
         params: `trainable`, `adapter`, `head`, `total`.
         efficiency: measured figures, the unit in each name.
-        samples: rows trained on and rows truncated.
+        samples: rows trained on (`train`), the examples that they make, and how many of those were cut.
         learnt: what the method says of what it trained (`Method.describe`), such as `soft_prompt`.
         changed: what the command line set of the method and the model, as it was written.
         environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start.
@@ -100,9 +101,15 @@ def from_dict(value: Any) -> RunRecord:
     for group in ("model", "method", "dataset"):
         if not isinstance(record.config.get(group), dict) or "name" not in record.config[group]:
             raise RecordError(f"config.{group}.name is missing")
-    if record.status == "completed" and not isinstance(record.score, int | float):
+    if record.status == "completed" and not isinstance(record.score, int | float) and not _hidden(record):
         raise RecordError("completed without a score")
     return record
+
+
+def _hidden(record: RunRecord) -> bool:
+    """Whether the scored split's labels are hidden: it was answered, and has no score."""
+    split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0])
+    return isinstance(split, dict) and split.get("score", 0) is None
 
 
 def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str] | None = None) -> str:

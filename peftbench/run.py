@@ -87,7 +87,7 @@ def run(job: Job) -> RunRecord:
         config=description(config),
         changed=config.changed,
         metrics=metrics,
-        score=statistics.fmean(metrics[name]["score"] for name in data.headline),  # type: ignore[index]
+        score=headline([metrics[name] for name in data.headline]),
         selected_step=trained.selected,
         params=trained.params,
         efficiency={
@@ -105,6 +105,12 @@ def run(job: Job) -> RunRecord:
         environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
         footnotes=[*notes, *missing],
     )
+
+
+def headline(scored: Sequence[dict[str, Any] | None]) -> float | None:
+    """The mean score of the splits that count; None where one's labels are hidden."""
+    scores = [None if split is None else split["score"] for split in scored]
+    return None if None in scores else statistics.fmean(scores)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def outcome(config: RunConfig, record: RunRecord, seconds: float) -> None:
         return
     trained = (record.params or {}).get("trainable") or 0
     console.print(
-        f"{name(config)}: [bold green]{100 * (record.score or 0.0):.1f}[/] "
+        f"{name(config)}: [bold green]{'unscored' if record.score is None else f'{100 * record.score:.1f}'}[/] "
         f"{' + '.join(config.dataset.metrics)}, {trained:,} trained, {seconds:.0f} s"
     )
 

@@ -36,9 +36,14 @@ def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
 @pytest.mark.parametrize("name", paths.choices("dataset"))
 def test_a_data_set_is_whole(name: str) -> None:
     data = compose.one([f"dataset={name}"]).dataset
+    if data.format is not None:  # The user's own: all of it is said on the command line.
+        assert data.train_file is data.path is None
+        return
     trained = {f"{part.name}/{part.train}" for part in data.parts or []} or {data.train}
     assert set(data.rows) == {*trained, *data.evaluation}
-    assert data.parts or data.generator or (data.path and data.revision)
+    assert data.metrics
+    file = paths.choice_files("dataset")[name].read_text()
+    assert data.parts or data.generator or (data.path and (data.revision or "\n# No commit is known" in file))
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from peftbench import compose, schema
+from peftbench import compose, paths, schema
 from peftbench.records import RunRecord
-from peftbench.report import frame, render_csv, render_markdown, stats
+from peftbench.report import frame, render_csv, render_markdown, stats, suites
 from peftbench.report.load import Results, load
 from peftbench.store import ResultStore
 
@@ -203,3 +203,81 @@ def test_nothing_yet(results: Path, run_cli) -> None:
     status, out, _ = run_cli("report", f"results_dir={results}")
     assert status == 0
     assert "No completed runs yet." in out
+
+
+#              cola  mnli m / mm   mrpc a / f1   rte   superglue_rte   GLUE of these four
+#   full       .50   .80 / .60     .70 / .90     .60   -               (.50 + .70 + .80 + .60) / 4 = .65
+#   lora       .40   .80 / -       .70 / .90     -     .55             none: mnli's second split and rte are missing
+def _suite_records() -> list[RunRecord]:
+    def one(method: str, dataset: str, splits: dict[str, dict[str, float]]) -> RunRecord:
+        metrics = {
+            split: {"values": values, "score": sum(values.values()) / len(values)} if values else None
+            for split, values in splits.items()
+        }
+        score = next(iter(metrics.values()))["score"]  # type: ignore[index]
+        return made(score, f"method={method}", f"dataset={dataset}", metrics=metrics)
+
+    def mnli(method: str, mismatched: dict[str, float]) -> RunRecord:
+        both = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": mismatched}
+        return one(method, "mnli", both)
+
+    return [
+        one("full", "cola", {"validation": {"matthews": 0.5}}),
+        mnli("full", {"accuracy": 0.6}),
+        one("full", "mrpc", {"validation": {"accuracy": 0.7, "f1": 0.9}}),
+        one("full", "rte", {"validation": {"accuracy": 0.6}}),
+        one("lora", "cola", {"validation": {"matthews": 0.4}}),
+        mnli("lora", {}),
+        one("lora", "mrpc", {"validation": {"accuracy": 0.7, "f1": 0.9}}),
+        one("lora", "superglue_rte", {"validation": {"accuracy": 0.55}}),
+    ]
+
+
+@pytest.fixture
+def four_tasks(monkeypatch: pytest.MonkeyPatch) -> stats.Leaderboard:
+    """GLUE as if it had four tasks."""
+    members = {"glue": ["cola", "mnli", "mrpc", "rte"], "super_glue": ["superglue_rte"]}
+    monkeypatch.setattr(suites, "members", lambda: members)
+    return board(*_suite_records())
+
+
+def test_a_suite_averages_metrics_and_splits_first(four_tasks: stats.Leaderboard) -> None:
+    assert list(four_tasks.suites) == ["glue"]  # Of the other there is one data set alone.
+    by_method = {row[0]: suite for row, suite in four_tasks.suites["glue"].items()}
+    assert by_method["full"] == suites.Suite(pytest.approx(0.65), [])
+    assert by_method["lora"] == suites.Suite(None, ["mnli (validation_mismatched)", "rte"])
+    text = render_markdown.render(four_tasks)
+    assert "65.0" in text
+    assert "missing: mnli (validation_mismatched), rte" in text
+
+
+def test_every_metric_and_split_is_shown(four_tasks: stats.Leaderboard) -> None:
+    assert list(four_tasks.details) == [
+        "mnli validation_matched accuracy", "mnli validation_mismatched accuracy", "mrpc accuracy", "mrpc f1",
+    ]  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(render_csv.render(four_tasks))))
+    full, lora = sorted(rows, key=lambda row: row["method"])
+    assert (full["mrpc_f1"], full["mnli_validation_mismatched_accuracy"], full["glue"]) == ("0.9", "0.6", "0.65")
+    assert (lora["mnli_validation_mismatched_accuracy"], lora["glue"]) == ("", "")
+    assert "mrpc f1" in render_markdown.render(four_tasks)
+
+
+def test_the_members_of_a_suite_are_read_off_the_files() -> None:
+    said = {name: compose.one([f"dataset={name}"]).dataset.suite for name in paths.choices("dataset")}
+    assert suites.members() == {
+        suite: [name for name, of in said.items() if of == suite] for suite in {s for s in said.values() if s}
+    }
+    assert {suite: len(names) for suite, names in suites.members().items()} == {"glue": 9, "super_glue": 8}
+
+
+def test_a_record_with_hidden_labels_is_a_footnote(results: Path) -> None:
+    store, config = ResultStore(results), compose.one(["model=tiny_bert", "dataset=ax"])
+    metrics = {"test": {"values": {"matthews": None}, "score": None, "n": 9}}
+    note = "ax: the labels of test are hidden"
+    described = schema.description(config)
+    store.put(config, RunRecord(key="a", status="completed", config=described, metrics=metrics, footnotes=[note]))
+    store.put(config, RunRecord(key="b", status="completed", config=described))
+    found = load(results)
+    assert [record.key for record in found.completed] == ["a"]
+    assert [reason for _, reason in found.unreadable] == ["completed without a score; set aside as b.json.corrupt"]
+    assert f"- {note}" in render_markdown.render(stats.leaderboard(found))

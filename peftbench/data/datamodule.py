@@ -16,6 +16,7 @@ from peftbench.data.sources import DataSource
 from peftbench.errors import ConfigError
 from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch, Task
+from peftbench.tasks.shared import hidden
 
 
 class TaskDataModule(L.LightningDataModule):
@@ -181,6 +182,8 @@ class TaskDataModule(L.LightningDataModule):
         best_on_validation = self.config.recipe.selection == "best_on_validation"
         examples = self.slices[self.config.dataset.evaluation[0] if best_on_validation else "selection"]
         assert examples is not None
+        if hidden(examples):
+            raise ConfigError("recipe.selection=best_on_validation: the labels of the evaluation split are hidden")
         return examples
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -33,12 +33,13 @@ class Kasa(_Remembering):
 class Shadow(_Remembering):
     """ShadowPEFT: the small network's own prediction is trained too. Source: arXiv 2604.19254, equations 8 and 9.
 
-    With a head only: a scored label word has no token labels, which peft's term wants of a language model.
+    With a head over classes only: a scored label word has no token labels, which peft's term wants of a language model.
     """
 
     def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
         weight = self._tuner.peft_config["default"].auxiliary_loss_weight
-        if not weight or self._formulation != "head":
+        labels = batch["labels"]
+        if not weight or self._formulation != "head" or "sequences" in batch or labels.is_floating_point():
             return task_loss
-        own = self._tuner.shadow_auxiliary_loss(batch["labels"], attention_mask=batch["attention_mask"])
+        own = self._tuner.shadow_auxiliary_loss(labels, attention_mask=batch["attention_mask"])
         return task_loss if own is None else task_loss + weight * own

@@ -6,7 +6,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, NotApplicable
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub, check_rows
 from peftbench.schema import RunConfig
@@ -64,6 +64,8 @@ class Cpt(Hub):
 
     def _examples(self, context: Context) -> list[tuple[list[int], list[int]]]:
         task: Any = context.task
+        if not hasattr(task, "words"):
+            raise NotApplicable(f"method={self.config.name}: needs a label word for every answer")
         found: list[tuple[list[int], list[int]]] = []
         for batch in context.batches():
             for ids, mask, label in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):

@@ -14,11 +14,15 @@ def render(board: Leaderboard) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     scores = [f"{column}_{part}" for column in board.columns for part in ("mean", "std", "n")]
-    writer.writerow(["method", "model", "variant", *scores, "mean", *figures])
+    more = [*board.suites, *(heading.replace(" ", "_") for heading in board.details)]
+    writer.writerow(["method", "model", "variant", *scores, "mean", *more, *figures])
     for row in board.rows:
         cells: list[float | None] = []
         for column in board.columns:
             cell = row.cells[column]
             cells += [None, None, 0] if cell is None else [cell.mean, cell.std, cell.n]
-        writer.writerow([row.method, row.model, row.variant, *cells, row.mean, *(row.figures.get(f) for f in figures)])
+        name = (row.method, row.model, row.variant)
+        means = [of[name].mean for of in board.suites.values()]
+        means += [of[name].mean if name in of else None for of in board.details.values()]
+        writer.writerow([*name, *cells, row.mean, *means, *(row.figures.get(f) for f in figures)])
     return stream.getvalue()

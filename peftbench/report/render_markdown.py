@@ -22,7 +22,12 @@ def render(board: Leaderboard) -> str:
     if not board.rows:
         parts.append("No completed runs yet.")
     else:
-        parts += ["## Scores", scores(board), "## Cost", costs(board)]
+        parts += ["## Scores", scores(board)]
+        if board.suites:
+            parts += ["## Suites", _SUITES, _suites(board)]
+        if board.details:
+            parts += ["## By metric", _details(board)]
+        parts += ["## Cost", costs(board)]
     if board.parts:
         parts += ["## Parts of mixtures", _parts(board)]
     if board.soft_prompts:
@@ -60,6 +65,40 @@ def scores(board: Leaderboard) -> str:
             ]
         )
     return _table(header, lines, left=2)
+
+
+_SUITES = """\
+As the benchmarks average: a task's metrics first (of MNLI both evaluation splits), then the tasks; on the official
+validation splits, as test labels are hidden.
+"""
+
+
+def _suites(board: Leaderboard) -> str:
+    """A row's average of every suite, or what it lacks for it."""
+    lines = []
+    for row in board.rows:
+        found = [of[row.method, row.model, row.variant] for of in board.suites.values()]
+        lines.append(
+            [
+                _name(row),
+                row.model,
+                *(f"missing: {', '.join(s.missing)}" if s.mean is None else f"{100 * s.mean:.1f}" for s in found),
+            ]
+        )
+    return _table(["method", "model", *board.suites], lines, left=2)
+
+
+def _details(board: Leaderboard) -> str:
+    """The metrics that a score is the mean of, and further evaluation splits."""
+    lines = [
+        [
+            _name(row),
+            row.model,
+            *(_cell(of.get((row.method, row.model, row.variant))) for of in board.details.values()),
+        ]
+        for row in board.rows
+    ]
+    return _table(["method", "model", *board.details], lines, left=2)
 
 
 #: Heading -> figure, format, factor.

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peftbench.records import RunRecord
-from peftbench.report import prompts
+from peftbench.report import prompts, suites
 from peftbench.report.load import Results, flat, settings
 from peftbench.report.parts import PartScore, part_scores
+from peftbench.report.suites import RowName, Suite
 
 #: Parts of a method's or data set's configuration that describe and decide nothing.
 _DESCRIPTIVE = (
@@ -64,11 +65,14 @@ class Leaderboard:
     footnotes: list[str]
     soft_prompts: list[tuple[str, RunRecord]] = field(default_factory=list)
     parts: list[PartScore] = field(default_factory=list)
+    #: By suite and row (method, model, variant), its average; by metric and row, the cells behind a score.
+    suites: dict[str, dict[RowName, Suite]] = field(default_factory=dict)
+    details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
 
 
 def leaderboard(results: Results) -> Leaderboard:
-    """Aggregate the records of a results folder."""
-    records = results.completed
+    """Aggregate the records of a results folder. One without a score (hidden labels) is in the footnotes alone."""
+    records = [record for record in results.completed if record.score is not None]
     row_names, column_names = _row_names(records), _column_names(records)
     names = {record.key: (row_names[record.key], column_names[record.key]) for record in records}
     scores: dict[Any, list[float]] = defaultdict(list)
@@ -87,9 +91,14 @@ def leaderboard(results: Results) -> Leaderboard:
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
-        footnotes=_footnotes(records),
+        footnotes=_footnotes(results.completed),
         soft_prompts=_soft_prompts(records, names),
         parts=part_scores(records, names),
+        suites=suites.averages(records, row_names),
+        details={
+            heading: {row: _cell(sorted(values)) for row, values in of.items()}
+            for heading, of in suites.details(records, row_names, column_names).items()
+        },
     )
 
 
