@@ -1,6 +1,5 @@
 """What a run leaves beside its record: weights and predictions; and how many weights there were."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
-from peftbench import quantize
+from peftbench import files, quantize
 from peftbench.backbones import in_head
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
@@ -41,16 +40,16 @@ def count(model: nn.Module, head: list[str]) -> dict[str, int | None]:
 
 def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
     """Save what was trained; returns the bytes of its weight files. `keep=False` measures and deletes."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    method.save(model, temporary)
-    size = sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in temporary.rglob(pattern))
-    shutil.rmtree(folder, ignore_errors=True)
-    if keep and any(temporary.iterdir()):
-        os.replace(temporary, folder)
-    else:
-        shutil.rmtree(temporary)
+    size = 0
+
+    def fill(temporary: Path) -> None:
+        nonlocal size
+        method.save(model, temporary)
+        size = sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in temporary.rglob(pattern))
+
+    files.write_folder(folder, fill)
+    if not keep or not any(folder.iterdir()):
+        shutil.rmtree(folder)
     return size
 
 
@@ -62,10 +61,7 @@ def write_predictions(file: Path, data: TaskDataModule, kept: dict[str, list[dic
         examples = data.slices[name]
         assert examples is not None
         tables.append(_predictions(name, examples, gather(batches), task))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    pq.write_table(pa.concat_tables(tables), temporary)
-    os.replace(temporary, file)
+    files.write(file, lambda temporary: pq.write_table(pa.concat_tables(tables), temporary))
 
 
 def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> pa.Table:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from peftbench import paths, rules, schema
+from peftbench import guard, paths, rules, schema
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import RunConfig
 
@@ -154,7 +154,11 @@ def _values(override: Override) -> list[Any]:
 
 def _compose(arguments: Sequence[str]) -> DictConfig:
     try:
-        return compose("config", overrides=list(arguments), return_hydra_config=True)
+        composed = compose("config", overrides=list(arguments), return_hydra_config=True)
+        guard.check(composed.hydra, str(composed.results_dir))
+        return composed
+    except ConfigError:
+        raise
     except Exception as error:  # Hydra answers some arguments with its own errors, some with Python's.
         raise ConfigError(_message(str(error), arguments)) from None
 

@@ -1,10 +1,12 @@
 """What Hydra calls for every cell: skip, claim, train in a fresh process, record. Free of torch."""
 
 import os
-import shutil
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -15,7 +17,7 @@ from peftbench.data import own, sources
 from peftbench.data.sources import DataSource
 from peftbench.records import RunRecord, run_key
 from peftbench.schema import RunConfig
-from peftbench.store import ResultStore
+from peftbench.store import ResultStore, rescue
 
 
 @dataclass(frozen=True)
@@ -47,67 +49,143 @@ def job(composed: DictConfig) -> None:
     hydra = HydraConfig.get()
     folders = schema.search_path(hydra.searchpath)
     config = schema.load(composed, dict(hydra.runtime.choices), hydra.overrides.task, folders)
-    if config.sweep is None and hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+    several = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+    if config.sweep is None and several:
         config = replace(config, sweep=Path(hydra.sweep.dir).name)
-    folder = Path(hydra.runtime.output_dir)
-    cell, store = prepare(config), ResultStore(config.results_dir)
-    config = cell.config
+    failed = Path(hydra.sweep.dir, "failed") if several else None
+    if config.fail_fast and failed is not None and failed.exists():
+        return
+    with isolate.stoppable():
+        record = _claim_and_run(prepare(config), Path(hydra.runtime.output_dir))
+    if config.fail_fast and failed is not None and record is not None and record.status != "completed":
+        failed.touch()
+        terminal.line(config, "failed: no further run is started (fail_fast)")
+
+
+def _claim_and_run(cell: Cell, folder: Path) -> RunRecord | None:
+    """Make a run and record it, unless that isn't to be done, or isn't this process's to do."""
+    config, store = cell.config, ResultStore(cell.config.results_dir)
     if store.completed(config, cell.key) and not config.overwrite:
         terminal.line(config, "already recorded")
-        return
+        return None
     if store.left_out(config, cell.key):
-        return
+        return None
     with store.claim(cell.key) as owned:
         if not owned:
             terminal.line(config, "being run by another process")
-            return
+            return None
         if store.completed(config, cell.key) and not config.overwrite:
             terminal.line(config, "recorded by another process in the meantime")
-            return
-        _train(cell, store, folder)
+            return None
+        ended = store.ended(config, cell.key)
+        if ended is not None:
+            terminal.line(config, "had ended when it was stopped: recorded now")
+            return keep(cell, store, ended)
+        return _run(cell, store, folder)
 
 
-def _train(cell: Cell, store: ResultStore, folder: Path) -> None:
-    config, log = cell.config, folder / "run.log"
-    places = store.places(config, cell.key)
-    started = time.monotonic()
+#: The same run would meet it again.
+_CERTAIN = ("diverged",)
+
+
+def _run(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
+    """Try a run until it is recorded, or as often as `retry` allows."""
+    for more in range(cell.config.retry, -1, -1):
+        record = _try(cell, store, folder)
+        if record.status in ("completed", *_CERTAIN) or not more:
+            break
+        terminal.line(cell.config, f"is tried again ({more} more)")
+    return record
+
+
+def _try(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
+    """One try of a run, with its record: a completed one is written as soon as it is there."""
+    config, log, started = cell.config, folder / "run.log", time.monotonic()
     kept: list[RunRecord] = []
 
-    def keep(outcome: isolate.Outcome) -> None:
-        kept.append(_record(cell, outcome, log, store))
-        store.put(config, kept[0])
+    def on_result(result: dict[str, Any]) -> None:
+        kept.append(keep(cell, store, RunRecord(**result)))
 
     with terminal.progress(config) as on_event:
         try:
-            outcome = isolate.call(
-                "peftbench.worker:train",
-                cell,
-                places,
-                folder,
-                log=log,
-                on_event=on_event,
-                on_result=lambda result: keep(isolate.Outcome(result=result)),
-            )
-        except KeyboardInterrupt:
+            outcome = _fitting(cell, store, log, on_event=on_event, on_result=on_result)
+        except isolate.Stopped as stopped:
             if not kept:
-                keep(isolate.Outcome(status="interrupted", error="stopped by Ctrl-C"))
+                keep(cell, store, _failure(cell, stopped.outcome, log, store))
             raise
-        finally:
-            shutil.rmtree(places.scratch, ignore_errors=True)
-    if not kept:
-        keep(outcome)
-    terminal.outcome(config, kept[0], time.monotonic() - started)
+    record = kept[0] if kept else keep(cell, store, _failure(cell, outcome, log, store))
+    terminal.outcome(config, record, time.monotonic() - started)
+    return record
 
 
-def _record(cell: Cell, outcome: isolate.Outcome, log: Path, store: ResultStore) -> RunRecord:
-    where = os.path.relpath(log, store.root)
-    if outcome.result is not None:
-        return replace(RunRecord(**outcome.result), log=where)
+def _fitting(
+    cell: Cell,
+    store: ResultStore,
+    log: Path,
+    *,
+    on_event: isolate.Emit,
+    on_result: Callable[[dict[str, Any]], None],
+) -> isolate.Outcome:
+    """Run a cell in a fresh process; where memory runs out in training or evaluation, go on with batches half as large.
+
+    The global batch stays, and so does the run's key: only how it is cut changes.
+    """
+    config, halvings, computing = cell.config, 0, False
+
+    def watch(event: dict[str, Any]) -> None:
+        nonlocal computing
+        computing = computing or event.get("phase") in ("training", "evaluating")
+        on_event(event)
+
+    while True:
+        computing = False
+        outcome = isolate.call(
+            "peftbench.worker:train",
+            cell,
+            store.places(config, cell.key),
+            log.parent,
+            os.path.relpath(log, store.root),
+            halvings,
+            log=log,
+            on_event=watch,
+            on_result=on_result,
+            on_stop=lambda: terminal.line(config, "stopping: its state is being saved (Ctrl-C again: not)"),
+            grace_s=config.grace_s,
+            timeout_s=config.timeout_s,
+        )
+        size = schema.micro_batch_size(config, halvings)
+        if outcome.status != "oom" or not computing:
+            return outcome
+        if size == 1:
+            return replace(outcome, error=f"{outcome.error} (with micro batches of 1, the smallest)")
+        halvings += 1
+        terminal.line(config, f"out of memory with micro batches of {size}: goes on with half of that")
+
+
+def keep(cell: Cell, store: ResultStore, record: RunRecord) -> RunRecord:
+    """Put a record where it belongs, and forget the state that a completed run leaves behind.
+
+    Where the disk doesn't take it, it is kept elsewhere, and that is said: the numbers cost hours.
+    """
+    with isolate.undisturbed():
+        try:
+            store.put(cell.config, record)
+        except OSError as error:
+            print(f"peftbench: {terminal.name(cell.config)}: {rescue(record, store, error)}", file=sys.stderr)
+            return record
+        if record.status in ("completed", *_CERTAIN):
+            store.forget(cell.key)
+    return record
+
+
+def _failure(cell: Cell, outcome: isolate.Outcome, log: Path, store: ResultStore) -> RunRecord:
     return RunRecord(
         key=cell.key,
         status=outcome.status,
         error=outcome.error,
         config=schema.description(cell.config),
+        changed=cell.config.changed,
         environment={"data_fingerprint": cell.source.fingerprint, "model_fingerprint": cell.checkpoint.fingerprint},
-        log=where,
+        log=os.path.relpath(log, store.root),
+        log_tail=isolate.tail(log),
     )

@@ -31,6 +31,11 @@ _HYDRA_SHOWS = (
 
 def main(arguments: list[str]) -> int:
     """Run what a command line describes; returns the exit status."""
+    with isolate.stoppable():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     arguments, folders = config_dirs(arguments)
     if any(a.split("=")[0] in _HYDRA_SHOWS for a in arguments):
         return _hydra([*arguments, *compose.search_path(folders)])
@@ -73,7 +78,12 @@ def _say_labels(given: Sequence[RunConfig], cells: Sequence[Cell]) -> None:
 
 
 def _done(cell: Cell) -> bool:
-    return ResultStore(cell.config.results_dir).completed(cell.config, cell.key)
+    """Whether a run is recorded; what killed processes left of it is then deleted."""
+    store = ResultStore(cell.config.results_dir)
+    done = store.completed(cell.config, cell.key)
+    if done and not cell.config.overwrite:
+        store.tidy(cell.config, cell.key)
+    return done
 
 
 def _tries(cell: Cell) -> int:
@@ -154,16 +164,19 @@ def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int) -> 
     # An overwritten run that failed still has its old record.
     failed = [c for c in unique if not _done(c) or (c.config.overwrite and _tries(c) > tries.get(c.key, 0))]
     elsewhere = [c for c in failed if _elsewhere(c)]
-    failed = [c for c in failed if c not in elsewhere]
-    completed = len(unique) - len(failed) - len(elsewhere)
-    ran = sum(c.key in tries and c not in failed and c not in elsewhere for c in unique)
+    unrecorded = [c for c in failed if c not in elsewhere and _tries(c) == tries.get(c.key, 0)]
+    failed = [c for c in failed if c not in elsewhere and c not in unrecorded]
+    rest = [*failed, *elsewhere, *unrecorded]
+    completed = len(unique) - len(rest)
+    ran = sum(c.key in tries and c not in rest for c in unique)
     others = f", {len(elsewhere)} being run by another process" if elsewhere else ""
+    others += f", {len(unrecorded)} without a record" if unrecorded else ""
     others += f", {left_out} not applicable" if left_out else ""
     terminal.console.print(f"{completed} completed ({ran} now, {completed - ran} before), {len(failed)} failed{others}")
     for cell in failed:
         made = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
-        reason = getattr(read(made[-1]), "error", None) if made else "not run here"
+        reason = getattr(read(made[-1]), "error", None)
         terminal.line(cell.config, f"failed: {reason}")
     first = cells[0].config.results_dir
     terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={first}", markup=False)
-    return 1 if failed else 0
+    return 1 if failed or unrecorded else 0

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hydra.utils import get_object
 from lightning.pytorch.loggers import Logger
 
-from peftbench import schema
+from peftbench import imports, schema
 from peftbench.errors import ConfigError
 from peftbench.records import RunRecord
 from peftbench.schema import RunConfig
 
 _log = logging.getLogger(__name__)
+
+_KEY, _WANDB = "logger._target_", "peftbench.loggers.wandb_logger"
 
 
 def build(config: RunConfig, key: str, folder: Path) -> list[Logger]:
@@ -27,10 +28,9 @@ def build(config: RunConfig, key: str, folder: Path) -> list[Logger]:
     if target is None:
         return []
     try:
-        make = get_object(target)
-        if make is wandb_logger:
-            return [make(config=config, key=key, folder=folder, **arguments)]
-        return [make(save_dir=str(folder), **arguments)]
+        if target == _WANDB:
+            return [wandb_logger(config=config, key=key, folder=folder, **arguments)]
+        return [imports.subclass(_KEY, target, Logger)(save_dir=str(folder), **arguments)]
     except Exception:  # A sink may fail in any way of its own; the run's record doesn't depend on it.
         _log.exception("logger: %s can't be had; the run goes on without it", target)
         return []
@@ -41,15 +41,16 @@ def check(config: RunConfig) -> None:
     target = config.logger.get("_target_")
     if target is None:
         return
+    if target != _WANDB:
+        made = imports.subclass(_KEY, target, Logger)
     try:
-        made = get_object(target)
-        if target.endswith("wandb_logger"):
+        if target == _WANDB:
             import wandb  # noqa: F401
-        elif isinstance(made, type) and issubclass(made, Logger):
+        else:
             with tempfile.TemporaryDirectory() as folder:  # Lightning looks for the sink's library only now.
-                made(save_dir=folder)  # type: ignore[call-arg]
+                made(save_dir=folder)
     except Exception as error:
-        raise ConfigError(f"logger._target_={target}: can't be imported ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{_KEY}={target}: can't be had ({str(error).splitlines()[0]})") from None
 
 
 def wandb_logger(

@@ -26,6 +26,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._born = _status("VmRSS")
+        self._before: dict[str, int | None] = {}
 
     def reset(self) -> None:
         """Forget the peak so far: that of tokenising, which a cached set doesn't have."""
@@ -37,7 +38,23 @@ class Memory:
             torch.cuda.reset_peak_memory_stats()
 
     def peak(self) -> dict[str, int | None]:
-        """`peak_memory_bytes`, and on CUDA what the allocator had reserved."""
+        """`peak_memory_bytes`, and on CUDA what the allocator had reserved: of the process that needed the most, where
+        a run was stopped and taken up again."""
+        now = self._now()
+        return {
+            name: max((x for x in (here, self._before.get(name)) if x is not None), default=None)
+            for name, here in now.items()
+        }
+
+    def state_dict(self) -> dict[str, int | None]:
+        """What is kept of a run that may have to go on elsewhere."""
+        return self.peak()
+
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
+        """Take the peak of the processes before this one into account."""
+        self._before = state
+
+    def _now(self) -> dict[str, int | None]:
         if torch.cuda.is_initialized():
             return {
                 "peak_memory_bytes": torch.cuda.max_memory_allocated(),
@@ -67,7 +84,7 @@ class Meter(Callback):
         self.steps_s: list[float] = []
         self.evaluation_s = 0.0
         self._samples: list[int] = []
-        self._tokens: list[tuple[torch.Tensor, int]] = []
+        self._tokens: list[tuple[torch.Tensor | int, int]] = []
         self._since = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -93,6 +110,22 @@ class Meter(Callback):
         self.evaluation_s += now - self._paused
         # The step that follows isn't charged with the evaluation, but is with the loading before it.
         self._since += now - self._paused
+
+    def leave_out(self, seconds: float) -> None:
+        """Don't charge the step under way with time that something else took."""
+        self._since += seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "steps_s": self.steps_s,
+            "evaluation_s": self.evaluation_s,
+            "samples": self._samples,
+            "tokens": [(int(tokens), size) for tokens, size in self._tokens],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.steps_s, self.evaluation_s = state_dict["steps_s"], state_dict["evaluation_s"]
+        self._samples, self._tokens = state_dict["samples"], state_dict["tokens"]
 
     def figures(self) -> dict[str, float | None]:
         """Training time and rates; rates are None for a run of no more steps than the warm-up."""

@@ -34,14 +34,17 @@ class RunRecord:
         score: the first evaluation split's score; None where its labels are hidden.
         selected_step: the optimiser step whose weights were evaluated.
         params: `trainable`, `adapter`, `head`, `total`.
-        efficiency: measured figures, the unit in each name.
+        efficiency: measured figures, the unit in each name; `micro_batch_size` is that in use at the end, halved
+            `oom_halvings` times because memory ran out.
         samples: rows trained on (`train`), the examples that they make, and how many of those were cut.
         learnt: what the method says of what it trained (`Method.describe`), such as `soft_prompt`.
         changed: what the command line set of the method and the model, as it was written.
-        environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start.
+        environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start (of the
+            process that ended the run), and `resumed_at_steps`, where it went on after it had been stopped.
         footnotes: what a reader of the score must know.
         protocol: what the scores mean (`PROTOCOL`).
         log: the run's log, relative to the results folder.
+        log_tail: of a failed run, the last lines of it.
     """
 
     key: str
@@ -59,6 +62,7 @@ class RunRecord:
     environment: dict[str, Any] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
     log: str | None = None
+    log_tail: list[str] = field(default_factory=list)
     protocol: int = PROTOCOL
     schema_version: int = SCHEMA_VERSION
 

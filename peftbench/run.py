@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from peftbench import artefacts, backbones, dropout, environment, inference, inputs, quantize, tasks
+from peftbench import artefacts, backbones, dropout, environment, files, inference, inputs, quantize, stop, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
@@ -24,6 +24,7 @@ from peftbench.methods.build import build as build_method
 from peftbench.module import FineTuner
 from peftbench.progress import Reporter
 from peftbench.records import RunRecord
+from peftbench.resume import RunState
 from peftbench.schema import RunConfig, description
 from peftbench.selection import SelectBest, maximise
 from peftbench.store import Places
@@ -49,37 +50,16 @@ class Job:
 def run(job: Job) -> RunRecord:
     """Train, evaluate and measure one configuration in this process."""
     config, started, memory = job.config, time.time(), Memory()
-    if config.hardware.threads is not None:
-        torch.set_num_threads(config.hardware.threads)
-    L.seed_everything(config.seed, verbose=False)
-
-    job.emit({"event": "phase", "phase": "tokenising"})
-    task = tasks.build(config)
-    data = load_data(job, task)
-
-    method = build_method(config.method)
-    steps = total_steps(config, len(data.train)) if method.trains else 0
-    context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
-    model = method.apply(backbones.load_model(config, job.checkpoint, task), context)
-    dropout.install(model)
-    if config.hardware.compile:
-        model.compile()
-    micro = config.hardware.micro_batch_size
-    tuner = FineTuner(
-        model,
-        task=task,
-        method=method,
-        recipe=config.recipe,
-        micro_batch_size=micro,
-        total_steps=steps,
-        head=config.model.head,
-    )
+    tuner, data = set_up(job)
     trained = train(job, tuner, data, memory)
 
     job.emit({"event": "phase", "phase": "evaluating"})
-    metrics = evaluate(trained.trainer, tuner, data, job.places.predictions)
-    stored = artefacts.save(method, model, job.places.adapter, keep=config.save_adapters)
-    notes = footnotes(config, job.source, data)
+    lost: list[str] = []
+    metrics = evaluate(trained.trainer, tuner, data, job.places.predictions, lost)
+    stored = None
+    with files.spared(f"{config.method.name}: weights", lost):
+        stored = artefacts.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
+    notes = [*footnotes(config, job.source, data), *lost]
     speed, missing = measure_speed(job, tuner, data, trained.trainer)
     return RunRecord(
         key=job.key,
@@ -101,37 +81,74 @@ def run(job: Job) -> RunRecord:
             "examples": len(data.train),
             "truncated": data.train.truncated,
         },
-        learnt=method.describe(tuner.model, data.tokenizer),
-        environment={**environment.describe(), **job_inputs(job), "started_unix_s": int(started)},
+        learnt=tuner.method.describe(tuner.model, data.tokenizer),
+        environment={
+            **environment.describe(),
+            **job_inputs(job),
+            "started_unix_s": int(started),
+            "resumed_at_steps": trained.resumed,
+        },
         footnotes=[*notes, *missing],
     )
 
 
 def headline(scored: Sequence[dict[str, Any] | None]) -> float | None:
     """The mean score of the splits that count; None where one's labels are hidden."""
-    scores = [None if split is None else split["score"] for split in scored]
-    return None if None in scores else statistics.fmean(scores)
+    known = [split["score"] for split in scored if split is not None and split["score"] is not None]
+    return statistics.fmean(known) if len(known) == len(scored) else None
+
+
+def set_up(job: Job) -> tuple[FineTuner, TaskDataModule]:
+    """The data and the prepared model of a run: the same bits each time, on a CPU."""
+    config = job.config
+    if config.hardware.threads is not None:
+        torch.set_num_threads(config.hardware.threads)
+    L.seed_everything(config.seed, verbose=False)
+
+    job.emit({"event": "phase", "phase": "tokenising"})
+    task = tasks.build(config)
+    data = load_data(job, task)
+
+    method = build_method(config.method)
+    steps = total_steps(config, len(data.train)) if method.trains else 0
+    context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
+    model = method.apply(backbones.load_model(config, job.checkpoint, task), context)
+    dropout.install(model)
+    if config.hardware.compile:
+        model.compile()
+    tuner = FineTuner(
+        model,
+        task=task,
+        method=method,
+        recipe=config.recipe,
+        micro_batch_size=config.hardware.micro_batch_size,
+        total_steps=steps,
+        head=config.model.head,
+    )
+    return tuner, data
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What is left of training: the trainer, the selected step, counts of weights and measured figures."""
+    """What is left of training: the trainer, the selected step, counts of weights, measured figures, and the steps at
+    which it was taken up again."""
 
     trainer: L.Trainer
     selected: int | None
     params: dict[str, int | None]
     figures: dict[str, Any]
+    resumed: list[int]
 
 
 def train(job: Job, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> Trained:
     """Fit, where the method trains at all, and put the selected step's weights back."""
-    config, method, steps = job.config, tuner.method, tuner.total_steps
-    meter, select = Meter(), SelectBest(job.places.scratch / "selected.safetensors", maximise=maximise(config.dataset))
-    trainer = build_trainer(config, job.sinks, [*method.callbacks(), select, Reporter(job.emit), meter], steps)
+    config, method, steps, folder = job.config, tuner.method, tuner.total_steps, job.places.unfinished
+    meter, select = Meter(), SelectBest(folder, maximise=maximise(config.dataset))
+    state = RunState(folder, every_s=config.checkpoint_every_s, select=select, meter=meter, memory=memory)
+    callbacks = [state, *method.callbacks(), select, Reporter(job.emit), meter]
+    trainer = build_trainer(config, job.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
-        tuner.train()  # Lightning trains in the mode it finds, and a loaded model is in evaluation mode: no dropout.
-        memory.reset()
-        trainer.fit(tuner, data.train_dataloader(), data.val_dataloader() if validates(config) else None)
+        fit(tuner, data, trainer, state, job.emit)
     # After fit: LoRA-FA freezes weights when its optimiser is built.
     params = artefacts.count(tuner.model, config.model.head)
     peak = {name: value if method.trains else None for name, value in memory.peak().items()}
@@ -139,9 +156,32 @@ def train(job: Job, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> T
         # The last evaluation came before the end: the end is a candidate too.
         loader = data.val_dataloader()
         select.offer(tuner.scores(predict(trainer, tuner, loader), data.validated)["score"], steps)
+    if method.trains and state.step < steps:
+        state.save(tuner, None, steps)
     selected = select.restore(tuner.model, steps)
     figures = {**meter.figures(), **peak, "weights_bytes": quantize.weights_bytes(tuner.model)}
-    return Trained(trainer, selected, params, figures)
+    return Trained(trainer, selected, params, figures, state.resumed)
+
+
+def fit(tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer, state: RunState, emit: Emit) -> None:
+    """Train from where the run stands to its end."""
+    steps = tuner.total_steps
+    state.read(steps)
+    if state.step == steps:  # It was stopped between training and its record.
+        tuner.configure_optimizers()
+        state.restore(tuner, None)
+        return
+    tuner.train()  # Lightning trains in the mode it finds, and a loaded model is in evaluation mode: no dropout.
+    state.memory.reset()
+    emit({"event": "phase", "phase": "training"})
+    loaders = (data.train_dataloader(steps, state.step), data.val_dataloader() if validates(data.config) else None)
+    try:
+        with stop.deferred():
+            trainer.fit(tuner, *loaders)
+    except (ConnectionError, EOFError) as error:
+        if data.config.hardware.workers:  # torch says it plainly only where it isn't waiting for that very worker.
+            raise RuntimeError(f"a DataLoader worker died ({type(error).__name__}: {error})") from error
+        raise
 
 
 def load_data(job: Job, task: tasks.Task) -> TaskDataModule:
@@ -180,13 +220,15 @@ def job_inputs(job: Job) -> dict[str, Any]:
 
 
 def evaluate(
-    trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, predictions: Path
+    trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, predictions: Path, lost: list[str]
 ) -> dict[str, dict[str, Any] | None]:
-    """Score every slice of the data, and keep each example's prediction in a file."""
+    """Score every slice of the data, and keep each example's prediction in a file; if it can't be written, `lost` gets
+    a note."""
     kept = {
         name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
     }
-    artefacts.write_predictions(predictions, data, kept, tuner.task)
+    with files.spared(f"{tuner.method.config.name}: predictions", lost):
+        artefacts.write_predictions(predictions, data, kept, tuner.task)
     directions = data.config.dataset.metrics
     return {
         name: None if part is None else {**tuner.scores(kept[name], part), "directions": directions}

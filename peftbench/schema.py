@@ -14,7 +14,7 @@ from typing import Any, Optional, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from peftbench import mixture, rules
+from peftbench import guard, mixture, rules
 from peftbench.errors import ConfigError
 from peftbench.rules import Rule, between, one_of
 
@@ -33,9 +33,10 @@ def _words() -> Any:
     return field(default=None, metadata={"identity": False})
 
 
-def _sink(default: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """A field that says where things are or go: it can't change a score, so it doesn't identify a run."""
-    return field(default=default, metadata={"identity": False, "sink": True}, **more)
+def _sink(default: Any = dataclasses.MISSING, *, rule: Rule | None = None, **more: Any) -> Any:
+    """A field that says where things are or go, or how a run survives: it can't change a score, so it doesn't identify
+    a run."""
+    return field(default=default, metadata={"identity": False, "sink": True, "rule": rule}, **more)
 
 
 T = TypeVar("T")
@@ -251,6 +252,11 @@ class RunConfig:
     model_root: Optional[str] = _sink()
     overwrite: bool = _sink()
     save_adapters: bool = _sink()
+    checkpoint_every_s: Optional[float] = _sink(rule=between(0, 1e9))
+    grace_s: float = _sink(rule=between(0, 1e6))
+    timeout_s: Optional[float] = _sink(rule=between(0, 1e9, above=True))
+    retry: int = _sink(rule=between(0, 1000))
+    fail_fast: bool = _sink()
     sweep: Optional[str] = _sink(None)
     changed: list[str] = _sink(default_factory=list)
 
@@ -269,6 +275,22 @@ def description(config: RunConfig) -> dict[str, Any]:
         return {f.name: _plain(getattr(part, f.name), whole) for f in kept if f.name != "sites"}
 
     return whole(config)
+
+
+def micro_batch_size(config: RunConfig, halvings: int = 0) -> int:
+    """Examples of a forward pass in training, after memory ran out so many times."""
+    asked = config.hardware.micro_batch_size or config.recipe.batch_size
+    return max(1, min(asked, config.recipe.batch_size) >> halvings)
+
+
+def halved(config: RunConfig, halvings: int) -> RunConfig:
+    """The same run in smaller batches, of training and evaluation: the global batch stays."""
+    if not halvings:
+        return config
+    evaluation = max(1, config.hardware.eval_batch_size >> halvings)
+    micro = micro_batch_size(config, halvings)
+    hardware = dataclasses.replace(config.hardware, micro_batch_size=micro, eval_batch_size=evaluation)
+    return dataclasses.replace(config, hardware=hardware)
 
 
 def is_open(key: str) -> bool:
@@ -317,6 +339,7 @@ def load(
     for group in _NAMED:
         if not isinstance(raw.get(group), dict) or choices.get(group) is None:
             raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
+        guard.check_name(group, choices[group])
         raw[group]["name"] = choices[group]
     if raw["dataset"].get("metrics", {}) is None:
         del raw["dataset"]["metrics"]
@@ -362,14 +385,17 @@ def _sets_up(override: str) -> bool:
 
 
 def from_description(described: dict[str, Any]) -> RunConfig:
-    """The configuration of a recorded run, from what `description` kept of it. Sinks are placeholders.
+    """The configuration of a recorded run, from what `description` kept of it. Sinks are placeholders, and code that
+    comes with a model isn't trusted because a record says so.
 
     Raises:
         ConfigError: the record is of a version whose configuration isn't today's.
     """
     places = {"results_dir": "", "data_root": None, "model_root": None}
     sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
-    raw = {**described, **places, **sinks, "model": {**described["model"], "sites": {}}}
+    survival = {"checkpoint_every_s": None, "grace_s": 0, "timeout_s": None, "retry": 0, "fail_fast": False}
+    model = {**described["model"], "sites": {}, "trust_remote_code": False}
+    raw = {**described, **places, **sinks, **survival, "model": model}
     return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
 
 

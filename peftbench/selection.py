@@ -1,5 +1,6 @@
 """Which step's weights are evaluated."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +10,39 @@ from lightning.pytorch import Callback
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from peftbench import files
 from peftbench.schema import DatasetConfig
+
+_log = logging.getLogger(__name__)
 
 
 class SelectBest(Callback):
     """Keeps the trained weights of the best evaluation in a file; the earliest of equals, as fewer steps cost less.
 
     Args:
-        file: where the weights lie while the run lasts.
+        folder: where the weights lie while the run lasts, in a file named by their step.
         maximise: whether a higher score is better.
     """
 
-    def __init__(self, file: Path, *, maximise: bool) -> None:
-        self.file, self.maximise = file, maximise
+    def __init__(self, folder: Path, *, maximise: bool) -> None:
+        self.folder, self.maximise = folder, maximise
         self.best: float | None = None
         self.step: int | None = None
         self.last: int | None = None
+        #: The best weights where the disk didn't take them.
+        self._unwritten: dict[str, torch.Tensor] | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not pl_module.method.may_select(trainer.global_step):
             return
         score = float(trainer.callback_metrics["selection/score"])
         if self.offer(score, trainer.global_step) and trainer.global_step < pl_module.total_steps:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(_changing(pl_module.model), self.file)
+            self._unwritten = changing(pl_module.model)
+            try:
+                self.write()
+            except OSError as error:
+                _log.warning("the selected weights stay in memory: they can't be written (%s)", error)
+                self._unwritten = {name: tensor.cpu().clone() for name, tensor in self._unwritten.items()}
 
     def offer(self, score: float, step: int) -> bool:
         """Take note of a step's score; whether it is the best so far."""
@@ -42,18 +52,41 @@ class SelectBest(Callback):
         self.best, self.step = score, step
         return True
 
+    def write(self) -> None:
+        """Leave the best weights on the disk. Raises OSError if it doesn't take them."""
+        if self._unwritten is not None:
+            weights = self._unwritten
+            files.write(self._file, lambda temporary: save_file(weights, temporary))
+            self._unwritten = None
+
     def restore(self, model: nn.Module, last_step: int) -> int:
         """Put the best weights back; returns the step they are of."""
         if self.step is None or self.step == last_step:
             return last_step
-        state = load_file(self.file)
+        state = load_file(self._file) if self._unwritten is None else self._unwritten
         with torch.no_grad():
-            for name, tensor in _changing(model).items():
+            for name, tensor in changing(model).items():
                 tensor.copy_(state[name])
         return self.step
 
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"selected-{self.step}.safetensors"
 
-def _changing(model: nn.Module) -> dict[str, torch.Tensor]:
+    def forget_others(self) -> None:
+        """Delete weights that are the best no longer. Not before a saved state says so: it may have to go back."""
+        for file in self.folder.glob("selected-*.safetensors"):
+            if file != self._file:
+                file.unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "step": self.step, "last": self.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.step, self.last = (state_dict[name] for name in ("best", "step", "last"))
+
+
+def changing(model: nn.Module) -> dict[str, torch.Tensor]:
     """What training can change: trained parameters, and buffers, which some adapters prune or count in."""
     trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
     return trained | {name: buffer for name, buffer in model.named_buffers() if buffer.numel()}

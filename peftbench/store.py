@@ -4,31 +4,48 @@
 <results_dir>/records/<dataset>/<model>/<method>/<key>.failed-<n>.json  a failed try
 <results_dir>/records/<dataset>/<model>/<method>/<key>.not-applicable.json  why a sweep left a run out
 <results_dir>/predictions/... .parquet and adapters/...                 beside it, not in version control
+<results_dir>/unfinished/<key>/                                         the state of a run that hasn't ended
 """
 
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peftbench import files
 from peftbench.errors import ConfigError
 from peftbench.records import RecordError, RunRecord, from_dict
+from peftbench.redact import redact
 
 if TYPE_CHECKING:  # The schema brings OmegaConf, which a report does without.
     from peftbench.schema import RunConfig
 
 
+_log = logging.getLogger(__name__)
+
+#: A run's record in its own folder, until it is put; and what must fit on the disk for a run to start, in bytes.
+_ENDED, _PROBE = "record.json", 1 << 16
+
+
 @dataclass(frozen=True)
 class Places:
-    """Where one run may write."""
+    """Where one run may write.
+
+    Attributes:
+        unfinished: its state until its record is there.
+    """
 
     adapter: Path
     predictions: Path
-    scratch: Path
+    unfinished: Path
     cache: Path
 
 
@@ -44,7 +61,7 @@ class ResultStore:
         return Places(
             adapter=self.root / "adapters" / cell / key,
             predictions=self.root / "predictions" / cell / f"{key}.parquet",
-            scratch=self.root / "tmp" / f"{key}-{os.getpid()}",
+            unfinished=self.root / "unfinished" / key,
             cache=self.cache,
         )
 
@@ -64,9 +81,11 @@ class ResultStore:
         probe = self.root / f".writable-{os.getpid()}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe.touch()
+            probe.write_bytes(bytes(_PROBE))  # On a full disk a name may be had that nothing can be written under.
             probe.unlink()
         except OSError as error:
+            with contextlib.suppress(OSError):
+                probe.unlink()
             raise ConfigError(f"results_dir={self.root}: can't be written ({error.strerror})") from None
 
     def completed(self, config: "RunConfig", key: str) -> bool:
@@ -81,21 +100,18 @@ class ResultStore:
         try gets the next free number. `overwrite=true` is the one case that replaces a completed record.
         """
         target = self._file(config, record.key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(target.parent)
         temporary = target.parent / f".{record.key}.{os.getpid()}.tmp"
         try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                json.dump(record.to_dict(), stream, indent=1, allow_nan=False, ensure_ascii=False)
-                stream.write("\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            temporary.write_text(_text(record), encoding="utf-8")
+            files.sync(temporary)
             if record.status == "completed":
                 _complete(temporary, target, overwrite=config.overwrite)
             else:
                 target = self._link_failure(temporary, config, record.key)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        files.sync(target.parent)
         return target
 
     def put_not_applicable(self, config: "RunConfig", key: str, reason: str | None) -> None:
@@ -107,10 +123,30 @@ class ResultStore:
         from peftbench import schema  # Brings OmegaConf, which a report does without.
 
         record = RunRecord(key=key, status="not_applicable", error=reason, config=schema.description(config))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{key}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(record.to_dict(), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, target)
+        files.write(target, lambda temporary: temporary.write_text(_text(record), encoding="utf-8"))
+
+    def ended(self, config: "RunConfig", key: str) -> RunRecord | None:
+        """The record of a run that had ended when its parent was stopped, before it could be put."""
+        file = self.root / "unfinished" / key / _ENDED
+        record = read(file) if file.is_file() else None
+        return record if isinstance(record, RunRecord) and record.key == key else None
+
+    def tidy(self, config: "RunConfig", key: str) -> None:
+        """Delete what processes that were killed have left of a completed run, unless another process owns it."""
+        places = self.places(config, key)
+        folders = (self._file(config, key).parent, places.adapter.parent, places.predictions.parent)
+        left = [path for folder in folders for path in folder.glob(f".{key}.*.tmp")]
+        if not left and not places.unfinished.exists():
+            return
+        with self.claim(key) as owned:
+            if owned:
+                self.forget(key)
+                for path in left:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def forget(self, key: str) -> None:
+        """Delete the state of a run."""
+        shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
 
     def left_out(self, config: "RunConfig", key: str) -> bool:
         """Whether the last command line that composed this run found it not applicable."""
@@ -195,10 +231,54 @@ def read(file: Path) -> RunRecord | RecordError:
         return RecordError(f"can't be read ({error.strerror})", corrupt=False)
 
 
-def _sync_folder(folder: Path) -> None:
-    """A name is only safe from a power cut once its folder is written too."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _text(record: RunRecord) -> str:
+    return redact(json.dumps(record.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
+
+
+def write_ended(unfinished: Path, record: RunRecord) -> None:
+    """Leave a run's record in its own folder, until its parent has put it: whatever happens in between, it isn't
+    trained again. Where the disk is full, the parent has its copy all the same."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.write(unfinished / _ENDED, lambda temporary: temporary.write_text(_text(record), encoding="utf-8"))
+    except OSError as error:
+        _log.warning("the record can't be left in %s (%s)", unfinished, error)
+
+
+def rescue(record: RunRecord, store: ResultStore, error: OSError) -> str:
+    """Keep a record that its folder doesn't take: in the folder for temporary files, or on the terminal. Says so."""
+    why = f"results_dir={store.root}: the record can't be written ({error.strerror or error})"
+    try:
+        file = Path(tempfile.gettempdir(), f"peftbench-{record.key}.json")
+        files.write(file, lambda temporary: temporary.write_text(_text(record), encoding="utf-8"))
+    except OSError:
+        return f"{why}; this is it: {' '.join(_text(record).split())}"
+    return f"{why}; it is kept as {file}"
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Be the one process that works in a run's folder. A parent that is killed takes its child along, but not before
+    the next parent may have started another.
+
+    Raises:
+        RuntimeError: after a minute there still is another.
+    """
+    try:
+        files.make_folder(folder)
+        stream = (folder / "lock").open("w")
+    except OSError as error:
+        _log.warning("%s can't be written (%s): the run leaves no state behind", folder, error)
+        yield
+        return
+    with stream:
+        for _ in range(600):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+            except OSError:  # A file system without locks.
+                break
+        else:
+            raise RuntimeError(f"another process still works in {folder}")
+        yield

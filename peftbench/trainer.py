@@ -22,9 +22,15 @@ def validates(config: RunConfig) -> bool:
     return several and recipe.selection != "last"
 
 
-def build_trainer(config: RunConfig, sinks: Sequence[Logger], callbacks: list[Any], steps: int) -> L.Trainer:
-    """Lightning's trainer, without what this project does itself: checkpoints, progress bar, distributed sampler."""
-    hardware, every = config.hardware, config.recipe.eval_steps
+def build_trainer(
+    config: RunConfig, sinks: Sequence[Logger], callbacks: list[Any], *, steps: int, epoch_steps: int
+) -> L.Trainer:
+    """Lightning's trainer, without what this project does itself: checkpoints, progress bar, distributed sampler.
+
+    Args:
+        steps: of the whole run; `epoch_steps`: of an epoch, after each of which it evaluates by default.
+    """
+    hardware = config.hardware
     return L.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
@@ -32,8 +38,9 @@ def build_trainer(config: RunConfig, sinks: Sequence[Logger], callbacks: list[An
         precision=hardware.precision,  # type: ignore[arg-type]
         max_steps=steps,
         max_epochs=-1,
-        val_check_interval=every,
-        check_val_every_n_epoch=None if every else 1,
+        # The data come in one pass (`sampler.Steps`): Lightning knows of no epochs.
+        val_check_interval=config.recipe.eval_steps or epoch_steps,
+        check_val_every_n_epoch=None,
         logger=list(sinks) or False,
         callbacks=callbacks,
         log_every_n_steps=1,

@@ -1,11 +1,12 @@
 """What runs in a fresh process: one training run, or the check of adapters before any training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from peftbench import backbones, loggers, optim, quantize, tasks
+from peftbench import backbones, loggers, optim, quantize, schema, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
@@ -13,16 +14,39 @@ from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
 from peftbench.run import Emit, Job, run
 from peftbench.schema import RunConfig
-from peftbench.store import Places
+from peftbench.store import Places, owned, write_ended
 from peftbench.tasks.base import Batch
 
 
-def train(cell: Cell, places: Places, log_folder: Path, emit: Emit) -> None:
-    """A run: its record goes out before the sinks are closed, which may hang or fail."""
-    sinks = loggers.build(cell.config, cell.key, log_folder)
-    record = run(Job(cell.config, cell.key, cell.source, cell.checkpoint, places, sinks, emit))
-    emit({"result": record.to_dict()})
-    loggers.finish(sinks, record)
+def train(cell: Cell, places: Places, log_folder: Path, log: str, halvings: int, emit: Emit) -> None:
+    """A run: its record goes out before the sinks are closed, which may hang or fail.
+
+    Args:
+        log: the run's log as its record names it.
+        halvings: how often memory ran out before.
+    """
+    with owned(places.unfinished):
+        config = schema.halved(cell.config, halvings)
+        sinks = loggers.build(config, cell.key, log_folder)
+        found = run(Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit))
+        sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
+        record = replace(
+            found,
+            config=schema.description(cell.config),
+            efficiency={**(found.efficiency or {}), **sizes},
+            footnotes=[*found.footnotes, *_smaller(cell.config, halvings)],
+            log=log,
+        )
+        write_ended(places.unfinished, record)
+        emit({"result": record.to_dict()})
+        loggers.finish(sinks, record)
+
+
+def _smaller(config: RunConfig, halvings: int) -> list[str]:
+    if not halvings:
+        return []
+    asked, used = (schema.micro_batch_size(config, n) for n in (0, halvings))
+    return [f"{config.method.name}: memory ran out with micro batches of {asked}; trained in micro batches of {used}"]
 
 
 def verify(cells: list[tuple[RunConfig, Checkpoint]], emit: Emit) -> None:

@@ -96,7 +96,7 @@ def test_failures_stay_alone_and_only_they_are_run_again(
     assert status == 1
     assert "6 completed (5 now, 1 before), 1 failed" in out
     assert "diverges · tiny_bert · sst2 · seed 0: failed: Diverged" in out
-    assert not list((results / "tmp").glob("*"))
+    assert not (results / "tmp").exists()
 
 
 def test_an_overwritten_run_that_fails_is_a_failure(

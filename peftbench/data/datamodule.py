@@ -5,13 +5,13 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.data import sources
 from peftbench.data.encode import Encoded, encode
 from peftbench.data.examples import Example
-from peftbench.data.sampler import LengthBucketBatches, by_length
+from peftbench.data.sampler import LengthBucketBatches, Steps, by_length
 from peftbench.data.sources import DataSource
 from peftbench.errors import ConfigError
 from peftbench.schema import RunConfig
@@ -46,7 +46,6 @@ class TaskDataModule(L.LightningDataModule):
         self.train: Encoded
         self.carved = 0
         self.slices: dict[str, Encoded | None] = {}
-        self._sampler: LengthBucketBatches | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Tokenise what the run needs; a second call does nothing."""
@@ -163,13 +162,18 @@ class TaskDataModule(L.LightningDataModule):
             identity=[data, tokenizer, split, self._task.encoding, rows.tolist()],
         )
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Global batches; the module cuts them to the machine's micro batch."""
-        sampler = LengthBucketBatches(
-            self.train.lengths, batch_size=self.config.recipe.batch_size, seed=self.config.seed
-        )
-        self._sampler = sampler
-        return self._loader(self.train, sampler)
+    def train_dataloader(self, steps: int | None = None, start: int = 0) -> DataLoader[Batch]:
+        """Global batches; the module cuts them to the machine's micro batch.
+
+        Args:
+            steps: optimiser steps of the run, over as many epochs as that takes; None: one epoch's.
+            start: the step to go on from.
+        """
+        epochs = self._epochs()
+        return self._loader(self.train, epochs if steps is None else Steps(epochs, total=steps, start=start))
+
+    def _epochs(self) -> LengthBucketBatches:
+        return LengthBucketBatches(self.train.lengths, batch_size=self.config.recipe.batch_size, seed=self.config.seed)
 
     @property
     def headline(self) -> list[str]:
@@ -203,7 +207,7 @@ class TaskDataModule(L.LightningDataModule):
     def _by_length(self, examples: Encoded) -> DataLoader[Batch]:
         return self._loader(examples, by_length(examples.lengths, self.config.hardware.eval_batch_size))
 
-    def _loader(self, examples: Encoded, batches: "LengthBucketBatches | list[list[int]]") -> DataLoader[Batch]:
+    def _loader(self, examples: Encoded, batches: "Sampler[list[int]] | list[list[int]]") -> DataLoader[Batch]:
         workers = self.config.hardware.workers
         return DataLoader(
             examples,  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """Tokenised examples: made once, kept in a file, read back in milliseconds."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import fingerprint
+from peftbench import files, fingerprint
 from peftbench.data.examples import Example
 from peftbench.tasks.base import Batch, Inputs, Task
 
@@ -158,9 +157,7 @@ def encode(
         identity: JSON value that says what the examples are (data and tokenizer fingerprint, split, rows, task).
     """
     file = cache / "tokens" / f"{fingerprint.of_json([identity, max_length])[:24]}.safetensors"
-    if not file.is_file():
-        _save(file, _tokenise(task, tokenizer, read(), max_length))
-    kept = load_file(file)
+    kept = _cached(file, lambda: _tokenise(task, tokenizer, read(), max_length))
     names = {"references", "candidates", "truncated"}
     return Encoded(
         **{name: kept.get(name) for name in (*_REQUIRED, *_OPTIONAL) if name not in names},  # type: ignore[arg-type]
@@ -217,9 +214,11 @@ def _from_bytes(tensor: torch.Tensor | None) -> Any:
     return None if tensor is None else json.loads(tensor.numpy().tobytes())
 
 
-def _save(file: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Whole or not at all: two runs may tokenise the same set at once."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    save_file(tensors, temporary)
-    os.replace(temporary, file)
+def _cached(file: Path, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """A file's tensors, made where it isn't there. Two runs may do so at once; a full disk costs the file alone."""
+    if file.is_file():
+        return load_file(file)
+    tensors = make()
+    with files.spared(f"tokens in {file}", []):
+        files.write(file, lambda temporary: save_file(tensors, temporary))
+    return tensors

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
@@ -108,17 +107,15 @@ class MixtureDataModule(TaskDataModule):
     def validated(self) -> Encoded:
         return self._join([module.validated for module in self.modules])
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def _epochs(self) -> LengthBucketBatches:
         data, recipe = self.config.dataset, self.config.recipe
-        sampler = MixedBatches(
+        return MixedBatches(
             self.train.lengths,
             sizes=[len(module.train) for module in self.modules],
             temperature=data.temperature or 1.0,
             batch_size=recipe.batch_size,
             seed=self.config.seed,
         )
-        self._sampler = sampler
-        return self._loader(self.train, sampler)
 
     def _first_labels(self) -> list[int]:
         task: Any = self._task

@@ -61,6 +61,30 @@ class LengthBucketBatches(Sampler[list[int]]):
         self.epoch, self.position = state["epoch"], state["position"]
 
 
+class Steps(Sampler[list[int]]):
+    """The batches of a whole run in one pass: epoch after epoch, up to step `total`, from step `start` on.
+
+    One pass, so that a run that goes on from the middle of an epoch is given what an uninterrupted one would be.
+    """
+
+    def __init__(self, epochs: LengthBucketBatches, *, total: int, start: int = 0) -> None:
+        self.epochs, self.total, self.start = epochs, total, start
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, position = divmod(self.start, len(self.epochs))
+        self.epochs.load_state_dict({"epoch": epoch, "position": position})
+        given = self.start
+        while given < self.total:
+            for batch in self.epochs:
+                given += 1
+                yield batch
+                if given == self.total:
+                    return
+
+
 def by_length(lengths: torch.Tensor, batch_size: int) -> list[list[int]]:
     """Batches for evaluation: longest first, so that hardly anything is padded and memory peaks at once."""
     return [part.tolist() for part in lengths.argsort(descending=True, stable=True).split(batch_size)]

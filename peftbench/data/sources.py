@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peftbench import fingerprint, hub
+from peftbench import fingerprint, hub, imports
 from peftbench.data import own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
@@ -121,10 +121,9 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
 
 
 def _generated(config: DatasetConfig, cache: Path) -> DataSource:
-    from hydra.utils import get_method
-
+    generate = imports.function("dataset.generator", config.generator, dict[str, pa.Table])
     try:
-        splits = get_method(str(config.generator))()
+        splits = generate()
     except Exception as error:
         raise ConfigError(f"dataset.generator={config.generator}: {error}") from None
     # Named by its rows too: a changed generator can't meet a stale file.

@@ -17,6 +17,9 @@ from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
 from peftbench.tasks.base import Batch
 
+#: peft's names for section 3.2's sensitivity, its average and its uncertainty.
+_AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+
 
 class AdaLora(Hub):
     """`args`: `initial` and `final`, the shares of the run before the budget falls and after it has fallen;
@@ -58,6 +61,19 @@ class AdaLora(Hub):
 
     def callbacks(self) -> list[Callback]:
         return [_Reallocate(self)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sensitivities so far and, once it is final, which singular values are left."""
+        allocator = self._model.base_model.rankallocator  # type: ignore[union-attr]
+        kept = {name: dict(getattr(allocator, name)) for name in _AVERAGES}
+        return {**kept, "rank_pattern": self._model.active_peft_config.rank_pattern}  # type: ignore[union-attr]
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        allocator = self._model.base_model.rankallocator  # type: ignore[union-attr]
+        device = next(self._model.parameters()).device
+        for name in _AVERAGES:
+            setattr(allocator, name, {key: tensor.to(device) for key, tensor in state[name].items()})
+        self._model.active_peft_config.rank_pattern = state["rank_pattern"]  # type: ignore[union-attr]
 
     def reallocate(self, step: int) -> None:
         """Section 3.2: sensitivity from the last gradients, then the masks of the singular values."""

@@ -92,6 +92,15 @@ class Method:
         """What a reader wants to know of what was trained, as JSON values by name; kept in the record."""
         return {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the method keeps between steps besides weights, buffers and the optimiser's state, for a run that is
+        stopped and taken up again: tensors, numbers, text, and lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken; called once the optimiser is built, before its state and the weights are
+        put back."""
+
     def save(self, model: nn.Module, folder: Path) -> None:
         """Keep what was trained, so that the method's own library loads it onto a fresh base."""
         model.save_pretrained(folder)  # type: ignore[operator]

@@ -85,8 +85,22 @@ class Shrinking(Full):
     def shrink(self, step: int) -> None:
         """Remove what has to go before step `step` (from 0), from the model and from the optimiser."""
         while self._plan and self._plan[0][0] <= step:
-            _, name, left = self._plan.pop(0)
-            layers.keep(self._model, {name: left})
+            self._remove()
+        self._forget_removed()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"to_go": len(self._plan)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        while len(self._plan) > state["to_go"]:
+            self._remove()
+        self._forget_removed()
+
+    def _remove(self) -> None:
+        _, name, left = self._plan.pop(0)
+        layers.keep(self._model, {name: left})
+
+    def _forget_removed(self) -> None:
         living = {id(p) for p in self._model.parameters()}
         for group in self._optimizer.param_groups:
             for p in [p for p in group["params"] if id(p) not in living]:

@@ -93,8 +93,10 @@ def _same_base(record: RunRecord, here: str) -> None:
 def _of_checkpoint(found: Trained, context: Context) -> tuple[nn.Module, Task, None, Any]:
     task = context.task
     try:
-        model, info = task.auto_model.from_pretrained(found.weights, dtype=torch.float32, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(found.weights)
+        model, info = task.auto_model.from_pretrained(
+            found.weights, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(found.weights, trust_remote_code=False)
     except Exception as error:  # Each kind of file fails in its own way.
         raise ConfigError(f"{_KEY}={found.weights}: can't be loaded ({str(error).splitlines()[0]})") from None
     if info["missing_keys"]:

@@ -1,0 +1,97 @@
+"""Files that are whole or not there, and stay there when the power goes. Free of torch."""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+#: Free bytes below which a disk counts as full.
+_FULL = 1 << 16
+
+
+def write(target: Path, fill: Callable[[Path], object]) -> None:
+    """Make a file under a temporary name beside `target`, leave it on the disk, then give it its name.
+
+    Args:
+        fill: writes the file that it is given.
+
+    Raises:
+        OSError: the disk doesn't take it, whatever `fill`'s library says then.
+    """
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with _disk_errors(target.parent):
+            fill(temporary)
+        sync(temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(target.parent)
+
+
+def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
+    """The same for a folder of files; replaces the one that is there."""
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        with _disk_errors(target.parent):
+            fill(temporary)
+        for path in [*temporary.rglob("*"), temporary]:
+            sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync(target.parent)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """torch and safetensors have errors of their own for a disk that is full; torch's doesn't even say so."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if "os error" in str(error) or shutil.disk_usage(folder).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
+@contextlib.contextmanager
+def spared(what: str, lost: list[str]) -> Iterator[None]:
+    """Within this, a disk that takes nothing costs a run what is being written, and not its numbers.
+
+    Args:
+        what: is being written; a note that it wasn't kept is added to `lost`.
+    """
+    try:
+        yield
+    except OSError as error:
+        _log.warning("%s can't be written (%s)", what, error)
+        lost.append(f"{what} weren't kept: {error.strerror or type(error).__name__}")
+
+
+def make_folder(folder: Path) -> None:
+    """A folder with its parents: the name of each is only safe once the one above it is on the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Leave a file's contents, or a folder's names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

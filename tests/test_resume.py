@@ -1,0 +1,141 @@
+"""A run that was stopped and taken up again ends where an uninterrupted one ends, to the bit."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from peftbench import compose, paths, run, stop
+from peftbench.job import Cell
+from peftbench.meter import Memory
+from peftbench.run import Job
+from peftbench.stop import Interrupted
+from peftbench.store import ResultStore
+from peftbench.worker import _problem
+
+#: Steps of a run, and those after which it is stopped: in the second epoch of 4.
+STEPS, STOPPED = 6, 5
+
+
+class _Ask(Callback):
+    """Asks for a stop in a step, or keeps the losses of all steps."""
+
+    def __init__(self, step: int | None) -> None:
+        self.step, self.losses = step, {}
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        look = pl_module._look
+
+        def keep(loss: torch.Tensor) -> None:
+            self.losses[trainer.global_step] = loss.item()
+            pl_module._look = look
+            look(loss)
+
+        pl_module._look = keep
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            stop.ask()
+
+
+@dataclasses.dataclass
+class Ended:
+    """What a run is compared by."""
+
+    weights: dict[str, torch.Tensor]
+    losses: dict[int, float]
+    trained: run.Trained | None
+
+
+def _train(cell: Cell, *, stop_after: int | None = None) -> Ended:
+    """A run in this process, up to its end or to where it is stopped."""
+    places = ResultStore(cell.config.results_dir).places(cell.config, cell.key)
+    job = Job(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
+    tuner, data = run.set_up(job)
+    ask, own = _Ask(stop_after), tuner.method.callbacks
+    tuner.method.callbacks = lambda: [*own(), ask]  # type: ignore[method-assign]
+    stop.ask(False)
+    trained, said = None, ""
+    try:
+        trained = run.train(job, tuner, data, Memory())
+    except Interrupted as interrupted:
+        said = str(interrupted)
+    finally:
+        stop.ask(False)
+    assert said == (f"stopped at step {stop_after} of {STEPS}; goes on from there" if stop_after else "")
+    weights = {**dict(tuner.model.named_parameters()), **dict(tuner.model.named_buffers())}
+    return Ended({k: v.detach().clone() for k, v in weights.items()}, ask.losses, trained)
+
+
+def _same(left: Ended, right: Ended) -> None:
+    assert left.trained is not None
+    assert right.trained is not None
+    assert left.trained.selected == right.trained.selected
+    assert left.trained.params == right.trained.params
+    assert left.weights.keys() == right.weights.keys()
+    different = [k for k, v in left.weights.items() if not torch.equal(v, right.weights[k])]
+    assert different == []
+
+
+@pytest.fixture
+def resumable(cell: Callable[..., Cell]) -> Callable[..., Callable[..., Cell]]:
+    """Two like runs in two folders, of four steps an epoch, evaluated every two."""
+    more = ["recipe.train_samples=32", f"recipe.max_steps={STEPS}", "recipe.epochs=9", "recipe.eval_steps=2"]
+
+    def make(*arguments: str) -> Callable[..., Cell]:
+        def one(folder: str) -> Cell:
+            found = cell(*more, *arguments)
+            root = str(Path(found.config.results_dir).parent / folder)
+            return dataclasses.replace(found, config=dataclasses.replace(found.config, results_dir=root))
+
+        return one
+
+    return make
+
+
+CASES = ["lora", "full", "adalora"]
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_stopped_and_taken_up_again_it_ends_where_it_would_have(resumable, method: str) -> None:
+    runs = resumable(f"method={method}")  # The model has dropout: a random number too many or too few is seen.
+    whole = _train(runs("whole"))
+    first = _train(runs("cut"), stop_after=STOPPED)
+    second = _train(runs("cut"))
+    assert whole.losses == {**first.losses, **second.losses}
+    assert not first.losses.keys() & second.losses.keys()
+    assert second.trained.resumed == [STOPPED]
+    _same(whole, second)
+
+
+ALL = [name for name in paths.choices("method") if compose.one([f"method={name}"]).method.lr is not None]
+#: The first that a method can be applied to is taken.
+MODELS = ["tiny_bert", "tiny_llama", "tiny_t5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in ALL if name not in CASES])
+def test_every_method_keeps_what_it_needs(resumable, method: str) -> None:
+    problems = []
+    for model in MODELS:
+        runs = resumable(f"method={method}", f"model={model}")
+        found = runs("whole")
+        problems.append(_problem(found.config, found.checkpoint))
+        if problems[-1] is None:
+            break
+    else:
+        pytest.skip(str(problems))
+    whole = _train(runs("whole"))
+    first = _train(runs("cut"), stop_after=STOPPED)
+    second = _train(runs("cut"))
+    assert whole.losses == {**first.losses, **second.losses}
+    assert second.trained.resumed == [STOPPED]
+    _same(whole, second)
+
+
+def test_there_are_methods_to_test() -> None:
+    assert set(CASES) < set(ALL)
