@@ -322,6 +322,8 @@ def load(composed: DictConfig, choices: Mapping[str, str | None], overrides: Any
     assert isinstance(config, RunConfig)
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
+    if config.recipe.shots is not None and config.recipe.shots_seed is None:
+        raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
     return config
 
 
