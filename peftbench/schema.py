@@ -352,6 +352,8 @@ def load(
     config = _with_parts(_typed(RunConfig, raw, ""))
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
+    if config.recipe.shots is not None and config.recipe.shots_seed is None:
+        raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
     return config
 
 

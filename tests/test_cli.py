@@ -199,6 +199,10 @@ BAD = [
     (["~method"], ["method: is required"]),
     (["dataset=demo", "dataset.evaluation=[test]"], ["dataset.evaluation=test", "train, validation"]),
     (["dataset=demo", "dataset.train=trian"], ["dataset.train=trian"]),
+    (["dataset=csv"], ["dataset.train_file: is required"]),
+    (["dataset=csv", "dataset.train_file=no.csv"], ["dataset.train_file=no.csv: there is no such file"]),
+    (["recipe.shots=4"], ["recipe.shots_seed: is required"]),
+    (["recipe=fewshot", "recipe.shots=0"], ["recipe.shots=0"]),
     (["hardware=gpu"], ["hardware.accelerator=gpu", "no CUDA device"]),
     (["recipe.max_length=600"], ["recipe.max_length=600", "514 positions"]),
     (["recipe.max_length=500", "method=prompt"], ["recipe.max_length=500", "virtual tokens take 20"]),
@@ -232,6 +236,21 @@ def test_bad_input_is_one_line_and_nothing_is_trained(
     for words in said:
         assert words in lines[0]
     assert not list(results.rglob("*.json"))
+
+
+def test_ones_own_file_from_the_command_line_to_the_leaderboard(run_cli: Run, tmp_path: Path, results: Path) -> None:
+    """Relative to where one stands; labels are found and said."""
+    rows = "".join(f"it was number {i},{('bad', 'good')[i % 2]}\n" for i in range(40))
+    (tmp_path / "opinions.csv").write_text(f"text,mark\n{rows}")
+    files = [f"dataset.{split}_file={os.path.relpath(tmp_path / 'opinions.csv')}" for split in ("train", "validation")]
+    line = ["model=tiny_bert", "recipe.max_steps=2", f"results_dir={results}", "dataset=csv", *files]
+    status, out, err = run_cli(*line, "dataset.text=[text]", "dataset.label=mark", "recipe.max_length=40")
+    assert status == 0, err
+    assert "opinions: dataset.labels=[bad, good], as found" in out
+    assert "lora · tiny_bert · opinions" in out
+    assert "opinions (accuracy)" in run_cli("report", f"results_dir={results}")[1]
+    status, _, err = run_cli(*line, "dataset.text=[text]", "dataset.label=grade")
+    assert (status, "opinions.csv has no such column; it has text, mark" in err) == (2, True)
 
 
 def test_flags_may_stand_anywhere(run_cli: Run, results: Path) -> None:

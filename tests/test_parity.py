@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
+import hub_sets
 import lightning as L
 import pytest
 import torch
@@ -38,8 +40,11 @@ def _cache(root: str):
     return ResultStore(root).cache
 
 
-def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro, half):
-    """Thirty lines of PyTorch: accumulation, clipping, a linear schedule with warm-up, decay on matrices."""
+def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro, half, choices=1):
+    """Thirty lines of PyTorch: accumulation, clipping, a linear schedule with warm-up, decay on matrices.
+
+    choices: sequences of an example, compared by one logit each.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
@@ -55,11 +60,12 @@ def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro, half):
             labels, total = batch["labels"], 0.0
             optimizer.zero_grad()
             for start in range(0, len(labels), micro):
-                rows = slice(start, start + micro)
-                inputs = {k: batch[k][rows] for k in batch if k not in ("labels", "index")}
+                rows, lines = slice(start, start + micro), slice(start * choices, (start + micro) * choices)
+                inputs = {k: batch[k][lines] for k in batch if k not in ("labels", "index", "sequences")}
                 longest = int(inputs["attention_mask"].sum(1).max())
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):  # The forward pass alone.
                     logits = model(**{k: v[:, :longest] for k, v in inputs.items()}).logits.float()
+                logits = logits if choices == 1 else logits.view(-1, choices)
                 loss = torch.nn.functional.cross_entropy(logits, labels[rows]) * (len(labels[rows]) / len(labels))
                 loss.backward()
                 total += loss.item()
@@ -73,11 +79,25 @@ def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro, half):
     return losses
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "precision", "dataset"),
+    [
+        ("full", "32-true", "sst2"),
+        ("lora", "32-true", "sst2"),
+        ("full", "bf16-mixed", "sst2"),
+        ("lora", "bf16-mixed", "sst2"),
+        ("full", "32-true", "copa"),
+        ("lora", "32-true", "copa"),
+    ],
+)
+def test_losses_equal_those_of_a_plain_loop(
+    cell: Callable[..., Cell], tmp_path: Path, method: str, precision: str, dataset: str
+) -> None:
+    hub_sets.write(tmp_path, {"train": 80, "validation": 8}, folder="super_glue", config="copa")
+    more = [f"data_root={tmp_path}", "recipe.max_length=120"] if dataset == "copa" else []
     # 72 examples in batches of 10 cut into parts of at most 5: the last batch of an epoch holds 2.
-    found = cell(f"method={method}", "recipe.batch_size=10", "hardware.micro_batch_size=5", f"recipe.max_steps={STEPS}")
+    sizes = ["recipe.batch_size=10", "hardware.micro_batch_size=5", f"recipe.max_steps={STEPS}"]
+    found = cell(f"dataset={dataset}", f"method={method}", *more, *sizes)
     config = found.config
     task, _, model, loader = _setup(found)
     torch.manual_seed(7)
@@ -90,6 +110,7 @@ def test_losses_equal_those_of_a_plain_loop(cell: Callable[..., Cell], method: s
         warmup_ratio=config.recipe.warmup_ratio,
         micro=5,
         half=precision == "bf16-mixed",
+        choices=2 if dataset == "copa" else 1,
     )
 
     task, adaptation, model, loader = _setup(found)

@@ -79,8 +79,10 @@ def test_every_set_of_the_suites_is_read_as_the_hub_has_it(made, name: str) -> N
     assert case.logits().isfinite().all()
 
 
+#: What the default run tries each way on; the others are in the slow tier.
+_QUICK = {"head": "tiny_bert", "verbaliser": "tiny_llama"}
 WAYS = [
-    (name, model, way)
+    pytest.param(name, model, way, marks=() if model == _QUICK[way] else pytest.mark.slow)
     for type_, name in ONE_EACH.items()
     for of, way in tasks.TASKS
     if of == type_ and way != "text"
@@ -99,6 +101,7 @@ def test_a_task_type_end_to_end(train, name: str, model: str, way: str) -> None:
     assert record.efficiency["inference_samples_per_s"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "model", "way"),
     [

@@ -88,8 +88,7 @@ class TaskDataModule(L.LightningDataModule):
             ConfigError: there aren't as many.
         """
         recipe, split = self.config.recipe, self.config.dataset.train
-        if recipe.shots_seed is None:
-            raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
+        assert recipe.shots_seed is not None
         order = self._shuffled(split, recipe.shots_seed)
         units, kinds = self._units(order)
         ranks = np.zeros(len(order), dtype=int)
