@@ -22,6 +22,10 @@ def between(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
     return Rule(lambda x: math.isfinite(x) and (x > low if above else x >= low) and x <= high, f"a number {words}")
 
 
+def whole(low: int) -> Rule:
+    return Rule(lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= low, f"a whole number from {low}")
+
+
 def one_of(*names: str) -> Rule:
     return Rule(lambda x: x in names, " | ".join(names))
 
@@ -50,7 +54,8 @@ def check_arguments(arguments: dict[str, Any], rules: dict[str, Rule]) -> None:
     """Raises ConfigError for a `method.args` that is missing, unknown, or whose rule doesn't hold."""
     for name in {**rules, **arguments}:
         if name not in rules:
-            raise ConfigError(f"method.args.{name}: no such argument; allowed are {', '.join(rules)}")
+            known = f"allowed are {', '.join(rules)}" if rules else "this method takes none"
+            raise ConfigError(f"method.args.{name}: no such argument; {known}")
         value = arguments.get(name)
         if value is None or not _holds(rules[name], value):
             raise ConfigError(f"method.args.{name}={value}: allowed is {rules[name].allowed}")

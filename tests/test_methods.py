@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from built import Built, checkpoint
+from built import Built
 from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -17,6 +17,7 @@ from peftbench.methods.adalora import AdaLora
 from peftbench.methods.build import build
 from peftbench.methods.hub import Hub
 from peftbench.methods.lora_init import Residual
+from peftbench.store import ResultStore
 from peftbench.worker import _problem
 
 MODELS = [name for name in paths.choices("model") if name.startswith("tiny_")]
@@ -39,15 +40,17 @@ def built(cell, named) -> Callable[..., Built]:
 
 
 @pytest.fixture
-def named(cell, tmp_path) -> Callable[..., list[str]]:
-    """The overrides that name a method and a model, with a checkpoint for everything that the method reads besides."""
+def named(tiny, train) -> Callable[..., list[str]]:
+    """The overrides that name a method and a model, with a finished run for all that the method reads besides."""
+    made = {}
 
     def overrides(method: str, model: str) -> list[str]:
         wanted = [name for name, path in CONFIGS[method].inputs.items() if path is None]
-        folder = tmp_path / "checkpoint" / model
-        if wanted and not folder.exists():
-            checkpoint(cell("method=full", f"model={model}"), folder)
-        return [f"method={method}", f"model={model}", *(f"method.inputs.{name}={folder}" for name in wanted)]
+        if wanted and model not in made:
+            run = ("method=full", f"model={model}", "recipe.max_steps=1")
+            config = compose.one(tiny(*run))
+            made[model] = ResultStore(config.results_dir).put(config, train(*run))
+        return [f"method={method}", f"model={model}", *(f"method.inputs.{name}={made[model]}" for name in wanted)]
 
     return overrides
 

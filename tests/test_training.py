@@ -7,6 +7,7 @@ import pytest
 import torch
 from built import Built
 
+from peftbench import compose
 from peftbench.errors import ConfigError
 from peftbench.methods import layers
 from peftbench.methods.base import Context
@@ -152,10 +153,27 @@ def test_lisa_draws_every_layer_as_often_and_by_its_seed(cell) -> None:
     assert abs(sum(layer for (layer,) in first) - 1000) < 112
 
 
-@pytest.mark.parametrize("value", [0, 3])
-def test_lisa_refuses_more_layers_than_there_are(built, value: int) -> None:
-    with pytest.raises(ConfigError, match=f"method.args.layers={value}: allowed is 1 to 2"):
-        built("method=lisa", f"method.args.layers={value}")
+def test_lisa_refuses_more_layers_than_there_are(built) -> None:
+    with pytest.raises(ConfigError, match="method.args.layers=3: allowed is 1 to 2"):
+        built("method=lisa", "method.args.layers=3")
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "message"),
+    [
+        ("lisa", "method.args.layers=0", "method.args.layers=0: allowed is a whole number from 1"),
+        ("lisa", "method.args.interval=2.5", "method.args.interval=2.5: allowed is a whole number from 1"),
+        ("galore", "method.args.rank=few", "method.args.rank=few: allowed is a whole number from 1"),
+        ("galore", "method.args.scale=0", "method.args.scale=0: allowed is a number above 0"),
+        ("galore", "~method.args.interval", "method.args.interval=None: allowed is a whole number from 1"),
+        ("llrd", "method.args.decay=1.5", "method.args.decay=1.5: allowed is a number above 0 and at most 1"),
+        ("full", "+method.args.rank=3", "method.args.rank: no such argument; this method takes none"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(method: str, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(compose.one([f"method={method}", override]).method)
+    assert str(error.value) == message
 
 
 def test_every_weight_of_a_model_is_in_one_part(built) -> None:

@@ -4,11 +4,13 @@ Source: Hinton et al., arXiv 1503.02531, section 2. With logits v of the teacher
 loss = alpha T^2 KL(softmax(v / T) || softmax(z / T)) + (1 - alpha) CE(z, labels), both terms means over the n examples.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peftbench import rules, tasks
+from peftbench import tasks
 from peftbench.errors import ConfigError
 from peftbench.methods import layers, teacher
 from peftbench.methods.base import Context
@@ -17,8 +19,6 @@ from peftbench.rules import between
 from peftbench.schema import MethodConfig, RunConfig
 from peftbench.tasks.base import Batch, Task
 
-_ARGUMENTS = {"keep": between(0, 1, above=True), "alpha": between(0, 1), "temperature": between(0, above=True)}
-
 
 class Distillation(Full):
     """`inputs.teacher`: a finished run's record or a checkpoint's folder. `args`: `alpha` and `temperature` T; `keep`,
@@ -26,12 +26,17 @@ class Distillation(Full):
     smaller `model`). With alpha 0 there is no teacher: the same student, trained on labels alone.
     """
 
+    arguments: ClassVar = {
+        "keep": between(0, 1, above=True),
+        "alpha": between(0, 1),
+        "temperature": between(0, above=True),
+    }
+
     _task: Task
     _teacher: teacher.Teacher | None = None
 
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
-        rules.check_arguments(config.args, _ARGUMENTS)
         self._alpha, self._temperature = config.args["alpha"], config.args["temperature"]
 
     def refusal(self, config: RunConfig) -> str | None:

@@ -6,7 +6,7 @@ given; its step N on R becomes W <- W - lr * alpha * P N. Where m > n, P is of r
 R = G P, (m, r).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from peftbench import optim
 from peftbench.methods import layers
 from peftbench.methods.base import MakeOptimizer
 from peftbench.methods.full import Full
+from peftbench.rules import between, whole
 
 
 class GaLore(Full):
@@ -25,6 +26,8 @@ class GaLore(Full):
     Works with any optimiser of the recipe: hooks around its step put R, and zeros for W, in the places of G and W, so
     that its state has R's shape, and take what it made of the zeros as the step. Weight decay is decoupled.
     """
+
+    arguments: ClassVar = {"rank": whole(1), "scale": between(0, above=True), "interval": whole(1)}
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
         optimizer = default(optim.groups(model))

@@ -6,7 +6,7 @@ the point; a layer that is drawn again starts with an empty one.
 """
 
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -18,6 +18,7 @@ from peftbench.errors import ConfigError
 from peftbench.methods import layers
 from peftbench.methods.base import Context, MakeOptimizer
 from peftbench.methods.full import Full
+from peftbench.rules import whole
 
 
 class Lisa(Full):
@@ -25,6 +26,8 @@ class Lisa(Full):
 
     Layers sleep only while a step is taken: before and after, all that the run trains says so by `requires_grad`.
     """
+
+    arguments: ClassVar = {"layers": whole(1), "interval": whole(1)}
 
     _layers: list[list[nn.Parameter]]
     #: The layers that are awake, a period after the other.
@@ -36,7 +39,7 @@ class Lisa(Full):
         model, args = super().apply(model, context), self.config.args
         self._layers = layers.parts(model).layers
         count = len(self._layers)
-        if not 0 < args["layers"] <= count:
+        if args["layers"] > count:
             raise ConfigError(f"method.args.layers={args['layers']}: allowed is 1 to {count}, the model's layers")
         rng = random.Random(context.seed)
         periods = -(-max(1, context.total_steps) // args["interval"])

@@ -4,6 +4,8 @@ Source: Sun et al., arXiv 1905.05583, section 4.1: lr_{k-1} = decay * lr_k, from
 the layers learns at `lr`, as the last layer does; the embeddings are one layer below the first.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -11,6 +13,7 @@ from peftbench import optim
 from peftbench.methods import layers
 from peftbench.methods.base import MakeOptimizer
 from peftbench.methods.full import Full
+from peftbench.rules import between
 
 
 class Llrd(Full):
@@ -18,6 +21,8 @@ class Llrd(Full):
 
     In an encoder-decoder the encoder's layers lie below the decoder's.
     """
+
+    arguments: ClassVar = {"decay": between(0, 1, above=True)}
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
         assert self.config.lr is not None

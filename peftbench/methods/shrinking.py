@@ -5,27 +5,20 @@ train one network that holds many, here to end at one. Which layers BERT can do 
 2004.03844.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from peftbench import optim, rules
+from peftbench import optim
 from peftbench.errors import ConfigError
 from peftbench.methods import layers
 from peftbench.methods.base import Context, MakeOptimizer
 from peftbench.methods.full import Full
 from peftbench.rules import between, one_of
 from peftbench.schema import MethodConfig
-
-_ARGUMENTS = {
-    "keep": between(0, 1, above=True),
-    "start": between(0, 1),
-    "end": between(0, 0.95),
-    "drop": one_of("top", "alternate"),
-}
 
 
 class Shrinking(Full):
@@ -35,6 +28,13 @@ class Shrinking(Full):
     The layers are removed, not skipped: what is scored, timed and saved at the end is the smaller model.
     """
 
+    arguments: ClassVar = {
+        "keep": between(0, 1, above=True),
+        "start": between(0, 0.95),
+        "end": between(0, 0.95),
+        "drop": one_of("top", "alternate"),
+    }
+
     _model: nn.Module
     _optimizer: torch.optim.Optimizer
     #: (step before which it goes, stack, indices then left of those that are there), in order.
@@ -43,7 +43,6 @@ class Shrinking(Full):
     def __init__(self, config: MethodConfig) -> None:
         """Raises ConfigError for arguments outside their range, or an end before the start."""
         super().__init__(config)
-        rules.check_arguments(config.args, _ARGUMENTS)
         if config.args["end"] < config.args["start"]:
             raise ConfigError("method.args.end: allowed is nothing below method.args.start")
 
