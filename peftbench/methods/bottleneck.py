@@ -128,7 +128,7 @@ class BottleneckTuner(AdapterTuner):
 
     method = "bottleneck"
     prefix = "bottleneck_"
-    tuner_layer_cls = BottleneckLinear
+    tuner_layer_cls: type[AdapterLayer] = BottleneckLinear
 
     def check_target(self, name: str, module: nn.Module) -> None:
         kind = type(module).__name__

@@ -38,6 +38,13 @@ def register(
     types.PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = prefix
 
 
+def names_module(wanted: list[str] | str | None, name: str) -> bool:
+    """Whether a module's name has one of these endings, or fits the regular expression."""
+    if isinstance(wanted, str):
+        return re.fullmatch(wanted, name) is not None
+    return any(f".{name}".endswith(f".{ending}") for ending in wanted or ())
+
+
 def trained_whole(config: Any, name: str) -> bool:
     """Whether a module is, or lies in, one that peft copies and trains whole (`modules_to_save`).
 
@@ -93,6 +100,8 @@ class AdapterTuner(BaseTuner):
     """
 
     method: ClassVar[str]
+    #: The config's fields that say what is adapted; a hybrid has several.
+    target_fields: ClassVar[tuple[str, ...]] = ("target_modules",)
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def is_default_target(self, module: nn.Module) -> bool:
@@ -107,6 +116,10 @@ class AdapterTuner(BaseTuner):
     def new_layer(self, module: nn.Module) -> AdapterLayer:
         """Wraps a module that `check_target` has let pass."""
 
+    def wrap(self, name: str, module: nn.Module, config: Any) -> AdapterLayer:
+        """`new_layer`, for tuners whose layer depends on where the module is."""
+        return self.new_layer(module)
+
     def _bare(self, name: str) -> nn.Module:
         module = self.model.get_submodule(name)
         return module.base_layer if isinstance(module, self.tuner_layer_cls) else module
@@ -115,18 +128,22 @@ class AdapterTuner(BaseTuner):
         return peft_config  # peft would look target_modules up in its table of architectures
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
-        wanted = peft_config.target_modules
-        if wanted == INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        if peft_config.target_modules == INCLUDE_LINEAR_LAYERS_SHORTHAND:
             tuners_utils._maybe_include_all_linear_layers(peft_config, model)
             found = sorted(peft_config.target_modules)  # parts of the head among them
             peft_config.target_modules = [n for n in found if not trained_whole(peft_config, n)]
         names = [name for name, _ in model.named_modules() if name]
         targets = [name for name in names if self._check_target_module_exists(peft_config, name)]
-        endings = [] if wanted is None or isinstance(wanted, str) else wanted
-        missing = [e for e in endings if not any(f".{name}".endswith(f".{e}") for name in targets)]
-        if missing or not targets:
-            kind, absent = type(model).__name__, missing or wanted
-            raise ValueError(f"{self.method}: target_modules={absent!r} match nothing in {kind}")
+        for field in self.target_fields:
+            wanted = getattr(peft_config, field)
+            absent = wanted
+            if not isinstance(wanted, str):
+                absent = [e for e in wanted or () if not any(names_module([e], name) for name in targets)]
+            elif any(names_module(wanted, name) for name in targets):
+                absent = None
+            if absent or not targets:
+                kind = type(model).__name__
+                raise ValueError(f"{self.method}: {field}={absent or wanted!r} match nothing in {kind}")
         for name in targets:
             self.check_target(name, self._bare(name))
 
@@ -135,7 +152,7 @@ class AdapterTuner(BaseTuner):
             return False
         if peft_config.target_modules is None:
             return self.is_default_target(self._bare(key))
-        return bool(tuners_utils.check_target_module_exists(peft_config, key))
+        return any(names_module(getattr(peft_config, field), key) for field in self.target_fields)
 
     def _create_and_replace(
         self,
@@ -146,7 +163,8 @@ class AdapterTuner(BaseTuner):
         parent: nn.Module,
         current_key: str,
     ) -> None:
-        layer = target if isinstance(target, self.tuner_layer_cls) else self.new_layer(target)
+        known = isinstance(target, self.tuner_layer_cls)
+        layer = target if known else self.wrap(current_key, target, peft_config)
         layer.update_layer(adapter_name, peft_config)
         setattr(parent, target_name, layer)
 
