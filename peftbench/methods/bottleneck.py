@@ -23,9 +23,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
-from peftbench.methods.tuners import AdapterLayer, AdapterTuner, register
-
-NOT_MERGEABLE = "bottleneck adapters are not linear and can't be merged into the base model"
+from peftbench.methods.tuners import AdapterLayer, AdapterTuner, refuse_merge, register
 
 
 @dataclass
@@ -118,9 +116,7 @@ class BottleneckLinear(AdapterLayer):
             y = torch.add(y, self._bottleneck(name, h), alpha=self.scaling[name])
         return y
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Always raises NotImplementedError."""
-        raise NotImplementedError(NOT_MERGEABLE)
+    merge = refuse_merge
 
 
 class BottleneckTuner(AdapterTuner):
@@ -135,11 +131,10 @@ class BottleneckTuner(AdapterTuner):
         if output_width(module) is None:
             raise ValueError(f"bottleneck: {name} is a {kind}, not a Linear or Conv1D")
 
-    def new_layer(self, module: nn.Module) -> BottleneckLinear:
+    def wrap(self, name: str, module: nn.Module, config: Any) -> BottleneckLinear:
         return BottleneckLinear(module)
 
-    def _check_merge_allowed(self) -> None:
-        raise NotImplementedError(NOT_MERGEABLE)
+    _check_merge_allowed = refuse_merge
 
 
 register(

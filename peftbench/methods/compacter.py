@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from peftbench.methods.bottleneck import NOT_MERGEABLE, BottleneckConfig, BottleneckTuner, output_width
-from peftbench.methods.tuners import AdapterLayer, AdapterParameters, register
+from peftbench.methods.bottleneck import BottleneckConfig, BottleneckTuner, output_width
+from peftbench.methods.tuners import AdapterLayer, AdapterParameters, refuse_merge, register
 
 
 @dataclass
@@ -94,9 +94,7 @@ class CompacterLinear(AdapterLayer):
             y = torch.add(y, up.to(h.dtype), alpha=self.scaling[name])
         return y
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Always raises NotImplementedError."""
-        raise NotImplementedError(NOT_MERGEABLE)
+    merge = refuse_merge
 
 
 class CompacterTuner(BottleneckTuner):
@@ -106,14 +104,14 @@ class CompacterTuner(BottleneckTuner):
     prefix = "compacter_"
     tuner_layer_cls = CompacterLinear
 
-    def new_layer(self, module: nn.Module) -> CompacterLinear:
+    def wrap(self, name: str, module: nn.Module, config: Any) -> CompacterLinear:
         return CompacterLinear(module)
 
     def _create_and_replace(self, peft_config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any) -> None:
         width, n = output_width(target), peft_config.division
         if width is None or width % n:
             raise ValueError(f"compacter: division={n} doesn't divide the width {width}")
-        layer = target if isinstance(target, CompacterLinear) else self.new_layer(target)
+        layer = target if isinstance(target, CompacterLinear) else self.wrap(kwargs["current_key"], target, peft_config)
         layer.share(adapter_name, self._rule(adapter_name, peft_config, layer.weight.device))
         super()._create_and_replace(peft_config, adapter_name, layer, *args, **kwargs)
 

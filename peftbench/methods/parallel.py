@@ -33,9 +33,9 @@ class Tap:
     """Holds what a module is given until it is asked for: how an adapter reads the input of a block whose parts are
     separate modules. Survives `copy.deepcopy` of the model: the hook holds nothing of its own."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module: Any = module
-        if not hasattr(module, "tapped_input"):
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        if "tapped_input" not in vars(module):
             module.register_forward_pre_hook(_keep_input)
         self.module.tapped_input = None
 

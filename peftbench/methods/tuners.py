@@ -8,6 +8,7 @@ import re
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from peft import PeftConfig, mapping
 from peft.tuners import tuners_utils
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -54,6 +55,11 @@ def trained_whole(config: Any, name: str) -> bool:
     """
     saved = [*(config.modules_to_save or ()), "original_module", "modules_to_save"]
     return any(re.search(rf"{re.escape(ending)}(\.|$)", name) for ending in saved)
+
+
+def refuse_merge(*_: object, **__: object) -> None:
+    """`merge` of a layer and `_check_merge_allowed` of a tuner that have nothing to fold into the weights."""
+    raise NotImplementedError("what this adapter adds isn't linear in the layer's input: it can't be merged")
 
 
 class AdapterParameters(nn.ParameterDict):
@@ -113,12 +119,8 @@ class AdapterTuner(BaseTuner):
         """Raises ValueError if `module`, which is called `name` in the model, can't be adapted."""
 
     @abstractmethod
-    def new_layer(self, module: nn.Module) -> AdapterLayer:
-        """Wraps a module that `check_target` has let pass."""
-
     def wrap(self, name: str, module: nn.Module, config: Any) -> AdapterLayer:
-        """`new_layer`, for tuners whose layer depends on where the module is."""
-        return self.new_layer(module)
+        """A layer around a module that `check_target` has let pass, without an adapter yet."""
 
     def _bare(self, name: str) -> nn.Module:
         module = self.model.get_submodule(name)
@@ -171,3 +173,29 @@ class AdapterTuner(BaseTuner):
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         # peft copies `weight` over as well, which a RoBERTa classification head doesn't have.
         setattr(parent, child_name, new_module)
+
+
+class Reading:
+    """What layers must know of the sequence that is being read: `mask`, (n, length), ones at real tokens, or None."""
+
+    mask: torch.Tensor | None = None
+
+
+class MaskedTuner(AdapterTuner):
+    """Tells its layers which tokens are real, by one object that they all hold, `reading`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.reading = Reading()  # Before peft's own, which makes the layers.
+        super().__init__(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        # Kept until the next call: gradient checkpointing runs layers again after this one.
+        self.reading.mask = kwargs.get("attention_mask")
+        return super().forward(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own `generate`, whose steps don't pass through `forward`."""
+        mask = kwargs.get("attention_mask")
+        ids = args[0] if args else kwargs.get("input_ids")
+        self.reading.mask = torch.ones_like(ids) if mask is None and ids is not None else mask
+        return self.model.generate(*args, **kwargs)
