@@ -77,15 +77,14 @@ class BottleneckLinear(AdapterLayer):
     With several adapters active each sees the same h, and their outputs are added up.
     """
 
-    # the activation too: prelu has a weight
-    adapter_layer_names = ("bottleneck_down", "bottleneck_act", "bottleneck_up")
+    # down, activation (prelu has a weight), up
+    adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_act", "bottleneck_up")
     other_param_names = ("scaling",)
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__(base_layer)
-        self.bottleneck_down = nn.ModuleDict()
-        self.bottleneck_act = nn.ModuleDict()
-        self.bottleneck_up = nn.ModuleDict()
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ModuleDict())
         self.scaling: dict[str, float] = {}
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
@@ -98,16 +97,19 @@ class BottleneckLinear(AdapterLayer):
         for projection in (down, up):
             nn.init.trunc_normal_(projection.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.zeros_(projection.bias)
-        self.bottleneck_down[adapter_name] = down
-        self.bottleneck_act[adapter_name] = ACT2FN[config.non_linearity].to(**place)
-        self.bottleneck_up[adapter_name] = up
+        parts = (down, ACT2FN[config.non_linearity].to(**place), up)
+        for name, part in zip(self.adapter_layer_names, parts, strict=False):
+            getattr(self, name)[adapter_name] = part
         self.scaling[adapter_name] = config.scaling
 
+    def parts(self, adapter_name: str) -> list[nn.Module]:
+        """Down projection, activation, up projection."""
+        return [getattr(self, name)[adapter_name] for name in self.adapter_layer_names[:3]]
+
     def _bottleneck(self, adapter_name: str, h: torch.Tensor) -> torch.Tensor:
-        down, up = self.bottleneck_down[adapter_name], self.bottleneck_up[adapter_name]
+        down, activation, up = self.parts(adapter_name)
         # peft keeps adapters in float32 on a half-precision base
-        hidden = self.bottleneck_act[adapter_name](down(h.to(down.weight.dtype)))  # (..., r)
-        return up(hidden).to(h.dtype)
+        return up(activation(down(h.to(down.weight.dtype)))).to(h.dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., in); result: (..., d)."""

@@ -73,8 +73,9 @@ class ParallelLinear(BottleneckLinear):
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
         super().update_layer(adapter_name, config)
-        nn.init.kaiming_uniform_(self.bottleneck_down[adapter_name].weight, a=math.sqrt(5))
-        nn.init.zeros_(self.bottleneck_up[adapter_name].weight)
+        down, _, up = self.parts(adapter_name)
+        nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
+        nn.init.zeros_(up.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., inner), what the block's last projection is given; result: (..., d)."""
