@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from built import Built
+from built import Built, shake
 from hydra.utils import get_class
 from peft import PeftModel
 
@@ -24,15 +24,6 @@ def add_second(model: PeftModel) -> None:
     model.add_adapter("second", copy.deepcopy(model.peft_config["default"]))
     model.set_adapter("second")
     shake(model, seed=1)
-
-
-@torch.no_grad()
-def shake(model: torch.nn.Module, seed: int, scale: float = 0.05) -> None:
-    """Moves what is trained."""
-    draw = torch.Generator().manual_seed(seed)
-    for tensor in model.parameters():
-        if tensor.requires_grad:
-            tensor.add_(scale * torch.randn(tensor.shape, generator=draw))
 
 
 def layers_of(case: Built, kind: type[torch.nn.Module]) -> dict[str, torch.nn.Module]:

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from built import Built
-from own import layers_of, shake
+from built import Built, shake
+from own import layers_of
 from torch import Tensor
 
 from peftbench.methods.bottleneck import BottleneckLinear

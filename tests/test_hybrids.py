@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from built import Built
-from own import layers_of, shake
+from built import Built, shake
+from own import layers_of
 from torch import Tensor, nn
 
 from peftbench.methods.prefix_attention import PrefixLinear, attend

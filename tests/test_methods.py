@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from built import Built, checkpoint
+from built import Built, adapter, checkpoint
 from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -15,6 +15,7 @@ from peftbench import artefacts, backbones, compose, paths
 from peftbench.errors import NotApplicable
 from peftbench.methods.adalora import AdaLora
 from peftbench.methods.build import build
+from peftbench.methods.fusion import AdapterFusion
 from peftbench.methods.head_only import HeadOnlyConfig
 from peftbench.methods.hub import Hub
 from peftbench.methods.lora_init import Residual
@@ -41,14 +42,19 @@ def built(cell, named) -> Callable[..., Built]:
 
 @pytest.fixture
 def named(cell, tmp_path) -> Callable[..., list[str]]:
-    """The overrides that name a method and a model, with a checkpoint for everything that the method reads besides."""
+    """The overrides that name a method and a model, with a checkpoint, or an adapter, for all that it reads besides."""
 
     def overrides(method: str, model: str) -> list[str]:
         wanted = [name for name, path in CONFIGS[method].inputs.items() if path is None]
-        folder = tmp_path / "checkpoint" / model
-        if wanted and not folder.exists():
-            checkpoint(cell("method=full", f"model={model}"), folder)
-        return [f"method={method}", f"model={model}", *(f"method.inputs.{name}={folder}" for name in wanted)]
+        folders = {name: tmp_path / "inputs" / model / name for name in wanted}
+        for seed, folder in enumerate(folders.values()):
+            if folder.exists():
+                continue
+            if issubclass(_class(CONFIGS[method]), AdapterFusion):
+                adapter(cell("method=pfeiffer", f"model={model}"), folder, seed=seed)
+            else:
+                checkpoint(cell("method=full", f"model={model}"), folder)
+        return [f"method={method}", f"model={model}", *(f"method.inputs.{n}={path}" for n, path in folders.items())]
 
     return overrides
 

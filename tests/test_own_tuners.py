@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from built import Built
-from own import add_second, own_methods, shake
+from built import Built, shake
+from own import add_second, own_methods
 from peft import PeftModel
 
 from peftbench.errors import NotApplicable

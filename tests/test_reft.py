@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from built import Built
-from own import layers_of, shake
+from built import Built, shake
+from own import layers_of
 
 from peftbench.methods.reft import ReftConfig, ReftLayer, ends
 

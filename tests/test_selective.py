@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from built import Built
-from own import layers_of, shake
+from built import Built, shake
+from own import layers_of
 from peft import PeftModel
 from peft.utils.other import ModulesToSaveWrapper
 from safetensors.torch import load_file

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from peft.tuners._buffer_dict import BufferDict
 from safetensors.torch import load_file
 from transformers.activations import ACT2FN
 
+from peftbench import inputs
 from peftbench.errors import ConfigError
 from peftbench.methods.tuners import AdapterLayer
 
@@ -26,14 +26,20 @@ class Saved:
     modules: dict[str, dict[str, torch.Tensor]]
 
 
-def read(folder: Path, key: str) -> Saved:
-    """Raises ConfigError, naming the key that holds the path, if a bottleneck adapter isn't there."""
+def read(key: str, path: str) -> Saved:
+    """The adapter at a path: a finished run's record or an adapter's folder.
+
+    Args:
+        key: the configuration key that names it, for messages.
+
+    Raises:
+        ConfigError: no bottleneck adapter is there.
+    """
+    folder = inputs.find(key, path).weights
     file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
-    if not file.is_file() or not weights.is_file():
-        raise ConfigError(f"{key}={folder}: no folder of a saved adapter")
-    config = json.loads(file.read_text())
-    if config["peft_type"] != "BOTTLENECK":
-        raise ConfigError(f"{key}={folder}: a {config['peft_type']} adapter; houlsby's and pfeiffer's can be used")
+    config = json.loads(file.read_text()) if file.is_file() else {"peft_type": "checkpoint, no"}
+    if config["peft_type"] != "BOTTLENECK" or not weights.is_file():
+        raise ConfigError(f"{key}={path}: a {config['peft_type']} adapter; allowed are houlsby's and pfeiffer's")
     modules: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(weights).items():
         module, _, part = name.removeprefix(_LEAD).rpartition(".bottleneck_")
@@ -42,7 +48,7 @@ def read(folder: Path, key: str) -> Saved:
             scaled = tensor * config["scaling"] if way == "up" else tensor
             modules.setdefault(module, {})[way if kind == "weight" else f"{way}_bias"] = scaled
     if any(set(parts) != set(_PARTS) for parts in modules.values()):
-        raise ConfigError(f"{key}={folder}: an activation with weights of its own can't be used")
+        raise ConfigError(f"{key}={path}: an activation with weights of its own can't be used")
     return Saved(config, modules)
 
 

@@ -54,14 +54,14 @@ def _sparse(layer: DiffLinear, name: str, places: torch.Tensor, change: torch.Te
 
 
 class DiffPruning(Hub):
-    """`args`: `density`, the target rate; `layers`, what a layer is called; `penalty`, lambda; `gate_lr`, the gates'
-    rate; `dense`, the share of the run before the mask is fixed."""
+    """`args`: `density`, the target rate; `penalty`, lambda; `gate_lr`, the gates' rate; `dense`, the share of the run
+    before the mask is fixed."""
 
     _model: Any
     _narrow_at: int
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
-        config.target_modules = list(linears(model, config, self.config.args["layers"]))
+        config.target_modules = list(linears(model, config))
         self._model = super().inject(model, config, context)
         self._narrow_at = max(1, round(self.config.args["dense"] * context.total_steps))
         return self._model

@@ -7,7 +7,6 @@ the loss has `regularisation` * ||V - I||^2 more.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,7 +94,7 @@ class FusionTuner(BottleneckTuner):
 
 
 class AdapterFusion(Hub):
-    """`inputs`: the folders of the finished adapters; `args.regularisation`: what V is drawn to the identity by."""
+    """`inputs`: the finished adapters, records or folders; `args.regularisation`: how V is drawn to the identity."""
 
     _model: Any
     _saved: list[bank.Saved]
@@ -103,14 +102,14 @@ class AdapterFusion(Hub):
     def refusal(self, config: RunConfig) -> str | None:
         missing = [name for name, path in self.config.inputs.items() if path is None]
         if missing:
-            return f"needs method.inputs.{missing[0]}=<the folder of a finished bottleneck adapter>"
+            return f"needs method.inputs.{missing[0]}=<a finished run's record, or an adapter's folder>"
         return super().refusal(config)
 
     def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
         """Raises ConfigError for fewer than two adapters, what isn't one, and adapters that don't fit each other."""
         if len(self.config.inputs) < 2:
             raise ConfigError("method.inputs: fusion needs two adapters or more")
-        self._saved = [bank.read(Path(path or ""), f"method.inputs.{n}") for n, path in self.config.inputs.items()]
+        self._saved = [bank.read(f"method.inputs.{n}", path or "") for n, path in self.config.inputs.items()]
         first = self._saved[0]
         for name, other in zip(self.config.inputs, self._saved, strict=True):
             if other.modules.keys() != first.modules.keys():

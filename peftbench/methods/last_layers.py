@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from peftbench.errors import ConfigError
+from peftbench.methods import layers
 from peftbench.methods.base import Context
 from peftbench.methods.head_only import HeadOnlyConfig
 from peftbench.methods.hub import Hub
-from peftbench.methods.tuners import names_module
 
 
 @dataclass
@@ -24,14 +24,12 @@ class LastLayersConfig(HeadOnlyConfig):
 
 
 class LastLayers(Hub):
-    """`args.count`: k, of each stack (an encoder-decoder has two); `args.layers`: what a layer is called."""
+    """`args.count`: k, of each stack; an encoder-decoder has two."""
 
     def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
         count = self.config.args["count"]
         if type(count) is not int or count < 1:
             raise ConfigError(f"method.args.count={count}: must be an integer above 0")
-        stacks: dict[str, list[str]] = {}
-        for name, _ in model.named_modules():
-            if names_module(self.config.args["layers"], name):
-                stacks.setdefault(name.rpartition(".")[0], []).append(name)
-        return {"modules_to_save": [name for names in stacks.values() for name in names[-count:]]}
+        stacks = layers.stacks(model).items()
+        last = [f"{name}.{i}" for name, stack in stacks for i in range(max(0, len(stack) - count), len(stack))]
+        return {"modules_to_save": last}

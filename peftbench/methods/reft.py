@@ -12,6 +12,9 @@ import torch
 from peft import PeftConfig
 from torch import nn
 
+from peftbench.methods import layers
+from peftbench.methods.base import Context
+from peftbench.methods.hub import Hub
 from peftbench.methods.tuners import AdapterLayer, AdapterParameters, MaskedTuner, Reading, refuse_merge, register
 
 
@@ -105,7 +108,7 @@ class ReftLayer(AdapterLayer):
 
 
 class ReftTuner(MaskedTuner):
-    """In an encoder-decoder the encoder's layers alone: the input's tokens are there."""
+    """Layers that read the input; in a decoder beside an encoder the input's tokens aren't."""
 
     method = "reft"
     prefix = "reft_"
@@ -118,10 +121,16 @@ class ReftTuner(MaskedTuner):
     def wrap(self, name: str, module: nn.Module, config: ReftConfig) -> ReftLayer:
         return ReftLayer(module, self.model.config.hidden_size, self.reading)
 
-    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:
-        if getattr(self.model.config, "is_encoder_decoder", False) and "decoder" in key.split("."):
-            return False
-        return super()._check_target_module_exists(peft_config, key)
+
+class Reft(Hub):
+    """Every layer, in an encoder-decoder every layer of the encoder, if `adapter.target_modules` doesn't say which."""
+
+    def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
+        if "target_modules" in (self.config.adapter or {}):
+            return {}
+        stacks = {name: len(stack) for name, stack in layers.stacks(model).items()}
+        read = {n: size for n, size in stacks.items() if len(stacks) == 1 or "encoder" in n.split(".")}
+        return {"target_modules": [f"{name}.{i}" for name, size in read.items() for i in range(size)]}
 
 
 register("REFT", config_class=ReftConfig, tuner_class=ReftTuner, prefix="reft_")

@@ -1,7 +1,7 @@
 """Entries of the weights chosen by the gradients of the first training examples, then trained as a sparse change.
 
 Both choose, of the weights and biases of the transformer layers' linear modules, those with the largest score: a share
-`args.density`. `args.layers` names the layers, `args.batches` and `args.batch_size` how many examples are looked at.
+`args.density`; `args.batches` and `args.batch_size` say how many examples are looked at.
 """
 
 from collections.abc import Iterable
@@ -11,20 +11,21 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 
+from peftbench.methods import layers
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
 from peftbench.methods.looking import first_rows, gradients
 from peftbench.methods.shift import plain_linear
-from peftbench.methods.tuners import names_module, trained_whole
+from peftbench.methods.tuners import trained_whole
 
 
 class Chosen(Hub):
     """`total` decides what the gradients say about an entry."""
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
-        found = linears(model, config, self.config.args["layers"])
+        found = linears(model, config)
         if not found:
-            raise ValueError(f"method.args.layers={self.config.args['layers']!r} hold no linear module")
+            raise ValueError(f"the layers of {type(model).__name__} hold no linear module")
         places = self.choose(model, found, context)
         config.counts = {name: len(chosen) for name, chosen in places.items() if len(chosen)}
         config.target_modules = list(config.counts)
@@ -80,13 +81,11 @@ def tensors(module: nn.Module) -> list[nn.Parameter]:
     return [t for t in (module.weight, module.bias) if t is not None]
 
 
-def linears(model: nn.Module, config: Any, layers: list[str] | str) -> dict[str, nn.Module]:
-    """The linear modules inside the named layers that `modules_to_save` doesn't hold already."""
-    inside = [name for name, _ in model.named_modules() if names_module(layers, name)]
+def linears(model: nn.Module, config: Any) -> dict[str, nn.Module]:
+    """The linear modules inside the model's layers that `modules_to_save` doesn't hold already."""
+    inside = tuple(f"{stack}." for stack in layers.stacks(model))
     return {
         name: module
         for name, module in model.named_modules()
-        if plain_linear(module)
-        and any(name.startswith(f"{layer}.") for layer in inside)
-        and not trained_whole(config, name)
+        if plain_linear(module) and name.startswith(inside) and not trained_whole(config, name)
     }

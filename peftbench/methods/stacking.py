@@ -6,7 +6,6 @@ changed h.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,8 @@ from peftbench.methods.bottleneck import BottleneckConfig, BottleneckLinear, Bot
 from peftbench.methods.classification import with_head
 from peftbench.methods.hub import Hub
 from peftbench.methods.tuners import register
+
+_KEY = "method.inputs.stack_on"
 
 
 @dataclass
@@ -67,7 +68,7 @@ class StackedTuner(BottleneckTuner):
 
 
 class Stackable(Hub):
-    """A bottleneck adapter; on top of another where `inputs.stack_on` names the folder of a finished one."""
+    """A bottleneck adapter; on top of another where `inputs.stack_on` names a finished one."""
 
     _below: bank.Saved | None = None
 
@@ -76,7 +77,7 @@ class Stackable(Hub):
         path = self.config.inputs.get("stack_on")
         if path is None:
             return {}
-        self._below = bank.read(Path(path), "method.inputs.stack_on")
+        self._below = bank.read(_KEY, path)
         self._class = with_head(StackedConfig)
         found = self._below.config
         return {"below_size": found["bottleneck_size"], "below_non_linearity": found["non_linearity"]}
@@ -86,7 +87,7 @@ class Stackable(Hub):
         if self._below is not None:
             layers = {n: m for n, m in adapted.get_base_model().named_modules() if isinstance(m, StackedLinear)}
             if layers.keys() != self._below.modules.keys():
-                raise ConfigError("method.inputs.stack_on: that adapter is in other modules than this method's")
+                raise ConfigError(f"{_KEY}: that adapter is in other modules than this method's")
             for name, layer in layers.items():
                 layer.fill(adapted.active_adapter, 0, self._below.modules[name])
         return adapted
