@@ -6,25 +6,21 @@ feed-forward layers. After training only the new theta is needed: inference cost
 Without c, which starts as a new linear layer's bias does, biases that are zero could never move.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
 from peftbench.methods.bitfit import BitFitConfig
 from peftbench.methods.hub import Hub
+from peftbench.methods.rewrite import rewrite
 from peftbench.methods.shift import Shift, ShiftedLinear, ShiftTuner
 from peftbench.methods.tuners import AdapterParameters, register
-
-_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass
@@ -103,18 +99,12 @@ class Hiwi(Hub):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         super().save(model, folder)
-        state = {k: v for k, v in load_file(folder / _WEIGHTS).items() if "hiwi_" not in k}
-        names, file = [], folder / "adapter_config.json"
-        for name, layer in model.named_modules():
-            if isinstance(layer, HiwiLinear):
-                names.append(name.removeprefix("base_model.model."))
-                with torch.no_grad():
-                    state[f"{name}.bitfit_delta"] = layer.shift(model.active_adapter)[1].contiguous()
-        save_file(state, folder / _WEIGHTS)
-        kept = {f.name for f in dataclasses.fields(BitFitConfig)}
-        config = {k: v for k, v in json.loads(file.read_text()).items() if k in kept}
-        config |= {"peft_type": "BITFIT", "target_modules": names}
-        file.write_text(json.dumps(config, indent=2, sort_keys=True))
+        layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, HiwiLinear)}
+        with torch.no_grad():
+            biases = {f"{n}.bitfit_delta": layer.shift(model.active_adapter)[1] for n, layer in layers.items()}
+        targets = [name.removeprefix("base_model.model.") for name in layers]
+        changed = {"peft_type": "BITFIT", "target_modules": targets}
+        rewrite(folder, drop="hiwi_", add=biases, kind=BitFitConfig, config=changed)
 
 
 register("HIWI", config_class=HiwiConfig, tuner_class=HiwiTuner, prefix="hiwi_")
