@@ -36,6 +36,8 @@ CLOSED_FORMS = {
     "hiwi_weight": L * (2 * (D + F) * 4 + 2 * 4),
     "loreft": L * (2 * D * 4 + 4),  # arXiv 2404.03592, equation 2: R, W and b.
     "diff_pruning": 2 * LINEAR + 2 * 6 * L,  # arXiv 2012.07463: differences, gates and groups, until the mask is fixed.
+    # arXiv 2103.10385, section 3: rows, a two-way LSTM of half the width, an MLP; 20 * D of it are kept.
+    "p_tuning_template": 20 * D + 6 * D**2 + 8 * D + 2 * (D**2 + D),
     "fourierft": 2 * L * 1000,  # arXiv 2405.03003, section 3.2: n * L.
     "ln_tuning": (2 * L + 1) * 2 * D,
 }

@@ -16,7 +16,9 @@ class Slots(Hub):
     """Saved as the prompt vectors alone: LSTM and MLP are thrown away."""
 
     def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
-        return {"mask_token_id": getattr(context.tokenizer, "mask_token_id", None)}
+        family = context.model.family
+        mask = getattr(context.tokenizer, "mask_token_id", None) if family == "encoder" else None
+        return {"family": family, "mask_token_id": mask}
 
     def save(self, model: nn.Module, folder: Path) -> None:
         super().save(model, folder)

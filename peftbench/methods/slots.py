@@ -7,7 +7,6 @@ the end.
 
 import contextlib
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +22,13 @@ from peftbench.methods.tuners import AdapterLayer, AdapterParameters, AdapterTun
 class SlotsConfig(PeftConfig):
     """`num_virtual_tokens`: prompt tokens in all, `front` of them before the text (behind an encoder's first token),
     the others before the answer: before `mask_token_id` where it occurs, else where the text ends (before an encoder's
-    last token). `encoded`: whether LSTM and MLP make them. Raises ValueError for counts that don't fit."""
+    last token). `encoded`: whether LSTM and MLP make them. `family`: encoder, decoder or encoder_decoder. Raises
+    ValueError for counts that don't fit."""
 
     num_virtual_tokens: int = 6
     front: int = 3
     encoded: bool = True
+    family: str = "encoder"
     mask_token_id: int | None = None
     target_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
@@ -53,10 +54,10 @@ class SlotsEmbedding(AdapterLayer):
         self.slots_lstm, self.slots_inner, self.slots_outer = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
-        """Adds m d weights, and 3 d^2 + 4 d of the LSTM and 2 (d^2 + d) of the MLP."""
+        """Adds m d weights, and 6 d^2 + 8 d of the LSTM and 2 (d^2 + d) of the MLP."""
         (_, width), device = self.weight.shape, self.weight.device
         rows = torch.empty(config.num_virtual_tokens, width, device=device)
-        spread = 1.0 if self.weight.is_meta else float(self.weight.std())
+        spread = 1.0 if self.weight.is_meta else float(self.weight.detach().std())
         self.slots_rows[adapter_name] = nn.Parameter(nn.init.normal_(rows, std=spread))
         if config.encoded:
             self.slots_lstm[adapter_name] = nn.LSTM(width, width // 2, bidirectional=True, device=device)
@@ -116,43 +117,29 @@ class SlotsTuner(AdapterTuner):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         kwargs.pop("inputs_embeds", None)
         types, embedded = kwargs.pop("token_type_ids", None), layer(input_ids)
-        for name in layer.in_use():
-            config, prompt = self.peft_config[name], layer.prompt(name)
-            before = self._answer(input_ids, mask, config)
-            front = torch.full_like(before, int(self._kind() == "encoder"))
-            for part, places in ((prompt[config.front :], before), (prompt[: config.front], front)):
-                ones = torch.ones(len(part), device=mask.device)
-                embedded, mask = insert(embedded, part, places), insert(mask, ones, places)
-                types = None if types is None else insert(types, 0 * ones, places)
+        (name,) = layer.in_use()
+        config, prompt = self.peft_config[name], layer.prompt(name)
+        answer = self._answer(input_ids, mask, config)
+        front = torch.full_like(answer, int(config.family == "encoder"))
+        for part, places in ((prompt[config.front :], answer), (prompt[: config.front], front)):
+            ones = torch.ones(len(part), device=mask.device)
+            embedded, mask = insert(embedded, part, places), insert(mask, ones, places)
+            types = None if types is None else insert(types, 0 * ones, places)
         more = {} if types is None else {"token_type_ids": types}
-        with self._pooling(mask):
+        with contextlib.ExitStack() as after:
+            if config.family == "decoder" and config.task_type == TaskType.SEQ_CLS:
+                # The head looks for the last token among ids that aren't there: it is put where it looks then.
+                move = functools.partial(put_pooled, prompt=0, lengths=mask.sum(dim=1))
+                backbone = getattr(self.model, self.model.base_model_prefix)
+                after.callback(backbone.register_forward_hook(move).remove)
             return super().forward(inputs_embeds=embedded, attention_mask=mask, **more, **kwargs)
 
-    @contextlib.contextmanager
-    def _pooling(self, mask: torch.Tensor) -> Iterator[None]:
-        """A decoder's head looks for the last token among ids that aren't there: it is put where it looks then."""
-        task = self.peft_config[self.active_adapters[0]].task_type
-        if self._kind() != "decoder" or task != TaskType.SEQ_CLS:
-            yield
-            return
-        backbone = getattr(self.model, self.model.base_model_prefix)
-        handle = backbone.register_forward_hook(functools.partial(put_pooled, prompt=0, lengths=mask.sum(dim=1)))
-        try:
-            yield
-        finally:
-            handle.remove()
-
     def generate(self, *_: Any, **__: Any) -> None:
-        raise NotImplementedError("slots: prompts at several places are for scored answers, not for generated ones")
-
-    def _kind(self) -> str:
-        if self.model.config.is_encoder_decoder:
-            return "encoder_decoder"
-        return "decoder" if any(getattr(m, "is_causal", False) for m in self.model.modules()) else "encoder"
+        raise NotImplementedError("slots: prompts before an answer are for scored answers, not for generated ones")
 
     def _answer(self, ids: torch.Tensor, mask: torch.Tensor, config: SlotsConfig) -> torch.Tensor:
         """Where the answer is asked for, (n,)."""
-        end = mask.sum(dim=1) - (self._kind() != "decoder")
+        end = mask.sum(dim=1) - int(config.family != "decoder")
         if config.mask_token_id is None:
             return end
         masked = ids.eq(config.mask_token_id)
