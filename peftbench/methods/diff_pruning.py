@@ -22,33 +22,39 @@ from peftbench.tasks.base import Batch
 
 
 @torch.no_grad()
-def narrow(model: PeftModel, density: float) -> None:
-    """Keeps the share `density` of the largest differences, as the sparse adapter that trains on with this mask."""
+def largest(model: PeftModel, density: float) -> dict[str, torch.Tensor]:
+    """By layer the places of the share `density` of all differences that is largest."""
     name, base = model.active_adapter, model.get_base_model()
-    layers = {n: m for n, m in base.named_modules() if isinstance(m, DiffLinear)}
-    found = {n: layer.difference(name, noisy=False) for n, layer in layers.items()}
-    size = torch.cat([change.abs() for change in found.values()])
-    least = size.topk(max(1, round(density * len(size)))).values[-1]
-    counts: dict[str, int] = {}
-    for path, layer in layers.items():
-        places = (found[path].abs() >= least).nonzero()[:, 0]
-        base.set_submodule(path, layer.base_layer if not len(places) else _sparse(layer, name, places, found[path]))
-        counts |= {path: len(places)} if len(places) else {}
+    found = {
+        path: layer.difference(name, noisy=False).abs()
+        for path, layer in base.named_modules()
+        if isinstance(layer, DiffLinear)
+    }
+    sizes = torch.cat(list(found.values()))
+    least = sizes.topk(max(1, round(density * len(sizes)))).values[-1]
+    return {path: (size >= least).nonzero()[:, 0] for path, size in found.items()}
+
+
+@torch.no_grad()
+def narrow(model: PeftModel, places: dict[str, torch.Tensor]) -> None:
+    """Turns the adapter into the sparse one that keeps the differences at these places and trains on with this mask."""
+    name, base = model.active_adapter, model.get_base_model()
+    for path, kept in places.items():
+        layer = base.get_submodule(path)
+        base.set_submodule(path, _sparse(layer, name, kept) if len(kept) else layer.base_layer)
     old = model.peft_config[name]
-    kept = {"modules_to_save": old.modules_to_save, "task_type": old.task_type}
-    model.peft_config[name] = SparseConfig(counts=counts, **kept)
-    model.peft_config[name].base_model_name_or_path, model.peft_config[name].revision = (
-        old.base_model_name_or_path,
-        old.revision,
-    )
+    counts = {path: len(kept) for path, kept in places.items() if len(kept)}
+    new = SparseConfig(counts=counts, modules_to_save=old.modules_to_save, task_type=old.task_type)
+    new.base_model_name_or_path, new.revision = old.base_model_name_or_path, old.revision
+    model.peft_config[name] = new
 
 
-def _sparse(layer: DiffLinear, name: str, places: torch.Tensor, change: torch.Tensor) -> SparseLinear:
+def _sparse(layer: DiffLinear, name: str, places: torch.Tensor) -> SparseLinear:
     found = SparseLinear(layer.base_layer)
     found.count[name] = len(places)
     found.update_layer(name, None)
     found.choose(name, places)
-    found.sparse_values[name].copy_(change[places])
+    found.sparse_values[name].copy_(layer.difference(name, noisy=False)[places])
     found.set_adapter(name)
     return found.train(layer.training)
 
@@ -59,10 +65,12 @@ class DiffPruning(Hub):
 
     _model: Any
     _narrow_at: int
+    _optimizer: torch.optim.Optimizer
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
         config.target_modules = list(linears(model, config))
         self._model = super().inject(model, config, context)
+        self._counts: dict[str, int] = {}
         self._narrow_at = max(1, round(self.config.args["dense"] * context.total_steps))
         return self._model
 
@@ -72,7 +80,8 @@ class DiffPruning(Hub):
         groups = optim.at_rate(optim.groups(model), own["diff_g"], self.config.args["gate_lr"])
         for group in groups:
             group["differences"] = any(id(p) in own["diff_weight"] for p in group["params"])
-        return default(groups)
+        self._optimizer = default(groups)
+        return self._optimizer
 
     def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
         opened = [m.open_gates(self._model.active_adapter) for m in self._model.modules() if isinstance(m, DiffLinear)]
@@ -85,21 +94,31 @@ class DiffPruning(Hub):
         """Only what is sparse is scored."""
         return step >= self._narrow_at
 
-    def fix_mask(self, step: int, optimizer: torch.optim.Optimizer | None) -> None:
+    def fix_mask(self, step: int) -> None:
         """At the end of the first phase: the dense tensors leave the optimiser, the kept values take their place."""
-        if step != self._narrow_at:
-            return
-        narrow(self._model, self.config.args["density"])
+        if step == self._narrow_at:
+            self._narrow(largest(self._model, self.config.args["density"]))
+
+    def _narrow(self, places: dict[str, torch.Tensor]) -> None:
+        narrow(self._model, places)
+        self._counts = {path: len(kept) for path, kept in places.items()}
         alive = {id(p): p for p in self._model.parameters() if p.requires_grad}
-        for group in optimizer.param_groups if optimizer else []:
-            kept = [p for p in group["params"] if id(p) in alive]
-            for gone in set(group["params"]) - set(kept):
-                optimizer.state.pop(gone, None)
-            group["params"] = kept
-        known = {id(p) for group in (optimizer.param_groups if optimizer else []) for p in group["params"]}
-        for group in optimizer.param_groups if optimizer else []:
-            if group["differences"]:
-                group["params"] += [p for key, p in alive.items() if key not in known]
+        groups = self._optimizer.param_groups
+        for group in groups:
+            for gone in [p for p in group["params"] if id(p) not in alive]:
+                self._optimizer.state.pop(gone, None)
+            group["params"] = [p for p in group["params"] if id(p) in alive]
+        known = {id(p) for group in groups for p in group["params"]}
+        holder = next(group for group in groups if group["differences"])
+        holder["params"] += [p for key, p in alive.items() if key not in known]
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many entries each layer keeps, once the mask is fixed; which ones is in the layers' buffers."""
+        return {"counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["counts"]:
+            self._narrow({path: torch.arange(count) for path, count in state["counts"].items()})
 
 
 class _FixMask(Callback):
@@ -107,4 +126,4 @@ class _FixMask(Callback):
         self._method = method
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        self._method.fix_mask(trainer.global_step, next(iter(getattr(trainer, "optimizers", [])), None))
+        self._method.fix_mask(trainer.global_step)
