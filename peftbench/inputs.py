@@ -9,17 +9,19 @@ from peftbench.errors import ConfigError
 from peftbench.records import RunRecord
 from peftbench.store import ResultStore, read
 
+_SIGNS = ("config.json", "adapter_config.json")
+
 
 @dataclass(frozen=True)
 class Trained:
-    """A folder of weights; `record` of the run that left them, None for a checkpoint from elsewhere."""
+    """A folder of weights; `record` of the run that left them, None for a checkpoint or an adapter from elsewhere."""
 
     weights: Path
     record: RunRecord | None
 
 
 def find(key: str, path: str) -> Trained:
-    """What a path leads to: the record of a completed run whose weights were kept, or a checkpoint's folder.
+    """What a path leads to: a completed run's record whose weights were kept, or a checkpoint's or adapter's folder.
 
     Args:
         key: the configuration key that names it, for messages.
@@ -28,10 +30,11 @@ def find(key: str, path: str) -> Trained:
         ConfigError: it is neither.
     """
     where = Path(path)
-    if where.is_dir() and (where / "config.json").is_file():
+    if where.is_dir() and any((where / name).is_file() for name in _SIGNS):
         return Trained(where, None)
     if where.is_dir() or where.suffix != ".json":
-        raise ConfigError(f"{key}={path}: allowed are a finished run's record (.json) and a folder with config.json")
+        signs = " or ".join(_SIGNS)
+        raise ConfigError(f"{key}={path}: allowed are a finished run's record (.json) and a folder with {signs}")
     record = read(where)
     if not isinstance(record, RunRecord) or record.status != "completed":
         raise ConfigError(f"{key}={path}: {record if not isinstance(record, RunRecord) else 'the run has failed'}")

@@ -76,7 +76,8 @@ class MethodConfig:
     inputs: dict[str, Optional[str]] = field(default_factory=dict, metadata={"identity": False, "sink": True})
     #: Where it can't in every way; the first is then what `formulation=auto` means.
     formulations: Optional[list[str]] = _words()
-    #: Promises: it folds into the weights; untrained it answers as the base does; gradient checkpointing works.
+    #: Promises: it folds into the weights; untrained it answers as the base does (null: nearly so, having
+    #: a small random start); gradient checkpointing works.
     mergeable: Optional[bool] = _words()
     identity: Optional[bool] = _words()
     checkpointing: Optional[bool] = _words()

@@ -26,6 +26,23 @@ def checkpoint(found: Cell, folder: Path) -> Path:
     return folder
 
 
+def adapter(found: Cell, folder: Path, *, seed: int) -> Path:
+    """An adapter of a run's method, moved off its start and saved."""
+    case = Built(found)
+    shake(case.model, seed=seed)
+    case.method.save(case.model, folder)
+    return folder
+
+
+@torch.no_grad()
+def shake(model: torch.nn.Module, *, seed: int, scale: float = 0.05) -> None:
+    """Moves what is trained."""
+    draw = torch.Generator().manual_seed(seed)
+    for tensor in model.parameters():
+        if tensor.requires_grad:
+            tensor.add_(scale * torch.randn(tensor.shape, generator=draw))
+
+
 class Built:
     """Raises NotApplicable where the method can't be applied."""
 

@@ -8,6 +8,7 @@ from peftbench.methods.base import Context
 from peftbench.methods.build import build
 
 D, L, F = 64, 2, 128  # tiny_bert: width, layers, intermediate width.
+LINEAR = L * (4 * (D * D + D) + 2 * D * F + F + D)  # Weights and biases of the layers' six linear modules.
 #: Trained weights outside the head by the paper's formula, with the values in the method's file.
 CLOSED_FORMS = {
     "linear_probe": 0,
@@ -20,6 +21,23 @@ CLOSED_FORMS = {
     "prompt": 20 * D,  # arXiv 2104.08691, section 2: p * e.
     "p_tuning_v2": 20 * 2 * L * D,  # arXiv 2110.07602, section 3: keys and values of every layer.
     "houlsby": 2 * L * (2 * D * 64 + 64 + D),  # arXiv 1902.00751, section 2.1: 2md + d + m.
+    # arXiv 2005.00247 and 2110.04366: one bottleneck a layer, behind or beside the feed-forward block.
+    "pfeiffer": L * (2 * D * 48 + 48 + D),
+    "parallel": L * (2 * D * 64 + 64 + D),
+    "compacter": 2 * L * (2 * (D + 24) + 24 + D) + 4**3,  # arXiv 2106.04647, section 4: rank one, A shared by all.
+    "mam": L * (2 * 16 * D + 2 * D * 64 + 64 + D),  # arXiv 2110.04366: prefixes and parallel adapters.
+    # arXiv 2110.07577: prefixes, LoRA on two matrices, an adapter, and four gates a layer.
+    "unipelt": L * (2 * 10 * D + 2 * 2 * D * 8 + 2 * D * 48 + 48 + D + 4 * (D + 1)),
+    "fish_mask": round(0.005 * LINEAR),
+    "sam_selection": round(0.005 * LINEAR),
+    "last_layers": LINEAR // L + 4 * D,  # One layer: its linear modules and two norms.
+    # arXiv 2305.16742: two projections and a bias for each changed bias, or matrix of so long rows.
+    "hiwi": L * (2 * (F + D) * 64 + 2 * 64),
+    "hiwi_weight": L * (2 * (D + F) * 4 + 2 * 4),
+    "loreft": L * (2 * D * 4 + 4),  # arXiv 2404.03592, equation 2: R, W and b.
+    "diff_pruning": 2 * LINEAR + 2 * 6 * L,  # arXiv 2012.07463: differences, gates and groups, until the mask is fixed.
+    # arXiv 2103.10385, section 3: rows, a two-way LSTM of half the width, an MLP; 20 * D of it are kept.
+    "p_tuning_template": 20 * D + 6 * D**2 + 8 * D + 2 * (D**2 + D),
     "fourierft": 2 * L * 1000,  # arXiv 2405.03003, section 3.2: n * L.
     "ln_tuning": (2 * L + 1) * 2 * D,
 }

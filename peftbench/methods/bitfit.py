@@ -135,7 +135,7 @@ class BitFitTuner(AdapterTuner):
         if not any(issubclass(kind, known) and kind.forward is known.forward for known in LAYERS):
             raise ValueError(f"bitfit: {name} is a {kind.__name__}, whose bias can't be shifted")
 
-    def new_layer(self, module: nn.Module) -> BitFitLayer:
+    def wrap(self, name: str, module: nn.Module, config: Any) -> BitFitLayer:
         return next(LAYERS[known] for known in LAYERS if isinstance(module, known))(module)
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:

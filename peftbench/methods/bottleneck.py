@@ -23,9 +23,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
-from peftbench.methods.tuners import AdapterLayer, AdapterTuner, register
-
-NOT_MERGEABLE = "bottleneck adapters are not linear and can't be merged into the base model"
+from peftbench.methods.tuners import AdapterLayer, AdapterTuner, refuse_merge, register
 
 
 @dataclass
@@ -79,15 +77,14 @@ class BottleneckLinear(AdapterLayer):
     With several adapters active each sees the same h, and their outputs are added up.
     """
 
-    # the activation too: prelu has a weight
-    adapter_layer_names = ("bottleneck_down", "bottleneck_act", "bottleneck_up")
+    # down, activation (prelu has a weight), up
+    adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_act", "bottleneck_up")
     other_param_names = ("scaling",)
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__(base_layer)
-        self.bottleneck_down = nn.ModuleDict()
-        self.bottleneck_act = nn.ModuleDict()
-        self.bottleneck_up = nn.ModuleDict()
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ModuleDict())
         self.scaling: dict[str, float] = {}
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
@@ -100,16 +97,19 @@ class BottleneckLinear(AdapterLayer):
         for projection in (down, up):
             nn.init.trunc_normal_(projection.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.zeros_(projection.bias)
-        self.bottleneck_down[adapter_name] = down
-        self.bottleneck_act[adapter_name] = ACT2FN[config.non_linearity].to(**place)
-        self.bottleneck_up[adapter_name] = up
+        parts = (down, ACT2FN[config.non_linearity].to(**place), up)
+        for name, part in zip(self.adapter_layer_names, parts, strict=False):
+            getattr(self, name)[adapter_name] = part
         self.scaling[adapter_name] = config.scaling
 
+    def parts(self, adapter_name: str) -> list[nn.Module]:
+        """Down projection, activation, up projection."""
+        return [getattr(self, name)[adapter_name] for name in self.adapter_layer_names[:3]]
+
     def _bottleneck(self, adapter_name: str, h: torch.Tensor) -> torch.Tensor:
-        down, up = self.bottleneck_down[adapter_name], self.bottleneck_up[adapter_name]
+        down, activation, up = self.parts(adapter_name)
         # peft keeps adapters in float32 on a half-precision base
-        hidden = self.bottleneck_act[adapter_name](down(h.to(down.weight.dtype)))  # (..., r)
-        return up(hidden).to(h.dtype)
+        return up(activation(down(h.to(down.weight.dtype)))).to(h.dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., in); result: (..., d)."""
@@ -118,9 +118,7 @@ class BottleneckLinear(AdapterLayer):
             y = torch.add(y, self._bottleneck(name, h), alpha=self.scaling[name])
         return y
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Always raises NotImplementedError."""
-        raise NotImplementedError(NOT_MERGEABLE)
+    merge = refuse_merge
 
 
 class BottleneckTuner(AdapterTuner):
@@ -128,18 +126,17 @@ class BottleneckTuner(AdapterTuner):
 
     method = "bottleneck"
     prefix = "bottleneck_"
-    tuner_layer_cls = BottleneckLinear
+    tuner_layer_cls: type[AdapterLayer] = BottleneckLinear
 
     def check_target(self, name: str, module: nn.Module) -> None:
         kind = type(module).__name__
         if output_width(module) is None:
             raise ValueError(f"bottleneck: {name} is a {kind}, not a Linear or Conv1D")
 
-    def new_layer(self, module: nn.Module) -> BottleneckLinear:
+    def wrap(self, name: str, module: nn.Module, config: Any) -> BottleneckLinear:
         return BottleneckLinear(module)
 
-    def _check_merge_allowed(self) -> None:
-        raise NotImplementedError(NOT_MERGEABLE)
+    _check_merge_allowed = refuse_merge
 
 
 register(

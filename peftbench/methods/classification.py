@@ -36,7 +36,7 @@ class SequenceClassifier(PeftModelForSequenceClassification):
         if getattr(model.config, "classifier_pooling", "cls") == "mean":
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, **arguments)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        move = functools.partial(_put_pooled, prompt=config.num_virtual_tokens, lengths=mask.sum(dim=1))
+        move = functools.partial(put_pooled, prompt=config.num_virtual_tokens, lengths=mask.sum(dim=1))
         handle = getattr(model, model.base_model_prefix).register_forward_hook(move)
         try:
             return super().forward(input_ids=input_ids, attention_mask=mask, **arguments)
@@ -58,7 +58,7 @@ class SequenceClassifier(PeftModelForSequenceClassification):
             self._adapters_disabled, self.forward = disabled, forward  # type: ignore[method-assign]
 
 
-def _put_pooled(backbone: nn.Module, _: Any, output: Any, *, prompt: int, lengths: torch.Tensor) -> Any:
+def put_pooled(backbone: nn.Module, _: Any, output: Any, *, prompt: int, lengths: torch.Tensor) -> Any:
     """Copies the token behind the prompt to the first position and the last real token to the last.
 
     output.last_hidden_state: (n, prompt + longest, width); lengths: (n,) real tokens without the prompt.

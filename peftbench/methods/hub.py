@@ -69,11 +69,12 @@ class Hub(Method):
     def _configure(self, model: nn.Module, context: Context) -> PeftConfig:
         # Named outright: peft's own guess (classifier, score) misses DeBERTa's pooler and ModernBERT's head.
         head = context.model.head if context.task.formulation == "head" else []
-        also = list(self._given.get("modules_to_save") or [])
+        chosen = {**self._given, **self.arguments(model, context)}
+        also = list(chosen.get("modules_to_save") or [])
         fields = {f.name for f in dataclasses.fields(self._class)}
         named = {"task_type": context.task.peft_type, "modules_to_save": [*head, *also] or None}
         named |= _sizes(model) if issubclass(self._class, PromptLearningConfig) else {}
-        given = {**self._given, **self.arguments(model, context), **{k: v for k, v in named.items() if k in fields}}
+        given = {**chosen, **{k: v for k, v in named.items() if k in fields}}
         try:
             config: PeftConfig = self._class(**_with_parts(self._class, given))
         except _REFUSALS as error:

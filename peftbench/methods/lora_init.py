@@ -18,11 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from peftbench.data.encode import part
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub, check_rows
+from peftbench.methods.looking import first_rows
 from peftbench.schema import RunConfig
-from peftbench.tasks.base import Batch
 
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -53,16 +52,6 @@ class Residual(Hub):
     def look(self, model: nn.Module, config: PeftConfig, context: Context) -> None:
         """What is learnt from data before the factors are made: nothing, here."""
 
-    def _each(self, context: Context, size: int) -> list[Batch]:
-        """The first examples in batches of one size, padding cut."""
-        rows: list[Batch] = []
-        for batch in context.batches():
-            for start in range(0, len(batch["labels"]), size):
-                rows.append(part(batch, start, start + size))
-                if len(rows) == self.config.args["batches"]:
-                    return rows
-        return rows
-
     def save(self, model: nn.Module, folder: Path) -> None:
         """As the plain LoRA of twice the rank that fits the base as it comes."""
         super().save(model, folder)
@@ -89,7 +78,7 @@ class Corda(Residual):
     def look(self, model: nn.Module, config: PeftConfig, context: Context) -> None:
         def forward() -> None:
             # One example at a time: peft counts every position, and padding isn't data.
-            for batch in self._each(context, 1):
+            for batch in first_rows(context, size=1, batches=self.config.args["batches"]):
                 model(**context.task.inputs(batch))
 
         with torch.no_grad():
@@ -101,7 +90,7 @@ class LoraGA(Residual):
 
     def look(self, model: nn.Module, config: PeftConfig, context: Context) -> None:
         def backward() -> None:
-            for batch in self._each(context, 8):
+            for batch in first_rows(context, size=8, batches=self.config.args["batches"]):
                 context.task.losses(model(**context.task.inputs(batch)), batch).mean().backward()
 
         trained = [p.requires_grad for p in model.parameters()]

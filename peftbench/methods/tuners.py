@@ -8,6 +8,7 @@ import re
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from peft import PeftConfig, mapping
 from peft.tuners import tuners_utils
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -38,6 +39,13 @@ def register(
     types.PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = prefix
 
 
+def names_module(wanted: list[str] | str | None, name: str) -> bool:
+    """Whether a module's name has one of these endings, or fits the regular expression."""
+    if isinstance(wanted, str):
+        return re.fullmatch(wanted, name) is not None
+    return any(f".{name}".endswith(f".{ending}") for ending in wanted or ())
+
+
 def trained_whole(config: Any, name: str) -> bool:
     """Whether a module is, or lies in, one that peft copies and trains whole (`modules_to_save`).
 
@@ -47,6 +55,11 @@ def trained_whole(config: Any, name: str) -> bool:
     """
     saved = [*(config.modules_to_save or ()), "original_module", "modules_to_save"]
     return any(re.search(rf"{re.escape(ending)}(\.|$)", name) for ending in saved)
+
+
+def refuse_merge(*_: object, **__: object) -> None:
+    """`merge` of a layer and `_check_merge_allowed` of a tuner that have nothing to fold into the weights."""
+    raise NotImplementedError("what this adapter adds isn't linear in the layer's input: it can't be merged")
 
 
 class AdapterParameters(nn.ParameterDict):
@@ -93,6 +106,8 @@ class AdapterTuner(BaseTuner):
     """
 
     method: ClassVar[str]
+    #: The config's fields that say what is adapted; a hybrid has several.
+    target_fields: ClassVar[tuple[str, ...]] = ("target_modules",)
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def is_default_target(self, module: nn.Module) -> bool:
@@ -104,8 +119,8 @@ class AdapterTuner(BaseTuner):
         """Raises ValueError if `module`, which is called `name` in the model, can't be adapted."""
 
     @abstractmethod
-    def new_layer(self, module: nn.Module) -> AdapterLayer:
-        """Wraps a module that `check_target` has let pass."""
+    def wrap(self, name: str, module: nn.Module, config: Any) -> AdapterLayer:
+        """A layer around a module that `check_target` has let pass, without an adapter yet."""
 
     def _bare(self, name: str) -> nn.Module:
         module = self.model.get_submodule(name)
@@ -115,18 +130,22 @@ class AdapterTuner(BaseTuner):
         return peft_config  # peft would look target_modules up in its table of architectures
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
-        wanted = peft_config.target_modules
-        if wanted == INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        if peft_config.target_modules == INCLUDE_LINEAR_LAYERS_SHORTHAND:
             tuners_utils._maybe_include_all_linear_layers(peft_config, model)
             found = sorted(peft_config.target_modules)  # parts of the head among them
             peft_config.target_modules = [n for n in found if not trained_whole(peft_config, n)]
         names = [name for name, _ in model.named_modules() if name]
         targets = [name for name in names if self._check_target_module_exists(peft_config, name)]
-        endings = [] if wanted is None or isinstance(wanted, str) else wanted
-        missing = [e for e in endings if not any(f".{name}".endswith(f".{e}") for name in targets)]
-        if missing or not targets:
-            kind, absent = type(model).__name__, missing or wanted
-            raise ValueError(f"{self.method}: target_modules={absent!r} match nothing in {kind}")
+        for field in self.target_fields:
+            wanted = getattr(peft_config, field)
+            absent = wanted
+            if not isinstance(wanted, str):
+                absent = [e for e in wanted or () if not any(names_module([e], name) for name in targets)]
+            elif any(names_module(wanted, name) for name in targets):
+                absent = None
+            if absent or not targets:
+                kind = type(model).__name__
+                raise ValueError(f"{self.method}: {field}={absent or wanted!r} match nothing in {kind}")
         for name in targets:
             self.check_target(name, self._bare(name))
 
@@ -135,7 +154,7 @@ class AdapterTuner(BaseTuner):
             return False
         if peft_config.target_modules is None:
             return self.is_default_target(self._bare(key))
-        return bool(tuners_utils.check_target_module_exists(peft_config, key))
+        return any(names_module(getattr(peft_config, field), key) for field in self.target_fields)
 
     def _create_and_replace(
         self,
@@ -146,10 +165,37 @@ class AdapterTuner(BaseTuner):
         parent: nn.Module,
         current_key: str,
     ) -> None:
-        layer = target if isinstance(target, self.tuner_layer_cls) else self.new_layer(target)
+        known = isinstance(target, self.tuner_layer_cls)
+        layer = target if known else self.wrap(current_key, target, peft_config)
         layer.update_layer(adapter_name, peft_config)
         setattr(parent, target_name, layer)
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         # peft copies `weight` over as well, which a RoBERTa classification head doesn't have.
         setattr(parent, child_name, new_module)
+
+
+class Reading:
+    """What layers must know of the sequence that is being read: `mask`, (n, length), ones at real tokens, or None."""
+
+    mask: torch.Tensor | None = None
+
+
+class MaskedTuner(AdapterTuner):
+    """Tells its layers which tokens are real, by one object that they all hold, `reading`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.reading = Reading()  # Before peft's own, which makes the layers.
+        super().__init__(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        # Kept until the next call: gradient checkpointing runs layers again after this one.
+        self.reading.mask = kwargs.get("attention_mask")
+        return super().forward(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own `generate`, whose steps don't pass through `forward`."""
+        mask = kwargs.get("attention_mask")
+        ids = args[0] if args else kwargs.get("input_ids")
+        self.reading.mask = torch.ones_like(ids) if mask is None and ids is not None else mask
+        return self.model.generate(*args, **kwargs)

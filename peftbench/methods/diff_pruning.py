@@ -1,0 +1,129 @@
+"""Diff pruning: a sparse difference to the pretrained weights is learned by a relaxation of the L0 norm.
+
+Source: Guo, Rush and Kim, "Parameter-Efficient Transfer Learning with Diff Pruning", arXiv 2012.07463, section 3.
+First all entries may differ, behind gates that a penalty closes (`diff_gates`). Then only the largest differences are
+kept, as many as the target rate says, and trained on with the mask fixed: from there it is a sparse adapter.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from peft import PeftConfig, PeftModel
+from torch import nn
+
+from peftbench import optim
+from peftbench.methods.base import Context
+from peftbench.methods.diff_gates import DiffLinear
+from peftbench.methods.hub import Hub
+from peftbench.methods.selective import linears
+from peftbench.methods.sparse import SparseConfig, SparseLinear
+from peftbench.tasks.base import Batch
+
+
+@torch.no_grad()
+def largest(model: PeftModel, density: float) -> dict[str, torch.Tensor]:
+    """By layer the places of the share `density` of all differences that is largest."""
+    name, base = model.active_adapter, model.get_base_model()
+    found = {
+        path: layer.difference(name, noisy=False).abs()
+        for path, layer in base.named_modules()
+        if isinstance(layer, DiffLinear)
+    }
+    sizes = torch.cat(list(found.values()))
+    least = sizes.topk(max(1, round(density * len(sizes)))).values[-1]
+    return {path: (size >= least).nonzero()[:, 0] for path, size in found.items()}
+
+
+@torch.no_grad()
+def narrow(model: PeftModel, places: dict[str, torch.Tensor]) -> None:
+    """Turns the adapter into the sparse one that keeps the differences at these places and trains on with this mask."""
+    name, base = model.active_adapter, model.get_base_model()
+    for path, kept in places.items():
+        layer = base.get_submodule(path)
+        base.set_submodule(path, _sparse(layer, name, kept) if len(kept) else layer.base_layer)
+    old = model.peft_config[name]
+    counts = {path: len(kept) for path, kept in places.items() if len(kept)}
+    new = SparseConfig(counts=counts, modules_to_save=old.modules_to_save, task_type=old.task_type)
+    new.base_model_name_or_path, new.revision = old.base_model_name_or_path, old.revision
+    model.peft_config[name] = new
+
+
+def _sparse(layer: DiffLinear, name: str, places: torch.Tensor) -> SparseLinear:
+    found = SparseLinear(layer.base_layer)
+    found.count[name] = len(places)
+    found.update_layer(name, None)
+    found.choose(name, places)
+    found.sparse_values[name].copy_(layer.difference(name, noisy=False)[places])
+    found.set_adapter(name)
+    return found.train(layer.training)
+
+
+class DiffPruning(Hub):
+    """`args`: `density`, the target rate; `penalty`, lambda; `gate_lr`, the gates' rate; `dense`, the share of the run
+    before the mask is fixed."""
+
+    _model: Any
+    _narrow_at: int
+    _optimizer: torch.optim.Optimizer
+
+    def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
+        config.target_modules = list(linears(model, config))
+        self._model = super().inject(model, config, context)
+        self._counts: dict[str, int] = {}
+        self._narrow_at = max(1, round(self.config.args["dense"] * context.total_steps))
+        return self._model
+
+    def optimizer(self, model: nn.Module, default: Any) -> torch.optim.Optimizer:
+        """The gates learn at a rate of their own; the group of the differences is marked for `fix_mask`."""
+        own = {part: {id(p) for n, p in model.named_parameters() if part in n} for part in ("diff_weight", "diff_g")}
+        groups = optim.at_rate(optim.groups(model), own["diff_g"], self.config.args["gate_lr"])
+        for group in groups:
+            group["differences"] = any(id(p) in own["diff_weight"] for p in group["params"])
+        self._optimizer = default(groups)
+        return self._optimizer
+
+    def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
+        opened = [m.open_gates(self._model.active_adapter) for m in self._model.modules() if isinstance(m, DiffLinear)]
+        return task_loss + self.config.args["penalty"] * torch.stack(opened).sum() if opened else task_loss
+
+    def callbacks(self) -> list[Callback]:
+        return [_FixMask(self)]
+
+    def may_select(self, step: int) -> bool:
+        """Only what is sparse is scored."""
+        return step >= self._narrow_at
+
+    def fix_mask(self, step: int) -> None:
+        """At the end of the first phase: the dense tensors leave the optimiser, the kept values take their place."""
+        if step == self._narrow_at:
+            self._narrow(largest(self._model, self.config.args["density"]))
+
+    def _narrow(self, places: dict[str, torch.Tensor]) -> None:
+        narrow(self._model, places)
+        self._counts = {path: len(kept) for path, kept in places.items()}
+        alive = {id(p): p for p in self._model.parameters() if p.requires_grad}
+        groups = self._optimizer.param_groups
+        for group in groups:
+            for gone in [p for p in group["params"] if id(p) not in alive]:
+                self._optimizer.state.pop(gone, None)
+            group["params"] = [p for p in group["params"] if id(p) in alive]
+        known = {id(p) for group in groups for p in group["params"]}
+        holder = next(group for group in groups if group["differences"])
+        holder["params"] += [p for key, p in alive.items() if key not in known]
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many entries each layer keeps, once the mask is fixed; which ones is in the layers' buffers."""
+        return {"counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["counts"]:
+            self._narrow({path: torch.arange(count) for path, count in state["counts"].items()})
+
+
+class _FixMask(Callback):
+    def __init__(self, method: DiffPruning) -> None:
+        self._method = method
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self._method.fix_mask(trainer.global_step)

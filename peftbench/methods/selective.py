@@ -1,0 +1,91 @@
+"""Entries of the weights chosen by the gradients of the first training examples, then trained as a sparse change.
+
+Both choose, of the weights and biases of the transformer layers' linear modules, those with the largest score: a share
+`args.density`; `args.batches` and `args.batch_size` say how many examples are looked at.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+from torch import nn
+
+from peftbench.methods import layers
+from peftbench.methods.base import Context
+from peftbench.methods.hub import Hub
+from peftbench.methods.looking import first_rows, gradients
+from peftbench.methods.shift import plain_linear
+from peftbench.methods.tuners import trained_whole
+
+
+class Chosen(Hub):
+    """`total` decides what the gradients say about an entry."""
+
+    def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
+        found = linears(model, config)
+        if not found:
+            raise ValueError(f"the layers of {type(model).__name__} hold no linear module")
+        places = self.choose(model, found, context)
+        config.counts = {name: len(chosen) for name, chosen in places.items() if len(chosen)}
+        config.target_modules = list(config.counts)
+        adapted = super().inject(model, config, context)
+        for name in config.counts:
+            adapted.get_base_model().get_submodule(name).choose(adapted.active_adapter, places[name])
+        return adapted
+
+    def choose(self, model: nn.Module, found: dict[str, nn.Module], context: Context) -> dict[str, torch.Tensor]:
+        """The places of the entries with the largest scores, by module; evenly spread where there are no data."""
+        sizes = {name: sum(t.numel() for t in tensors(module)) for name, module in found.items()}
+        density = self.config.args["density"]
+        rows = first_rows(context, size=self.config.args["batch_size"], batches=self.config.args["batches"])
+        if not rows:
+            return {name: torch.arange(max(1, round(density * size))) for name, size in sizes.items()}
+        scores = self._scores(model, list(found.values()), context, rows)
+        best = torch.zeros(len(scores), dtype=torch.bool)
+        best[scores.topk(max(1, round(density * len(scores)))).indices] = True
+        parts = best.split(list(sizes.values()))
+        return {name: part.nonzero()[:, 0] for name, part in zip(sizes, parts, strict=True)}
+
+    def _scores(self, model: nn.Module, modules: list[nn.Module], context: Context, rows: list[Any]) -> torch.Tensor:
+        """Of all entries, one module behind the other, weight before bias; (n,)."""
+        wanted = [t for module in modules for t in tensors(module)]
+        return self.total(torch.cat([g.flatten() for g in found]) for found in gradients(model, context, wanted, rows))
+
+    def total(self, found: Iterable[torch.Tensor]) -> torch.Tensor:
+        """The scores, (n,), from each batch's gradients, (n,)."""
+        raise NotImplementedError
+
+
+class FishMask(Chosen):
+    """Sung et al., "Training Neural Networks with Fixed Sparse Masks", arXiv 2111.09839, section 3: the largest entries
+    of the empirical Fisher information, F_i = 1/N sum_n (d log p(y_n | x_n) / d theta_i)^2 (equation 5)."""
+
+    def total(self, found: Iterable[torch.Tensor]) -> torch.Tensor:
+        total: Any = sum(gradient.square() for gradient in found)
+        return total
+
+
+class Sam(Chosen):
+    """Fu et al., "On the Effectiveness of Parameter-Efficient Fine-Tuning", arXiv 2211.15583, the second-order
+    approximation method: to second order the loss falls by (dL / d theta_i)^2 / (2 h_i) for each chosen entry, and with
+    one bound for all h_i the best mask holds the largest (dL / d theta_i)^2, L being the loss of all examples."""
+
+    def total(self, found: Iterable[torch.Tensor]) -> torch.Tensor:
+        total: Any = sum(found)
+        return total.square()
+
+
+def tensors(module: nn.Module) -> list[nn.Parameter]:
+    """Weight and, where there is one, bias."""
+    return [t for t in (module.weight, module.bias) if t is not None]
+
+
+def linears(model: nn.Module, config: Any) -> dict[str, nn.Module]:
+    """The linear modules inside the model's layers that `modules_to_save` doesn't hold already."""
+    inside = tuple(f"{stack}." for stack in layers.stacks(model))
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if plain_linear(module) and name.startswith(inside) and not trained_whole(config, name)
+    }
