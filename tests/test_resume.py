@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from peftbench import compose, paths, run, stop
+from peftbench import compose, dropout, paths, run, schema, stop
 from peftbench.job import Cell
 from peftbench.meter import Memory
 from peftbench.run import Job
@@ -135,6 +135,40 @@ def test_every_method_keeps_what_it_needs(resumable, method: str) -> None:
     assert whole.losses == {**first.losses, **second.losses}
     assert second.trained.resumed == [STOPPED]
     _same(whole, second)
+
+
+def test_batches_halved_because_memory_ran_out_give_the_same_steps(resumable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropout, "install", lambda model: [_no_dropout(m) for m in model.modules()])
+    found = resumable("method=lora")("whole")
+    whole = _train(found)
+    halved = _train(dataclasses.replace(found, config=schema.halved(_elsewhere(found.config), 2)))
+    assert len(whole.losses) == STEPS
+    assert list(halved.losses.values()) == pytest.approx(list(whole.losses.values()), rel=1e-5)
+    # Half of the run in whole batches, the rest in quarters.
+    cut = dataclasses.replace(found, config=_elsewhere(found.config, "cut"))
+    first = _train(cut, stop_after=STOPPED)
+    second = _train(dataclasses.replace(cut, config=schema.halved(cut.config, 2)))
+    assert second.trained.resumed == [STOPPED]
+    losses = {**first.losses, **second.losses}
+    assert list(losses.values()) == pytest.approx(list(whole.losses.values()), rel=1e-5)
+
+
+def _no_dropout(module: torch.nn.Module) -> None:
+    if isinstance(module, torch.nn.Dropout):
+        module.p = 0.0
+
+
+def _elsewhere(config: schema.RunConfig, folder: str = "halved") -> schema.RunConfig:
+    return dataclasses.replace(config, results_dir=str(Path(config.results_dir).parent / folder))
+
+
+def test_how_batches_are_halved() -> None:
+    config = compose.one(["recipe.batch_size=20", "hardware.micro_batch_size=12"])
+    assert [schema.micro_batch_size(config, n) for n in range(6)] == [12, 6, 3, 1, 1, 1]
+    assert schema.micro_batch_size(compose.one(["recipe.batch_size=20"])) == 20
+    assert schema.halved(config, 0) is config
+    hardware = schema.halved(config, 3).hardware
+    assert (hardware.micro_batch_size, hardware.eval_batch_size) == (1, 8)
 
 
 def test_there_are_methods_to_test() -> None:

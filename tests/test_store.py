@@ -104,6 +104,20 @@ class TestPut:
         assert len([r for r in found if r.status == "error"]) == 4
         assert not [r for r in found if isinstance(r, RecordError)]
 
+    @pytest.mark.slow
+    def test_eight_writers_of_a_hundred_records_each(self, config, results: Path) -> None:
+        fork = multiprocessing.get_context("fork")
+        writers = [fork.Process(target=_write, args=(results, config, i, 100)) for i in range(8)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        found = {file.stem: r for file, r in ResultStore(results).scan()}
+        assert all(found[f"{writer}-{i}"] == record(f"{writer}-{i}") for writer in range(8) for i in range(100))
+        # And one that all of them wrote, and each its own failed try of another.
+        assert len(found) == 800 + 1 + 8
+        assert not list(results.rglob("*.tmp"))
+
     def test_a_corrupt_file_is_no_completed_run_and_gives_way(self, config, results: Path) -> None:
         store = ResultStore(results)
         file = store.put(config, record("k"))
@@ -128,9 +142,9 @@ class TestPut:
             ResultStore(tmp_path / "file" / "results").check_writable()
 
 
-def _write(results: Path, config: schema.RunConfig, writer: int) -> None:
+def _write(results: Path, config: schema.RunConfig, writer: int, count: int = 25) -> None:
     store = ResultStore(results)
-    for i in range(25):
+    for i in range(count):
         store.put(config, record(f"{writer}-{i}"))
     store.put(config, record("same"))
     store.put(config, record("failed", "error"))

@@ -68,7 +68,7 @@ class Sweep:
 
     def __init__(self, folder: Path, seeds: int) -> None:
         self.folder, self.results = folder, folder / "results"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.line = [
             f"--config-dir={HERE / 'conf'}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, range(seeds)))}",
             "model=tiny_bert", "dataset=demo", "recipe.batch_size=8", "recipe.max_length=32", "hardware.threads=1",
@@ -139,8 +139,8 @@ def wait(until: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.02)
 
 
-def kill_once(sweep: Sweep, kill: Kill) -> None:
-    """Start the sweep, kill it where the plan says, and see all of it gone."""
+def kill_once(sweep: Sweep, kill: Kill) -> float:
+    """Start the sweep, kill it where the plan says, and see all of it gone; returns the seconds that this took."""
     parent = sweep.start(kill)
     reached = sweep.folder / "reached"
     wait(lambda: reached.exists() or parent.poll() is not None, 300, f"{kill}")
@@ -153,7 +153,9 @@ def kill_once(sweep: Sweep, kill: Kill) -> None:
     for pid in chosen or [parent.pid]:
         os.kill(pid, signal.SIGKILL)
     parent.wait(timeout=120)
-    wait(lambda: not any(alive(pid) for pid in below), 15, f"{kill}: an orphan is left")
+    killed = time.monotonic()
+    wait(lambda: not any(alive(pid) for pid in below), 60, f"{kill}: an orphan is left")
+    return time.monotonic() - killed
 
 
 def check(killed: Sweep, whole: Sweep, seeds: int) -> dict[str, Any]:
@@ -182,22 +184,22 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--done", type=int, default=0, help="go on in --folder, where so many kills were made before")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="peftbench-kills-"))
     whole, killed = Sweep(folder / "whole", options.seeds), Sweep(folder / "killed", options.seeds)
     started = time.monotonic()
-    assert whole.start(None).wait(1200) == 0, "the undisturbed sweep failed; see out.log"
-    for number, kill in enumerate(kills := plan(options.kills, random.Random(options.kills)), 1):
-        kill_once(killed, kill)
-        done = len(killed.records())
-        print(
-            f"{number:2} {kill.phase:8} {kill.who:7} {done:2} records, {time.monotonic() - started:.0f} s", flush=True
-        )
+    assert options.done or whole.start(None).wait(1200) == 0, "the undisturbed sweep failed; see out.log"
+    slowest, kills = 0.0, plan(options.kills, random.Random(options.kills))
+    for number, kill in enumerate(kills[options.done :], options.done + 1):
+        slowest = max(slowest, kill_once(killed, kill))
+        done, seconds = len(killed.records()), time.monotonic() - started
+        print(f"{number:2} {kill.phase:8} {kill.who:7} {done:2} records, {seconds:.0f} s", flush=True)
     status = killed.start(None).wait(1200)
     assert status == 0, f"the last start ended with {status}; see out.log"
     figures = check(killed, whole, options.seeds)
     print("killed:", dict(Counter(f"{k.phase} ({k.who})" for k in kills)), dict(Counter(k.phase for k in kills)))
-    print("in the end:", figures, f"{time.monotonic() - started:.0f} s")
+    print("in the end:", figures, f"{time.monotonic() - started:.0f} s; the last process gone after {slowest:.1f} s")
 
 
 if __name__ == "__main__":
