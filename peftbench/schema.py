@@ -259,6 +259,12 @@ class RunConfig:
     fail_fast: bool = _sink()
     sweep: Optional[str] = _sink(None)
     changed: list[str] = _sink(default_factory=list)
+    #: Of the whole command line: which runs it means, and whether they are only shown.
+    zip: list[Any] = _sink(default_factory=list)
+    exclude: list[str] = _sink(default_factory=list)
+    dry_run: bool = _sink(False)
+    #: Trials a method had to find its own hyper-parameters. They are its identity: a row of tuned runs is one row.
+    tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})
 
 
 def identity(config: Any) -> dict[str, Any]:
@@ -436,6 +442,11 @@ def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) 
     if site is not None and site not in sites:
         return f"method.site={site}: this model names no such site; allowed are {', '.join(sorted(sites))}"
     return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
+
+
+def plain(value: Any) -> Any:
+    """A node of a composed configuration as plain values."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -181,6 +181,10 @@ class ResultStore:
                 pass
             yield True
 
+    def record_file(self, config: "RunConfig", key: str) -> Path:
+        """Where a run's record is, once it is completed."""
+        return self._file(config, key)
+
     def _file(self, config: "RunConfig", key: str) -> Path:
         cell = Path(config.dataset.name, config.model.name, config.method.name)
         return self.root / "records" / cell / f"{key}.json"
