@@ -34,11 +34,7 @@ def combinations(overrides: Sequence[Override], *, together: Any) -> list[list[s
     leaders = {group[0]: group for group in groups}
     followers = {key for group in groups for key in group[1:]}
     product = itertools.product(
-        *(
-            list(zip(*(axes[k] for k in leaders.get(key, [key])), strict=True))
-            for key in axes
-            if key not in followers
-        )
+        *(list(zip(*(axes[k] for k in leaders.get(key, [key])), strict=True)) for key in axes if key not in followers)
     )
     return [list(itertools.chain(*parts)) for parts in product]
 

@@ -62,7 +62,8 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
         base = _compose(fixed)
         swept = _parse([f"{k}={v}" for k, v in (base.hydra.sweeper.params or {}).items()])
         _check_choices(swept, config_dirs)
-        multirun = multirun or bool(swept) or any(o.is_sweep_override() for o in overrides)
+        several = bool(swept) or any(o.is_sweep_override() for o in overrides)
+        multirun = multirun or several or base.tune is not None
         if not multirun:
             return Plan([schema.load_composed(base)], multirun=False)
         return _several([*swept, *overrides], base)
@@ -72,7 +73,7 @@ def _several(overrides: list[Override], base: DictConfig) -> Plan:
     combinations = combine.combinations(overrides, together=schema.plain(base.zip))
     found = combine.without(list(_cells(combinations)), schema.plain(base.exclude))
     launcher = launchers.describe(base.hydra.launcher, [config for config, _ in found])
-    divided = [launcher.divide(config, words) for config, words in found]
+    divided = [launcher.divide(*_untuned(config, words)) for config, words in found]
     return Plan(
         [config for config, _ in divided],
         multirun=True,
@@ -95,12 +96,25 @@ def search_path(config_dirs: Sequence[Path]) -> list[str]:
     return [f"hydra.searchpath=[{','.join(quoted)}]"]
 
 
+def _untuned(config: RunConfig, words: list[str]) -> combine.Composed:
+    """A method that has nothing to search is the same run however many trials the others get."""
+    if config.tune is None or config.method.search:
+        return config, words
+    return replace(config, tune=None), [*words, "tune=null"]
+
+
 @contextmanager
 def _hydra() -> Iterator[None]:
+    # Tuning composes while a launcher's Hydra is there, of which there can be one.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(paths.CONF), version_base="1.3"):
         loader: Any = GlobalHydra.instance().config_loader()
         loader.repository = _ReadOnce(loader.repository)
         yield
+    if outer is not None:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().initialize(outer)
 
 
 class _ReadOnce(CachingConfigRepository):

@@ -9,6 +9,7 @@ Nothing here is needed for a result: where these files can't be written, runs ar
 import contextlib
 import functools
 import json
+import multiprocessing
 import os
 import socket
 import time
@@ -24,6 +25,8 @@ from peftbench.store import ResultStore, read
 if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
     from peftbench.schema import RunConfig
 
+#: Where the records of trials are, under the results folder: they are no rows of a leaderboard.
+TRIALS = "trials"
 #: Seconds between two writings of a run's state.
 _EVERY_S = 0.5
 
@@ -165,6 +168,13 @@ def running(root: str | os.PathLike[str]) -> list[Running]:
     return sorted(found, key=lambda state: (state.since, state.name))
 
 
+def beside(root: str | os.PathLike[str]) -> int | None:
+    """In the process of a run: how many others were seen beside it (`Running.beside`); None: nobody looked."""
+    parent = multiprocessing.parent_process()
+    mine = [state for state in running(root) if parent is not None and state.owner.pid == parent.pid]
+    return mine[0].beside if mine else None
+
+
 def sweeps(root: str | os.PathLike[str]) -> list[Sweep]:
     """The command lines that run on a folder, or stopped before their end, oldest first."""
     found = []
@@ -196,7 +206,7 @@ def _forget(root: str | os.PathLike[str], sweep: Sweep) -> None:
                 file.unlink(missing_ok=True)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _record(file: Path, mtime_ns: int) -> RunRecord | None:
     found = read(file)
     return found if isinstance(found, RunRecord) else None
@@ -207,7 +217,9 @@ def _folder(root: str | os.PathLike[str]) -> Path:
 
 
 def _files(root: str | os.PathLike[str], pattern: str) -> Iterator[tuple[Path, Any]]:
-    for file in sorted(_folder(root).glob(pattern)):
+    """Files and what is in them; those of trials, which have a results folder in the results folder, too."""
+    folders = (_folder(root), _folder(Path(root, TRIALS)))
+    for file in (file for folder in folders for file in sorted(folder.glob(pattern))):
         with contextlib.suppress(OSError, ValueError):
             yield file, json.loads(file.read_bytes())
 
@@ -246,21 +258,13 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def record_path(config: "RunConfig", key: str) -> str:
-    """Where a run's record will be, relative to the results folder."""
-    store = ResultStore(config.results_dir)
-    return os.path.relpath(store.record_file(config, key), store.root)
-
-
-def planned(runs: Sequence[tuple["RunConfig", str, str]], estimates: Sequence[float | None]) -> list[Planned]:
-    """(configuration, key, name) of runs as a sweep's."""
-    return [
-        Planned(
-            run=identify(config),
-            record=record_path(config, key),
-            name=name,
-            tries=len(ResultStore(config.results_dir).failures(config, key)),
-            estimate_s=estimate,
-        )
-        for (config, key, name), estimate in zip(runs, estimates, strict=True)
-    ]
+def planned(
+    root: str | os.PathLike[str], runs: Sequence[tuple["RunConfig", str, str]], estimates: Sequence[float | None]
+) -> list[Planned]:
+    """(configuration, key, name) of runs as a sweep's; trials have a results folder of their own in the sweep's."""
+    found = []
+    for (config, key, name), estimate in zip(runs, estimates, strict=True):
+        store = ResultStore(config.results_dir)
+        record = os.path.relpath(store.record_file(config, key), root)
+        found.append(Planned(identify(config), record, name, len(store.failures(config, key)), estimate))
+    return found

@@ -36,9 +36,7 @@ def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
     try:
         config = hydra.compose_config("config", [*overrides, *known.overrides], RunMode.MULTIRUN, True)
         context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
-        plugin: Any = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=job, config=config
-        )
+        plugin: Any = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
         started = 0
 
         def launch(runs: Sequence[Sequence[str]]) -> None:

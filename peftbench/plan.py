@@ -34,14 +34,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs to make, how many are recorded, and by key the reason of those that can't be made."""
+    """Runs to make, how many are recorded, by key the reason of those that can't be made, how many were excluded, and
+    the trials that tuning makes at most."""
 
     todo: list[Run]
     done: int
     left_out: Mapping[str, str]
     excluded: int
     launcher: Launcher
-    tuned: int = 0
+    trials: int = 0
 
     def seconds(self) -> float | None:
         """Until the end, as far as the records know."""
@@ -106,5 +107,6 @@ def headline(plan: Plan) -> str:
     how = [f"{launcher.at_once} at a time"] if launcher.at_once and launcher.at_once > 1 else []
     how += [f"{launcher.threads} thread{'s' * (launcher.threads > 1)} each"] if launcher.threads else []
     length = f"; about {in_words(time)}" if time is not None and plan.todo else "; time unknown" if plan.todo else ""
-    tuning = f"; before them {plan.tuned} trials" if plan.tuned else ""
-    return f"Plan: {', '.join(parts)}{f' ({launcher.name}: {chr(44).join(how)})' if how else ''}{length}{tuning}"
+    tuning = f"; before them {plan.trials} trials" if plan.trials else ""
+    divided = f" ({launcher.name}: {', '.join(how)})" if how else ""
+    return f"Plan: {', '.join(parts)}{divided}{length}{tuning}"

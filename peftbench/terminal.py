@@ -35,6 +35,12 @@ def outcome(config: "RunConfig", record: RunRecord, seconds: float) -> None:
         console.print(watch.ended_line(name(config), record))
 
 
+def failed_launcher(launcher: str, error: Exception) -> None:
+    """Why a launcher gave up, in one line."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    console.print(f"hydra/launcher={launcher} failed: {type(error).__name__}: {first}", markup=False)
+
+
 def waiting(text: str) -> contextlib.AbstractContextManager[object]:
     """A spinner beside a text; nothing without a terminal."""
     return console.status(text) if console.is_terminal else contextlib.nullcontext()
