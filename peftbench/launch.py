@@ -100,17 +100,17 @@ def _several(arguments: list[str], runs: Sequence[Run], found: plan.Plan, studie
     before = [run for run in runs if run.cell.key not in todo and run.cell.key not in found.left_out]
     tuned = {run.cell.key for study in studies for run in study.runs}
     plain = [run for run in found.todo if run.cell.key not in tuned]
-    made = sweep.Sweep(arguments, found.launcher, plain, studies, before=len(before))
+    made, broken = sweep.Sweep(arguments, found.launcher, plain, studies, before=len(before)), False
     if found.todo:
         try:
             made.make(runs[0].cell.config.results_dir)
         except Exception as error:  # A launcher may fail in any way of its own; what was made by then is recorded.
             terminal.failed_launcher(found.launcher.name, error)
-            made.made = made.made or plain
+            made.made, broken = made.made or plain, True
     for run in made.hopeless:
         terminal.line(run.cell.config, "none of its trials completed; see their records under trials/")
     status = _summary([r.cell for r in (*before, *made.made)], made.tries, left_out=len(found.left_out))
-    return 1 if made.hopeless else status
+    return 1 if made.hopeless or broken else status
 
 
 def _say_labels(given: Sequence[RunConfig], cells: Sequence[Cell]) -> None:

@@ -13,7 +13,7 @@ from peftbench.job import Cell
 from peftbench.launchers import Launcher
 
 #: What a run's name says anyway.
-_NAMED = ("model", "method", "dataset", "seed", "hardware.threads", "sweep")
+_NAMED = ("model", "method", "dataset", "seed", "hardware.threads", "tune", "sweep")
 #: Rows shown before a sweep starts; `dry_run=true` shows all.
 _ROWS = 20
 
@@ -107,6 +107,6 @@ def headline(plan: Plan) -> str:
     how = [f"{launcher.at_once} at a time"] if launcher.at_once and launcher.at_once > 1 else []
     how += [f"{launcher.threads} thread{'s' * (launcher.threads > 1)} each"] if launcher.threads else []
     length = f"; about {in_words(time)}" if time is not None and plan.todo else "; time unknown" if plan.todo else ""
-    tuning = f"; before them {plan.trials} trials" if plan.trials else ""
+    tuning = f"; up to {plan.trials} trials first" if plan.trials else ""
     divided = f" ({launcher.name}: {', '.join(how)})" if how else ""
     return f"Plan: {', '.join(parts)}{divided}{length}{tuning}"

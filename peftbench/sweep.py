@@ -47,7 +47,8 @@ class Sweep:
                 self.tries |= {run.cell.key: len(_store(run).failures(run.cell.config, run.cell.key)) for run in left}
                 shown = replace(shown, runs=[*shown.runs, *_planned(root, left)])
                 change(shown)
-                launch([run.words for run in left])
+                if left:
+                    launch([run.words for run in left])
 
             for asked in tuning.rounds(self.studies):
                 go([run for _, run in asked])
