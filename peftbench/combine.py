@@ -41,9 +41,12 @@ def combinations(overrides: Sequence[Override], *, together: Any) -> list[list[s
 
 def _values(override: Override) -> list[str]:
     try:
-        return [parts[0] for parts in BasicSweeper.split_arguments([override], max_batch_size=None)[0]]
+        found = [parts[0] for parts in BasicSweeper.split_arguments([override], max_batch_size=None)[0]]
     except HydraException as error:
         raise ConfigError(f"{override.input_line}: {error}") from None
+    if not found:
+        raise ConfigError(f"{override.input_line}: stands for no value at all")
+    return found
 
 
 def _groups(together: Any, axes: dict[str, list[str]]) -> list[list[str]]:

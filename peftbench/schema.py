@@ -363,10 +363,13 @@ def load(
 
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
+    _check_switches(kind, raw, prefix)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{_type_message(error)}") from None
+    except OverflowError as error:
+        raise ConfigError(f"{prefix}a number is too large ({str(error).splitlines()[0]})") from None
     assert isinstance(config, kind)
     return config
 
@@ -403,6 +406,16 @@ def from_description(described: dict[str, Any]) -> RunConfig:
     model = {**described["model"], "sites": {}, "trust_remote_code": False}
     raw = {**described, **places, **sinks, **survival, "model": model}
     return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
+
+
+def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
+    """OmegaConf takes any number for true: `overwrite=17`."""
+    for f in dataclasses.fields(kind):
+        value = raw.get(f.name)
+        if dataclasses.is_dataclass(f.type) and isinstance(value, Mapping):
+            _check_switches(f.type, value, f"{prefix}{f.name}.")
+        elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
+            raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
 
 
 def load_composed(composed: DictConfig) -> RunConfig:

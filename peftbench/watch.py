@@ -114,7 +114,7 @@ def ended_line(name: str, record: RunRecord) -> Text:
         return Text.assemble(f"{name}: ", (record.status, "bold red"), f", {record.error}{where}")
     trained, took = (record.params or {}).get("trainable") or 0, (record.efficiency or {}).get("run_time_s")
     metrics = " + ".join(record.config["dataset"].get("metrics", {}))
-    score = (f"{100 * (record.score or 0.0):.1f}", "bold green")
+    score = ("unscored" if record.score is None else f"{100 * record.score:.1f}", "bold green")
     return Text.assemble(f"{name}: ", score, f" {metrics}, {trained:,} trained, {in_words(took)}")
 
 
