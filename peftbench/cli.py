@@ -16,6 +16,7 @@ from peftbench.errors import ConfigError, nearest
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
 COMMANDS = {
     "report": "peftbench.report.command",
+    "status": "peftbench.status",
     "list": "peftbench.listing",
     "check": "peftbench.check",
 }
@@ -27,11 +28,13 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench method=lora,prefix dataset=sst2 -m        several runs
   python -m peftbench sweep=glue_quick                          a prepared sweep
   python -m peftbench report [results_dir=results]              leaderboard from the records
+  python -m peftbench status [results_dir=results]              what runs there, how far it is
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
 
 Groups (python -m peftbench list shows what is in them): {groups}
 Keys: seed  results_dir  data_root  model_root  formulation  overwrite  save_adapters  recipe.*  hardware.*  method.*
+      zip  exclude  tune  dry_run
 Options: -m several runs   --config-dir DIR your own conf/ beside ours   --cfg job show the composed configuration
          --version   --hydra-help   -sc install=bash tab completion
 """

@@ -3,33 +3,44 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import CachingConfigRepository
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from peftbench import guard, paths, rules, schema
+from peftbench import combine, guard, launchers, paths, rules, schema
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import RunConfig
 
 # These may be left empty; the other groups need a choice.
 _OPTIONAL = ("sweep", "experiment")
+_LAUNCHER, _SWEEPER = "hydra/launcher", "hydra/sweeper"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell of one command line, and whether Hydra must run it as a multirun."""
+    """Every cell of one command line.
+
+    Attributes:
+        cells: what is run.
+        overrides: what each cell is composed from, by a launcher too.
+        multirun: whether a launcher runs them; else Hydra runs the one cell.
+        launcher: how the launcher works, where there is one.
+        excluded: how many cells `exclude` took out.
+    """
 
     cells: list[RunConfig]
     multirun: bool
+    overrides: list[list[str]] = field(default_factory=list)
+    launcher: launchers.Launcher = launchers.NONE
+    excluded: int = 0
 
 
 def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path] = ()) -> Plan:
@@ -51,10 +62,25 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
         base = _compose(fixed)
         swept = _parse([f"{k}={v}" for k, v in (base.hydra.sweeper.params or {}).items()])
         _check_choices(swept, config_dirs)
-        multirun = multirun or bool(swept) or any(o.is_sweep_override() for o in overrides)
+        several = bool(swept) or any(o.is_sweep_override() for o in overrides)
+        multirun = multirun or several or base.tune is not None
         if not multirun:
             return Plan([schema.load_composed(base)], multirun=False)
-        return Plan(list(_cells([*swept, *overrides])), multirun=True)
+        return _several([*swept, *overrides], base)
+
+
+def _several(overrides: list[Override], base: DictConfig) -> Plan:
+    combinations = combine.combinations(overrides, together=schema.plain(base.zip))
+    found = combine.without(list(_cells(combinations)), schema.plain(base.exclude))
+    launcher = launchers.describe(base.hydra.launcher, [config for config, _ in found])
+    divided = [launcher.divide(*_untuned(config, words)) for config, words in found]
+    return Plan(
+        [config for config, _ in divided],
+        multirun=True,
+        overrides=[words for _, words in divided],
+        launcher=launcher,
+        excluded=len(combinations) - len(found),
+    )
 
 
 def one(arguments: Sequence[str]) -> RunConfig:
@@ -70,12 +96,25 @@ def search_path(config_dirs: Sequence[Path]) -> list[str]:
     return [f"hydra.searchpath=[{','.join(quoted)}]"]
 
 
+def _untuned(config: RunConfig, words: list[str]) -> combine.Composed:
+    """A method that has nothing to search is the same run however many trials the others get."""
+    if config.tune is None or config.method.search:
+        return config, words
+    return replace(config, tune=None), [*words, "tune=null"]
+
+
 @contextmanager
 def _hydra() -> Iterator[None]:
+    # Tuning composes while a launcher's Hydra is there, of which there can be one.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(paths.CONF), version_base="1.3"):
         loader: Any = GlobalHydra.instance().config_loader()
         loader.repository = _ReadOnce(loader.repository)
         yield
+    if outer is not None:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().initialize(outer)
 
 
 class _ReadOnce(CachingConfigRepository):
@@ -86,27 +125,23 @@ class _ReadOnce(CachingConfigRepository):
         return self
 
 
-def _cells(overrides: list[Override]) -> Iterator[RunConfig]:
+def _cells(combinations: list[list[str]]) -> Iterator[tuple[RunConfig, list[str]]]:
     """Cells that differ in the seed alone are composed once: composing is what a large sweep waits for."""
     composed: dict[tuple[str, ...], RunConfig] = {}
-    try:
-        combinations = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
-    except HydraException as error:
-        raise ConfigError(str(error)) from None
     for combination in combinations:
         seeds = [o for o in combination if re.fullmatch(r"seed=\d+", o)]
         others = tuple(o for o in combination if o not in seeds)
         if others in composed:
             config = replace(composed[others], seed=int(seeds[-1].removeprefix("seed=")))
             rules.check(config, "")
-            yield config
+            yield config, combination
             continue
         raw = _compose([*others, *seeds])
         alike = seeds and not schema.interpolates(raw, "seed")
         config = schema.load_composed(raw)
         if alike:
             composed[others] = config
-        yield config
+        yield config, combination
 
 
 def _parse(arguments: Sequence[str]) -> list[Override]:
@@ -129,6 +164,10 @@ def _check_choices(overrides: Sequence[Override], config_dirs: Sequence[Path]) -
     experiment = None
     for override in overrides:
         group = override.key_or_group
+        if group == _LAUNCHER:
+            _check_launcher(override)
+        if group == _SWEEPER:
+            raise ConfigError(f"{override.input_line}: peftbench combines by itself (zip, exclude) and tunes by tune=N")
         if group not in groups or override.is_delete():
             continue
         allowed = paths.choices(group, config_dirs)
@@ -144,6 +183,14 @@ def _check_choices(overrides: Sequence[Override], config_dirs: Sequence[Path]) -
         raise ConfigError(
             f"method=: experiment={experiment} fixes its method; its hyper-parameters would leak onto another"
         )
+
+
+def _check_launcher(override: Override) -> None:
+    allowed = GlobalHydra.instance().config_loader().get_group_options(_LAUNCHER)
+    for choice in _values(override):
+        if choice not in allowed:
+            extra = f'pip install "peftbench[{str(choice).partition("_")[0]}]" brings it, where it is one of our extras'
+            raise ConfigError(f"{_LAUNCHER}={choice}: no such launcher here; {nearest(str(choice), allowed)}; {extra}")
 
 
 def _values(override: Override) -> list[Any]:
@@ -170,7 +217,8 @@ def _message(text: str, arguments: Sequence[str]) -> str:
         return text.splitlines()[0]
     key = unknown.group(1).lstrip("+~").split("=")[0]
     # Composed again from the group choices alone, to see which keys there are beside the unknown one.
-    node: Any = compose("config", overrides=[a for a in arguments if a.split("=")[0] in paths.groups()])
+    chosen = [a for a in arguments if a.split("=")[0] in (*paths.groups(), _LAUNCHER)]
+    node: Any = compose("config", overrides=chosen, return_hydra_config=key.startswith("hydra."))
     *parents, last = key.split(".")
     for depth, parent in enumerate(parents):
         if not isinstance(node, DictConfig) or parent not in node:

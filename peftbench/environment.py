@@ -4,12 +4,12 @@ import os
 import platform
 import subprocess
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from peftbench import __version__, paths
+from peftbench.system import processor
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "datasets", "scikit-learn", "numpy")
 
@@ -24,20 +24,11 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def _cpu() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or None
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else None
 
 
 def _commit() -> tuple[str | None, bool | None]:

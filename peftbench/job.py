@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import checkpoints, inputs, isolate, schema, terminal
+from peftbench import checkpoints, inputs, isolate, launchers, schema, terminal
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
 from peftbench.data.sources import DataSource
@@ -91,7 +91,8 @@ _CERTAIN = ("diverged",)
 def _run(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
     """Try a run until it is recorded, or as often as `retry` allows."""
     for more in range(cell.config.retry, -1, -1):
-        record = _try(cell, store, folder)
+        with launchers.own_gpu(cell.config):
+            record = _try(cell, store, folder)
         if record.status in ("completed", *_CERTAIN) or not more:
             break
         terminal.line(cell.config, f"is tried again ({more} more)")
@@ -167,6 +168,8 @@ def keep(cell: Cell, store: ResultStore, record: RunRecord) -> RunRecord:
 
     Where the disk doesn't take it, it is kept elsewhere, and that is said: the numbers cost hours.
     """
+    if cell.config.tune is not None:
+        record = replace(record, tuning=store.tuning(cell.key))
     with isolate.undisturbed():
         try:
             store.put(cell.config, record)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import hydra
 
-from peftbench import compose, isolate, paths, terminal
+from peftbench import compose, isolate, paths, plan, sweep, terminal, tuning
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, job, prepare
+from peftbench.plan import Run
 from peftbench.schema import RunConfig
 from peftbench.store import ResultStore, read
 
@@ -44,26 +45,72 @@ def _main(arguments: list[str]) -> int:
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
-    plan = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
-    ResultStore(plan.cells[0].results_dir).check_writable()
-    cells = [prepare(config) for config in plan.cells]
-    _say_labels(plan.cells, cells)
-    todo = [cell for cell in cells if cell.config.overwrite or not _done(cell)]
-    tries = {cell.key: _tries(cell) for cell in todo}
+    composed = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
+    ResultStore(composed.cells[0].results_dir).check_writable()
+    cells = [prepare(config) for config in composed.cells]
+    _say_labels(composed.cells, cells)
+    runs = plan.make(cells, composed.overrides or [[]])
+    # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
+    changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
+    found, studies = _preflight(runs, composed, leave_out=composed.multirun and not changed, folders=folders)
+    dry = composed.cells[0].dry_run
+    if dry or composed.multirun:
+        plan.show(found, terminal.console, whole=dry)
+    if dry:
+        return 0
+    arguments = [*overrides, *compose.search_path(folders)]
+    if composed.multirun:
+        return _several(arguments, runs, found, studies)
+    tries = {run.cell.key: _tries(run.cell) for run in found.todo}
+    if found.todo:
+        _hydra(arguments)
+    return _summary([run.cell for run in runs], tries)
+
+
+def _preflight(
+    runs: Sequence[Run], composed: compose.Plan, *, leave_out: bool, folders: Sequence[Path]
+) -> tuple[plan.Plan, list[tuning.Study]]:
+    """Check what is to be done, before any of it is; the plan, and what is to be tuned first."""
+    todo = [run for run in runs if run.cell.config.overwrite or not _done(run.cell)]
     left_out: dict[str, str] = {}
     if todo:
         isolate.warm_up()
-        _warn(todo)
-        # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
-        changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
-        left_out = _verify(todo, leave_out=plan.multirun and not changed)
-        for cell in todo:
+        _warn([run.cell for run in todo])
+        left_out = _verify([run.cell for run in todo], leave_out=leave_out)
+        for cell in (run.cell for run in todo):
             ResultStore(cell.config.results_dir).put_not_applicable(cell.config, cell.key, left_out.get(cell.key))
-    if len(left_out) < len(tries):
-        # `-m` first: Hydra takes overrides on one side of it only.
-        flags = ["--multirun"] if plan.multirun else []
-        _hydra([*flags, *overrides, *compose.search_path(folders)])
-    return _summary([cell for cell in cells if cell.key not in left_out], tries, left_out=len(left_out))
+    if len(left_out) == len(runs):
+        raise ConfigError("no run of this command line is applicable")
+    studies, rest = tuning.studies([run for run in todo if run.cell.key not in left_out], folders)
+    todo = plan.estimate([*rest, *(run for study in studies for run in study.runs)])
+    found = plan.Plan(
+        todo=todo,
+        done=len(runs) - len(left_out) - len(todo),
+        left_out=left_out,
+        excluded=composed.excluded,
+        launcher=composed.launcher,
+        trials=sum(study.budget for study in studies),
+    )
+    return found, studies
+
+
+def _several(arguments: list[str], runs: Sequence[Run], found: plan.Plan, studies: list[tuning.Study]) -> int:
+    """Make a plan's runs by Hydra's launcher, and say how it went."""
+    todo = {run.cell.key for run in found.todo}
+    before = [run for run in runs if run.cell.key not in todo and run.cell.key not in found.left_out]
+    tuned = {run.cell.key for study in studies for run in study.runs}
+    plain = [run for run in found.todo if run.cell.key not in tuned]
+    made, broken = sweep.Sweep(arguments, found.launcher, plain, studies, before=len(before)), False
+    if found.todo:
+        try:
+            made.make(runs[0].cell.config.results_dir)
+        except Exception as error:  # A launcher may fail in any way of its own; what was made by then is recorded.
+            terminal.failed_launcher(found.launcher.name, error)
+            made.made, broken = made.made or plain, True
+    for run in made.hopeless:
+        terminal.line(run.cell.config, "none of its trials completed; see their records under trials/")
+    status = _summary([r.cell for r in (*before, *made.made)], made.tries, left_out=len(found.left_out))
+    return 1 if made.hopeless or broken else status
 
 
 def _say_labels(given: Sequence[RunConfig], cells: Sequence[Cell]) -> None:
@@ -150,7 +197,7 @@ def _hydra(arguments: list[str]) -> int:
     return 0
 
 
-def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int) -> int:
+def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int = 0) -> int:
     """Say what there is now; 1 if a run failed. The records are asked, not the launcher: that is the same for every
     launcher.
 
@@ -158,8 +205,6 @@ def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int) -> 
         tries: of the runs that were to be made, how many failed tries each had before.
         left_out: how many weren't applicable.
     """
-    if not cells:
-        raise ConfigError("no run of this command line is applicable")
     unique = list({cell.key: cell for cell in cells}.values())
     # An overwritten run that failed still has its old record.
     failed = [c for c in unique if not _done(c) or (c.config.overwrite and _tries(c) > tries.get(c.key, 0))]
@@ -177,6 +222,6 @@ def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int) -> 
         made = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
         reason = getattr(read(made[-1]), "error", None)
         terminal.line(cell.config, f"failed: {reason}")
-    first = cells[0].config.results_dir
-    terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={first}", markup=False)
+    for root in {cell.config.results_dir for cell in cells}:
+        terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={root}", markup=False)
     return 1 if failed or unrecorded else 0

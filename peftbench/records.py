@@ -40,9 +40,12 @@ class RunRecord:
         learnt: what the method says of what it trained (`Method.describe`), such as `soft_prompt`.
         changed: what the command line set of the method and the model, as it was written.
         environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start (of the
-            process that ended the run), and `resumed_at_steps`, where it went on after it had been stopped.
+            process that ended the run), and `resumed_at_steps`, where it went on after it had been stopped;
+            `jobs_beside` is the most other runs on the same results folder that were seen beside it on its machine.
         footnotes: what a reader of the score must know.
         protocol: what the scores mean (`PROTOCOL`).
+        tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
+            `seed`, `search`, `best` and all that was `tried`, each with the key of its record under trials/.
         log: the run's log, relative to the results folder.
         log_tail: of a failed run, the last lines of it.
     """
@@ -61,6 +64,7 @@ class RunRecord:
     changed: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
+    tuning: dict[str, Any] | None = None
     log: str | None = None
     log_tail: list[str] = field(default_factory=list)
     protocol: int = PROTOCOL

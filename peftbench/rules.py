@@ -19,7 +19,12 @@ class Rule:
 
 def between(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
     words = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
-    return Rule(lambda x: math.isfinite(x) and (x > low if above else x >= low) and x <= high, f"a number {words}")
+
+    def holds(x: float) -> bool:
+        finite = isinstance(x, int) or math.isfinite(x)  # An integer may be too large to be made a float.
+        return finite and (x > low if above else x >= low) and x <= high
+
+    return Rule(holds, f"a number {words}")
 
 
 def whole(low: int) -> Rule:

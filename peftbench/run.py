@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from peftbench import artefacts, backbones, dropout, environment, files, inference, inputs, quantize, stop, tasks
+from peftbench import artefacts, backbones, dropout, environment, files, inference, inputs, live, quantize, stop, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
@@ -87,6 +87,7 @@ def run(job: Job) -> RunRecord:
             **job_inputs(job),
             "started_unix_s": int(started),
             "resumed_at_steps": trained.resumed,
+            "jobs_beside": live.beside(config.results_dir),
         },
         footnotes=[*notes, *missing],
     )

@@ -260,6 +260,12 @@ class RunConfig:
     fail_fast: bool = _sink()
     sweep: Optional[str] = _sink(None)
     changed: list[str] = _sink(default_factory=list)
+    #: Of the whole command line: which runs it means, and whether they are only shown.
+    zip: list[Any] = _sink(default_factory=list)
+    exclude: list[str] = _sink(default_factory=list)
+    dry_run: bool = _sink(False)
+    #: Trials a method had to find its own hyper-parameters. They are its identity: a row of tuned runs is one row.
+    tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})
 
 
 def identity(config: Any) -> dict[str, Any]:
@@ -360,10 +366,13 @@ def load(
 
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
+    _check_switches(kind, raw, prefix)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{_type_message(error)}") from None
+    except OverflowError as error:
+        raise ConfigError(f"{prefix}a number is too large ({str(error).splitlines()[0]})") from None
     assert isinstance(config, kind)
     return config
 
@@ -400,6 +409,16 @@ def from_description(described: dict[str, Any]) -> RunConfig:
     model = {**described["model"], "sites": {}, "trust_remote_code": False}
     raw = {**described, **places, **sinks, **survival, "model": model}
     return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
+
+
+def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
+    """OmegaConf takes any number for true: `overwrite=17`."""
+    for f in dataclasses.fields(kind):
+        value = raw.get(f.name)
+        if dataclasses.is_dataclass(f.type) and isinstance(value, Mapping):
+            _check_switches(f.type, value, f"{prefix}{f.name}.")
+        elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
+            raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
 
 
 def load_composed(composed: DictConfig) -> RunConfig:
@@ -439,6 +458,11 @@ def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) 
     if site is not None and site not in sites:
         return f"method.site={site}: this model names no such site; allowed are {', '.join(sorted(sites))}"
     return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
+
+
+def plain(value: Any) -> Any:
+    """A node of a composed configuration as plain values."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peftbench import files
 from peftbench.errors import ConfigError
@@ -180,6 +180,26 @@ class ResultStore:
             except OSError:  # A file system without locks: nobody can own anything there.
                 pass
             yield True
+
+    def put_tuning(self, key: str, tried: dict[str, Any]) -> None:
+        """Keep what was tried before a run, until its record takes it."""
+        file = self._tuning(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(tried, indent=1), encoding="utf-8")
+        os.replace(temporary, file)
+
+    def tuning(self, key: str) -> dict[str, Any] | None:
+        """What was tried before a run; None: nothing."""
+        file = self._tuning(key)
+        return json.loads(file.read_bytes()) if file.is_file() else None
+
+    def _tuning(self, key: str) -> Path:
+        return self.root / "trials" / "studies" / f"{key}.json"
+
+    def record_file(self, config: "RunConfig", key: str) -> Path:
+        """Where a run's record is, once it is completed."""
+        return self._file(config, key)
 
     def _file(self, config: "RunConfig", key: str) -> Path:
         cell = Path(config.dataset.name, config.model.name, config.method.name)

@@ -1,39 +1,44 @@
 """What a person sees while runs go: a bar where there is a terminal, plain lines where there is none."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from peftbench import live, watch
 from peftbench.records import RunRecord
-from peftbench.schema import RunConfig
+
+if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
+    from peftbench.schema import RunConfig
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def name(config: RunConfig) -> str:
+def name(config: "RunConfig") -> str:
     """A run in a few words."""
     return f"{config.method.name} · {config.model.name} · {config.dataset.name} · seed {config.seed}"
 
 
-def line(config: RunConfig, text: str) -> None:
+def line(config: "RunConfig", text: str) -> None:
     """One plain line about a run."""
+    if console.is_terminal and os.environ.get(watch.WATCHED, pid := str(os.getpid())) != pid:
+        return  # Another process draws on this terminal.
     console.print(f"{name(config)}: {text}", markup=False)
 
 
-def outcome(config: RunConfig, record: RunRecord, seconds: float) -> None:
-    """How a run ended, in one line."""
-    if record.status != "completed":
-        console.print(f"{name(config)}: [bold red]{record.status}[/], ", end="")
-        console.print(f"{record.error} (log: {record.log})", markup=False)
-        return
-    trained = (record.params or {}).get("trainable") or 0
-    console.print(
-        f"{name(config)}: [bold green]{'unscored' if record.score is None else f'{100 * record.score:.1f}'}[/] "
-        f"{' + '.join(config.dataset.metrics)}, {trained:,} trained, {seconds:.0f} s"
-    )
+def outcome(config: "RunConfig", record: RunRecord, seconds: float) -> None:
+    """How a run ended, in one line; in a sweep the one that watches it says it."""
+    if watch.WATCHED not in os.environ:
+        console.print(watch.ended_line(name(config), record))
+
+
+def failed_launcher(launcher: str, error: Exception) -> None:
+    """Why a launcher gave up, in one line."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    console.print(f"hydra/launcher={launcher} failed: {type(error).__name__}: {first}", markup=False)
 
 
 def waiting(text: str) -> contextlib.AbstractContextManager[object]:
@@ -42,9 +47,21 @@ def waiting(text: str) -> contextlib.AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
-def progress(config: RunConfig) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar for one run; yields what takes its events. Draws nothing without a terminal."""
-    if not console.is_terminal:
+def progress(config: "RunConfig") -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar for one run, which `status` sees too; yields what takes its events. Draws nothing without a terminal, nor
+    in a sweep, which has its table."""
+    with live.reporting(config, name(config)) as report, _bar(config) as draw:
+
+        def on_event(event: dict[str, Any]) -> None:
+            report(event)
+            draw(event)
+
+        yield on_event
+
+
+@contextlib.contextmanager
+def _bar(config: "RunConfig") -> Iterator[Callable[[dict[str, Any]], None]]:
+    if not console.is_terminal or watch.WATCHED in os.environ:
         yield lambda event: None
         return
     columns = (

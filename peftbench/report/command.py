@@ -15,7 +15,7 @@ from peftbench.report import load, render_markdown, stats
 
 def main(arguments: Sequence[str]) -> int:
     """Write all leaderboards into the results folder and print the scores."""
-    root = Path(_options(arguments)["results_dir"])
+    root = Path(options("report", arguments)["results_dir"])
     if not root.is_dir():
         raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
     gc.disable()  # A thousand records are a million small objects that all stay: collecting costs a fifth of the time.
@@ -35,14 +35,15 @@ def renderers() -> list[ModuleType]:
     return [importlib.import_module(f"{report.__name__}.{name}") for name in names]
 
 
-def _options(arguments: Sequence[str]) -> dict[str, str]:
-    options = {"results_dir": "results"}
+def options(command: str, arguments: Sequence[str]) -> dict[str, str]:
+    """`key=value` arguments of a command over the defaults."""
+    found = {"results_dir": "results"}
     for argument in arguments:
         key, separator, value = argument.partition("=")
-        if not separator or key not in options:
-            raise ConfigError(f"report: {argument}: {nearest(key, [f'{name}=' for name in options])}")
-        options[key] = value
-    return options
+        if not separator or key not in found:
+            raise ConfigError(f"{command}: {argument}: {nearest(key, [f'{name}=' for name in found])}")
+        found[key] = value
+    return found
 
 
 def _write(file: Path, text: str) -> Path:

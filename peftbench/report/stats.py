@@ -157,6 +157,7 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
 
     def own(record: RunRecord) -> dict[str, str]:
         method, model = (_deciding(record.config[group]) for group in ("method", "model"))
+        method = {key: value for key, value in method.items() if key not in _tuned(record)}
         fingerprint = str(record.environment.get("model_fingerprint"))[:8]
         inputs = {k: str(v)[:8] for k, v in (record.environment.get("inputs") or {}).items()}
         return {**method, **{f"model.{k}": v for k, v in model.items()}, "model_fingerprint": fingerprint, **inputs}
@@ -176,7 +177,14 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
 def _changed(record: RunRecord) -> dict[str, str]:
     """`lora` with another rank must not pass for the file's own, though no other row is there to differ from."""
     pairs = (change.lstrip("+~").partition("=") for change in record.changed)
-    return {key.removeprefix("method."): value for key, _, value in pairs}
+    changed = {key.removeprefix("method."): value for key, _, value in pairs}
+    return {key: value for key, value in changed.items() if key not in _tuned(record)}
+
+
+def _tuned(record: RunRecord) -> set[str]:
+    """What trials chose: it may differ from one data set to the next, and the row is the same, "as tuned"."""
+    search = record.config["method"].get("search") if record.config.get("tune") else None
+    return set(search or ())
 
 
 def _variant(parts: Mapping[str, str]) -> str:
@@ -230,6 +238,8 @@ def _differences(described: list[dict[str, str]], groups: list[Any]) -> list[dic
 def _footnotes(records: Iterable[RunRecord]) -> list[str]:
     records = list(records)
     found = {note for record in records for note in record.footnotes}
+    budgets = sorted({record.config["tune"] for record in records if record.config.get("tune")})
+    found |= {f"tune={n}: hyper-parameters by {n} trials on the selection split, for each data set" for n in budgets}
     machines = {_machine(record) for record in records}
     if len(machines) > 1:
         found.add(f"times and memory were measured on different machines: {'; '.join(sorted(machines))}")

@@ -1,0 +1,142 @@
+"""How many runs a launcher has at a time, and what of the machine each of them gets. Free of torch."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from peftbench.errors import ConfigError
+from peftbench.schema import RunConfig
+
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What is known of a launcher.
+
+    Attributes:
+        name: Hydra's name of it.
+        at_once: runs at a time; None: that is the cluster's affair.
+        threads: what a run gets whose `hardware.threads` is null; None: torch's own choice.
+        batch: runs handed over at a time, where the launcher itself knows no limit; None: all.
+        overrides: of Hydra's own configuration, what must be set for it.
+    """
+
+    name: str = "basic"
+    at_once: int | None = 1
+    threads: int | None = None
+    batch: int | None = None
+    overrides: tuple[str, ...] = ()
+
+    def divide(self, config: RunConfig, words: list[str]) -> tuple[RunConfig, list[str]]:
+        """A run with its share of the machine's threads, written into its configuration as a person would: the key of
+        the run is then the same whatever launches it."""
+        if self.threads is None or config.hardware.threads is not None:
+            return config, words
+        hardware = replace(config.hardware, threads=self.threads)
+        return replace(config, hardware=hardware), [*words, f"hardware.threads={self.threads}"]
+
+
+NONE = Launcher()
+
+
+def describe(launcher: DictConfig, configs: Sequence[RunConfig]) -> Launcher:
+    """What Hydra's `hydra.launcher` node means for these runs.
+
+    Raises:
+        ConfigError: a number in it can't be.
+    """
+    kind = str(launcher.get("_target_")).rpartition(".")[2]
+    way = _WAYS.get(kind)
+    return NONE if way is None else way(launcher, configs)
+
+
+def _joblib(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    jobs, cores = launcher.n_jobs, len(os.sched_getaffinity(0))
+    if jobs == 0:
+        raise ConfigError("hydra.launcher.n_jobs=0: allowed is a number of runs at a time, or -1")
+    if jobs < 0:
+        # joblib's reading of -1, -2 ...; but a GPU holds one run.
+        jobs = max(1, cores + 1 + jobs)
+        if any(config.hardware.accelerator == "gpu" for config in configs):
+            jobs = min(jobs, max(1, len(gpus())))
+    jobs = min(jobs, len(configs))
+    return Launcher("joblib", jobs, threads=max(1, cores // jobs), overrides=(f"hydra.launcher.n_jobs={jobs}",))
+
+
+def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    """It starts all it is given at once, so it is given no more than there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    jobs = min(len(configs), cores // (launcher.cpus_per_task or 1) or 1)
+    return Launcher("submitit_local", jobs, threads=launcher.cpus_per_task or max(1, cores // jobs), batch=jobs)
+
+
+def _slurm(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    return Launcher("submitit_slurm", None, threads=launcher.cpus_per_task or 1)
+
+
+def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    """A run gets as many threads as Ray counts CPUs for it. Where nothing is said, ours: as joblib."""
+    each = launcher.ray.remote.get("num_cpus")
+    if launcher.ray.init.get("address") is not None:
+        return Launcher("ray", None, threads=int(each or 1))
+    cores = int(launcher.ray.init.get("num_cpus") or len(os.sched_getaffinity(0)))
+    jobs = min(len(configs), max(1, cores // int(each or 1)))
+    # Ray counts the machine's CPUs, not those that this process may use.
+    counted = f"++hydra.launcher.ray.init.num_cpus={cores}"
+    return Launcher("ray", jobs, threads=int(each or max(1, cores // jobs)), overrides=(counted,))
+
+
+_WAYS: dict[str, Callable[[Any, Sequence[RunConfig]], Launcher]] = {
+    "JoblibLauncher": _joblib,
+    "LocalLauncher": _submitit_local,
+    "SlurmLauncher": _slurm,
+    "RayLauncher": _ray,
+}
+
+
+def gpus() -> list[str]:
+    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()]
+    return [str(i) for i in range(len(list(_NVIDIA.iterdir())))] if _NVIDIA.is_dir() else []
+
+
+@contextlib.contextmanager
+def own_gpu(config: RunConfig) -> Iterator[None]:
+    """Within this, children see one GPU of several: one that no other run of this user on this machine has, while
+    there is such. Each is a file with a lock of the kernel's, which its owner's death frees."""
+    devices = gpus()
+    if config.hardware.accelerator != "gpu" or config.hardware.devices != 1 or len(devices) < 2:
+        yield
+        return
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    with contextlib.ExitStack() as stack:
+        free = (device for device in devices if _lock(device, stack))
+        # All taken: more runs at a time were asked for than there are GPUs, and they share.
+        os.environ["CUDA_VISIBLE_DEVICES"] = next(free, devices[os.getpid() % len(devices)])
+        try:
+            yield
+        finally:
+            os.environ.pop("CUDA_VISIBLE_DEVICES")
+            if before is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def _lock(device: str, stack: contextlib.ExitStack) -> bool:
+    folder = Path(tempfile.gettempdir(), f"peftbench-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stream = stack.enter_context((folder / f"gpu-{device.replace('/', '_')}.lock").open("w"))
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,54 @@
+"""Hydra's launchers, driven by a list of runs instead of by one of Hydra's sweepers. Free of torch.
+
+A sweeper of Hydra's can only combine; ours leaves out what is done or excluded, and tuning decides its next runs by
+the results of those before. Any launcher of Hydra's does: basic, joblib, submitit, ray.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.types import HydraContext, RunMode
+
+from peftbench import paths
+from peftbench.job import job
+from peftbench.launchers import Launcher
+
+#: The overrides of each run -> when it returns, every one of them was tried.
+Launch = Callable[[Sequence[Sequence[str]]], None]
+
+
+@contextlib.contextmanager
+def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
+    """Yields what runs a batch; a second batch is numbered on, in the same log folder.
+
+    Args:
+        overrides: the whole command line's, with Hydra's own among them.
+        known: of the launcher.
+    """
+    hydra = Hydra.create_main_hydra2("peftbench", create_config_search_path(str(paths.CONF)))
+    try:
+        config = hydra.compose_config("config", [*overrides, *known.overrides], RunMode.MULTIRUN, True)
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+        plugin: Any = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
+        started = 0
+
+        def launch(runs: Sequence[Sequence[str]]) -> None:
+            nonlocal started
+            size = known.batch or len(runs)
+            for first in range(0, len(runs), size):
+                batch = runs[first : first + size]
+                for done in plugin.launch(batch, initial_job_idx=started):
+                    if done.status is JobStatus.FAILED:
+                        _ = done.return_value  # Raises what the job raised: not a run's failure, which is a record.
+                started += len(batch)
+
+        yield launch
+    finally:
+        GlobalHydra.instance().clear()

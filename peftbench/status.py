@@ -1,0 +1,46 @@
+"""`peftbench status`: where the sweeps of a results folder stand, from another terminal. Free of torch."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from peftbench import live, terminal, watch
+from peftbench.errors import ConfigError
+from peftbench.report.command import options
+
+#: Of the runs that ended, so many are shown.
+_LATEST = 5
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print every sweep that runs here or was stopped, then runs that belong to none."""
+    root = Path(options("status", arguments)["results_dir"])
+    if not root.is_dir():
+        raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
+    sweeps, states = live.sweeps(root), live.running(root)
+    console = terminal.console
+    for sweep in sweeps:
+        _show(root, sweep)
+    shown = {run.run for sweep in sweeps for run in sweep.runs}
+    alone = [state for state in states if state.run not in shown]
+    if alone:
+        console.print(watch.table(alone, []))
+    if not sweeps and not states:
+        console.print(f"Nothing runs in {root}, and nothing was stopped. Results: peftbench report results_dir={root}")
+    return 0
+
+
+def _show(root: Path, sweep: live.Sweep) -> None:
+    console, alive = terminal.console, sweep.owner.alive()
+    found = watch.standing(root, sweep)
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.started))
+    console.print(Text(f"peftbench {sweep.line}", "bold"))
+    state = {True: "running", False: "STOPPED; the same line goes on", None: f"on {sweep.owner.host}"}[alive]
+    console.print(Text(f"{state}, since {began}: {watch.headline(found, goes_on=alive is not False)}"))
+    latest = [run for run in sweep.runs if run.run in found.ended]
+    latest.sort(key=lambda run: (root / run.record).stat().st_mtime if (root / run.record).is_file() else 0.0)
+    for run in latest[-_LATEST:]:
+        console.print(watch.ended_line(run.name, found.ended[run.run]))
+    console.print(watch.table(list(found.running.values()), found.waiting))

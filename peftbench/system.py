@@ -1,0 +1,14 @@
+"""The machine, without torch."""
+
+import platform
+from pathlib import Path
+
+
+def processor() -> str | None:
+    """The processor's name, as records have it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else None
