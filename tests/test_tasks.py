@@ -282,14 +282,17 @@ class TestMarks:
             made("dataset=wic", f"data_root={tmp_path}")
 
 
+_QUESTION = "who was it that did so, and when, and where, and why, and with whose help did it happen"
+
+
 class TestCutting:
     @pytest.mark.parametrize(
         ("name", "long", "others"),
         [
-            ("boolq", "passage", {"question": "is it so that it is thus"}),
-            ("qnli", "sentence", {"question": "who was it that did so"}),
-            ("multirc", "paragraph", {"question": "who was it then", "candidate": "nobody at all"}),
-            ("record", "passage", {"query": "it was Ann who won it all"}),
+            ("boolq", "passage", {"question": _QUESTION}),
+            ("qnli", "sentence", {"question": _QUESTION}),
+            ("multirc", "paragraph", {"question": _QUESTION, "candidate": "no"}),
+            ("record", "passage", {"query": _QUESTION}),
         ],
     )
     @pytest.mark.parametrize("way", ["head", "verbaliser"])
@@ -300,10 +303,10 @@ class TestCutting:
         case = Built(made("dataset=mrpc", "method=full"))
         task.prepare(case.context.tokenizer)
         fields = {**others, long: "word " * 60, **({"candidate": "Ann"} if name == "record" else {})}
-        encoded = task.encode(case.context.tokenizer, [Example(0, fields)], 118)
+        encoded = task.encode(case.context.tokenizer, [Example(0, fields)], 160)
         text = case.context.tokenizer.decode(encoded.input_ids[0])
         assert encoded.cut == 1
-        assert len(encoded.input_ids[0]) <= 118
+        assert len(encoded.input_ids[0]) <= 160
         assert all(value in text for value in others.values())
         assert "word word" in text
 
