@@ -17,15 +17,15 @@ from peftbench.stop import Interrupted
 from peftbench.store import ResultStore
 from peftbench.worker import _problem
 
-#: Steps of a run, and those after which it is stopped: in the second epoch of 4.
-STEPS, STOPPED = 6, 5
+#: Steps of a run, over two epochs of 4, and those after which it is stopped: not where an epoch or an evaluation ends.
+STEPS, STOPPED = 6, 3
 
 
 class _Ask(Callback):
-    """Asks for a stop in a step, or keeps the losses of all steps."""
+    """Asks for a stop in a step, and keeps the losses of all steps and the weights after the last one."""
 
     def __init__(self, step: int | None) -> None:
-        self.step, self.losses = step, {}
+        self.step, self.losses, self.last = step, {}, {}
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         look = pl_module._look
@@ -41,12 +41,21 @@ class _Ask(Callback):
         if trainer.global_step == self.step:
             stop.ask()
 
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.last = _state(pl_module.model)
+
+
+def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
 
 @dataclasses.dataclass
 class Ended:
-    """What a run is compared by."""
+    """What a run is compared by: weights of the selected step and of the last one, and all losses."""
 
-    weights: dict[str, torch.Tensor]
+    selected: dict[str, torch.Tensor]
+    last: dict[str, torch.Tensor]
     losses: dict[int, float]
     trained: run.Trained | None
 
@@ -67,8 +76,7 @@ def _train(cell: Cell, *, stop_after: int | None = None) -> Ended:
     finally:
         stop.ask(False)
     assert said == (f"stopped at step {stop_after} of {STEPS}; goes on from there" if stop_after else "")
-    weights = {**dict(tuner.model.named_parameters()), **dict(tuner.model.named_buffers())}
-    return Ended({k: v.detach().clone() for k, v in weights.items()}, ask.losses, trained)
+    return Ended(_state(tuner.model), ask.last, ask.losses, trained)
 
 
 def _same(left: Ended, right: Ended) -> None:
@@ -76,9 +84,9 @@ def _same(left: Ended, right: Ended) -> None:
     assert right.trained is not None
     assert left.trained.selected == right.trained.selected
     assert left.trained.params == right.trained.params
-    assert left.weights.keys() == right.weights.keys()
-    different = [k for k, v in left.weights.items() if not torch.equal(v, right.weights[k])]
-    assert different == []
+    for one, other in ((left.selected, right.selected), (left.last, right.last)):
+        assert one.keys() == other.keys() != set()
+        assert [name for name, tensor in one.items() if not torch.equal(tensor, other[name])] == []
 
 
 @pytest.fixture
