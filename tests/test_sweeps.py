@@ -354,3 +354,13 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(tmp_path: Path, data_root:
     assert [process.returncode for process in both] == [0, 0], said
     assert len(records(tmp_path / "r")) == 3
     assert len(list((tmp_path / "r" / "logs").rglob("run.log"))) == 3
+
+
+def test_a_prepared_sweep_may_zip_and_exclude(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text(
+        "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {method: 'lora,full', seed: '0,1'}}}\n"
+        "zip: [method, seed]\nexclude: [method=full]\n"
+    )
+    found = compose.plan(["sweep=mine"], multirun=False, config_dirs=[tmp_path]).cells
+    assert [(c.method.name, c.seed) for c in found] == [("lora", 0)]
