@@ -81,6 +81,18 @@ def test_every_method_with_a_soft_prompt_reads_it(cell, method: str) -> None:
         )
 
 
+def test_prompt_tokens_at_several_places_are_read_too(cell) -> None:
+    case = Built(cell("method=p_tuning_template"))
+    described = case.method.describe(case.model, case.data.tokenizer)["soft_prompt"]
+    embeddings = case.model.get_base_model().get_input_embeddings()
+    vectors = embeddings.prompt("default")
+    cosines = torch.nn.functional.cosine_similarity(vectors[:, None], embeddings.base_layer.weight[None], dim=2)
+    assert len(described) == case.config.method.adapter["num_virtual_tokens"]
+    for nearest, row in zip(described, cosines, strict=True):
+        best = case.data.tokenizer.convert_ids_to_tokens(int(row.argmax()))
+        assert (nearest[0]["token"], nearest[0]["similarity"]) == (best, pytest.approx(row.max().item(), abs=1e-3))
+
+
 def test_others_have_nothing_to_say(cell) -> None:
     for method in ("lora", "prefix", "full", "p_tuning_v2"):
         case = Built(cell(f"method={method}"))

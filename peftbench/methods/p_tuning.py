@@ -8,6 +8,7 @@ from torch import nn
 
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
+from peftbench.methods.reading import nearest_tokens
 from peftbench.methods.rewrite import rewrite
 from peftbench.methods.slots import SlotsConfig, SlotsEmbedding
 
@@ -20,9 +21,20 @@ class Slots(Hub):
         mask = getattr(context.tokenizer, "mask_token_id", None) if family == "encoder" else None
         return {"family": family, "mask_token_id": mask}
 
+    def describe(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
+        """`soft_prompt`: of every prompt token, those in front first, the nearest real ones."""
+        layer: Any = _embedding(model)[1]
+        with torch.no_grad():
+            prompt = layer.prompt(model.active_adapter)
+            return {"soft_prompt": nearest_tokens(prompt, layer.weight, tokenizer)}
+
     def save(self, model: nn.Module, folder: Path) -> None:
         super().save(model, folder)
-        name, layer = next((n, m) for n, m in model.named_modules() if isinstance(m, SlotsEmbedding))
+        name, layer = _embedding(model)
         with torch.no_grad():
             prompt = layer.prompt(model.active_adapter)
         rewrite(folder, drop="slots_", add={f"{name}.slots_rows": prompt}, kind=SlotsConfig, config={"encoded": False})
+
+
+def _embedding(model: nn.Module) -> tuple[str, SlotsEmbedding]:
+    return next((n, m) for n, m in model.named_modules() if isinstance(m, SlotsEmbedding))
