@@ -30,6 +30,9 @@ def load_tokenizer(config: ModelConfig, checkpoint: Checkpoint) -> PreTrainedTok
         raise ConfigError(f"model={config.name}: can't load the tokenizer ({str(error).splitlines()[0]})") from None
     if len(tokenizer) <= len(tokenizer.all_special_tokens) + 1:
         raise ConfigError(f"model={config.name}: the tokenizer knows no word: its files are missing or empty")
+    if tokenizer.pad_token_id is None:
+        # GPT-2 and Llama have none. What stands there is masked, so any token does.
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
@@ -92,9 +95,13 @@ def build_empty(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.M
 def model_config(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Any:
     """The transformers configuration, with what the task needs."""
     if checkpoint.folder is not None:
-        return AutoConfig.from_pretrained(
+        found = AutoConfig.from_pretrained(
             checkpoint.folder, trust_remote_code=config.trust_remote_code, **task.model_args
         )
+        if getattr(found, "pad_token_id", None) is None:
+            # A decoder's head looks for the last token that isn't padding; the tokenizer is given the same one.
+            found.pad_token_id = found.eos_token_id[0] if isinstance(found.eos_token_id, list) else found.eos_token_id
+        return found
     arguments = dict(config.config or {})
     try:
         return AutoConfig.for_model(arguments.pop("model_type"), **arguments, **task.model_args)

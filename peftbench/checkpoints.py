@@ -32,15 +32,20 @@ def locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
     if config.checkpoint is None:
         raise ConfigError(f"model={config.name}: needs model.checkpoint or model.config")
     if model_root is not None:
-        return _local(Path(model_root) / config.checkpoint.split("/")[-1], f"model_root={model_root}")
-    packaged = _packaged(config.package)
+        return _local(Path(model_root) / folder_name(config), f"model_root={model_root}")
+    packaged = packaged_at(config.package)
     if packaged is not None:
         return _local(packaged, f"model.package={config.package}")
     return _from_hub(config)
 
 
-def _packaged(package: str | None) -> Path | None:
-    """The folder inside an installed package, found without importing it (its imports cost seconds)."""
+def folder_name(config: ModelConfig) -> str:
+    """A model's folder under `model_root`."""
+    return str(config.checkpoint).split("/")[-1]
+
+
+def packaged_at(package: str | None) -> Path | None:
+    """The folder or file inside an installed package, found without importing it (its imports cost seconds)."""
     if package is None:
         return None
     name, _, inside = package.partition("/")
@@ -77,7 +82,8 @@ def _from_hub(config: ModelConfig) -> Checkpoint:
                 return Checkpoint(found, f"{config.checkpoint}@{Path(found).name}")
     except Exception as error:  # The network, the disk and the hub each fail in classes of their own.
         reason = f"{hub.why_missing()} ({type(error).__name__})"
+    made = f"make one by `peftbench convert model={config.name} model_root=DIR`, or " if config.gguf else ""
     raise ConfigError(
         f"model={config.name}: can't get {config.checkpoint}: {reason}; point model_root= at a folder that "
-        f"holds {str(config.checkpoint).split('/')[-1]}/, or use model=minilm with the `demo` extra installed"
+        f"holds {folder_name(config)}/, or {made}use model=minilm with the `demo` extra installed"
     )

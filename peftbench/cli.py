@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "peftbench.status",
     "list": "peftbench.listing",
     "check": "peftbench.check",
+    "convert": "peftbench.convert",
 }
 
 _USAGE = """\
@@ -31,6 +32,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench status [results_dir=results]              what runs there, how far it is
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
+  python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
 
 Groups (python -m peftbench list shows what is in them): {groups}
 Keys: seed  results_dir  data_root  model_root  formulation  overwrite  save_adapters  recipe.*  hardware.*  method.*

@@ -55,6 +55,8 @@ class ModelConfig:
     checkpoint: Optional[str] = None
     revision: Optional[str] = None
     package: Optional[str] = None
+    #: A GGUF file in a Python package, which `peftbench convert` makes a folder of.
+    gguf: Optional[str] = _words()
     config: Optional[dict[str, Any]] = None
     trust_remote_code: bool = False
 

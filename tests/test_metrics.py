@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from peftbench import metrics
+from peftbench.metrics import text
 
 
 def _counts(predictions: np.ndarray, references: np.ndarray) -> tuple[int, int, int, int]:
@@ -158,7 +159,8 @@ CASES = {
 
 
 def test_every_metric_has_a_definition_here() -> None:
-    assert set(metrics.names()) == set(CASES)
+    of_labels = {name for name in metrics.names() if not hasattr(text, name)}
+    assert of_labels == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)

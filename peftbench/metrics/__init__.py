@@ -1,8 +1,9 @@
-"""Metrics as GLUE defines them, over scikit-learn: plain functions here, the same as `evaluate` modules beside it.
+"""Metrics over labels (`functions.py`, as GLUE defines them, over scikit-learn) and over texts (`text.py`, over
+rouge_score and sacrebleu): plain functions, and the same as `evaluate` modules beside them.
 
 A run calls the functions, since importing `evaluate` starts threads and costs time in every fresh process; the modules
 (`accuracy.py`, `f1.py`, ...) wrap them for `evaluate.load(path("f1"))`, without a download. A new metric is one
-function in `functions.py` and one module file.
+function and one module file.
 """
 
 import inspect
@@ -13,26 +14,34 @@ from typing import Any
 import numpy as np
 
 from peftbench.errors import ConfigError
-from peftbench.metrics import functions
+from peftbench.metrics import functions, text
 
 Metric = Callable[..., float]
+
+_OTHER_FILES = ("__init__", "functions", "text", "module")
 
 
 def names() -> list[str]:
     """The metrics there are: the modules of this folder."""
     files = Path(__file__).parent.glob("*.py")
-    return sorted(file.stem for file in files if file.stem not in ("__init__", "functions", "module"))
+    return sorted(file.stem for file in files if file.stem not in _OTHER_FILES)
 
 
 def get(name: str) -> Metric:
-    """The function (predictions, references) -> score.
+    """The function (predictions, references) -> score: of label arrays, or of texts and lists of texts.
 
     Raises:
         ConfigError: no such metric.
     """
     if name not in names():
         raise ConfigError(f"dataset.metrics: {name} is no metric; allowed are {', '.join(names())}")
-    return getattr(functions, name)
+    return getattr(functions if hasattr(functions, name) else text, name)
+
+
+def of_texts(name: str) -> bool:
+    """Whether a metric compares texts."""
+    get(name)
+    return hasattr(text, name)
 
 
 def compute(

@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from peftbench.metrics import functions
+from peftbench import metrics
 
 #: Kind of metric -> what it is given of each example.
 _FEATURES: dict[str, dict[str, Any]] = {
@@ -26,10 +26,10 @@ def metric(where: str, kind: str) -> type[evaluate.Metric]:
         kind: what it compares: labels, numbers, groups (labels with a group each), texts (with a list of right ones).
     """
     name = Path(sys.modules[where].__file__ or "").stem
-    function, features = getattr(functions, name), datasets.Features(_FEATURES[kind])
+    function, features = metrics.get(name), datasets.Features(_FEATURES[kind])
     described = evaluate.MetricInfo(
         description=str(function.__doc__),
-        citation="GLUE, arXiv 1804.07461; SuperGLUE, arXiv 1905.00537",
+        citation=str(sys.modules[function.__module__].__doc__),
         inputs_description=f"{', '.join(features)}: one an example.",
         features=features,
     )
