@@ -1,9 +1,10 @@
 """What Hydra calls for every cell: skip, claim, train in a fresh process, record. Free of torch."""
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from peftbench.data.sources import DataSource
 from peftbench.records import RunRecord, run_key
 from peftbench.schema import RunConfig
 from peftbench.store import ResultStore, rescue
+
+#: A file in a sweep's log folder that keeps a launcher's workers from starting further runs.
+STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,27 @@ def job(composed: DictConfig) -> None:
     if config.sweep is None and several:
         config = replace(config, sweep=Path(hydra.sweep.dir).name)
     failed = Path(hydra.sweep.dir, "failed") if several else None
-    if config.fail_fast and failed is not None and failed.exists():
+    stopped = Path(hydra.sweep.dir, STOPPED) if several else None
+    if (config.fail_fast and failed is not None and failed.exists()) or (stopped is not None and stopped.exists()):
         return
-    with isolate.stoppable():
+    record = None
+    with isolate.stoppable(), _quietly(stopped):
         record = _claim_and_run(prepare(config), Path(hydra.runtime.output_dir))
     if config.fail_fast and failed is not None and record is not None and record.status != "completed":
         failed.touch()
         terminal.line(config, "failed: no further run is started (fail_fast)")
+
+
+@contextlib.contextmanager
+def _quietly(stopped: Path | None) -> Iterator[None]:
+    """In a launcher's worker, to be stopped is not an exception: the launcher would answer it by killing its other
+    workers, which are saving their state. A file keeps them from starting the next run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stopped is None or not terminal.watched_by_another():
+            raise
+        stopped.touch()
 
 
 def _claim_and_run(cell: Cell, folder: Path) -> RunRecord | None:

@@ -5,7 +5,10 @@ the results of those before. Any launcher of Hydra's does: basic, joblib, submit
 """
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -17,7 +20,7 @@ from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, RunMode
 
 from peftbench import paths
-from peftbench.job import job
+from peftbench.job import STOPPED, job
 from peftbench.launchers import Launcher
 
 #: The overrides of each run -> when it returns, every one of them was tried.
@@ -44,7 +47,10 @@ def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
             size = known.batch or len(runs)
             for first in range(0, len(runs), size):
                 batch = runs[first : first + size]
-                for done in plugin.launch(batch, initial_job_idx=started):
+                made: Sequence[Any] = []
+                with _patient(Path(config.hydra.sweep.dir, STOPPED), known):
+                    made = plugin.launch(batch, initial_job_idx=started)
+                for done in made:
                     if done.status is JobStatus.FAILED:
                         _ = done.return_value  # Raises what the job raised: not a run's failure, which is a record.
                 started += len(batch)
@@ -52,3 +58,26 @@ def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
         yield launch
     finally:
         GlobalHydra.instance().clear()
+
+
+@contextlib.contextmanager
+def _patient(stopped: Path, known: Launcher) -> Iterator[None]:
+    """Ctrl-C reaches the workers of joblib, too: wait until they have saved their state. The second time, don't."""
+    if known.name != "joblib":
+        yield
+        return
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        stopped.touch()
+
+    before = signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    except Exception:  # Ctrl-C can also break what the workers tell joblib.
+        if not stopped.exists():
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if stopped.exists():
+        raise KeyboardInterrupt

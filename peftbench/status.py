@@ -10,6 +10,8 @@ from peftbench import live, terminal, watch
 from peftbench.errors import ConfigError
 from peftbench.report.command import options
 
+#: Columns where there is no terminal to fit.
+_WIDE = 160
 #: Of the runs that ended, so many are shown.
 _LATEST = 5
 
@@ -21,6 +23,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
     sweeps, states = live.sweeps(root), live.running(root)
     console = terminal.console
+    if not console.is_terminal:
+        console.width = _WIDE
     for sweep in sweeps:
         _show(root, sweep)
     shown = {run.run for sweep in sweeps for run in sweep.runs}

@@ -22,10 +22,15 @@ def name(config: "RunConfig") -> str:
     return f"{config.method.name} · {config.model.name} · {config.dataset.name} · seed {config.seed}"
 
 
+def watched_by_another() -> bool:
+    """Whether this is a launcher's worker in a sweep that another process watches."""
+    return os.environ.get(watch.WATCHED, pid := str(os.getpid())) != pid
+
+
 def line(config: "RunConfig", text: str) -> None:
     """One plain line about a run."""
-    if console.is_terminal and os.environ.get(watch.WATCHED, pid := str(os.getpid())) != pid:
-        return  # Another process draws on this terminal.
+    if console.is_terminal and watched_by_another():
+        return  # That one draws on this terminal.
     console.print(f"{name(config)}: {text}", markup=False)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -76,8 +76,11 @@ def headline(found: Standing, *, goes_on: bool = True) -> str:
 def table(running: Sequence[Running], waiting: Sequence[Planned]) -> Table:
     """Running and waiting runs as rows."""
     grid = Table(box=None, pad_edge=False, header_style="dim", expand=False)
-    for title in ("run", "state", "", "loss", "selection", "time", "left"):
-        grid.add_column(title, no_wrap=True, justify="left" if title in ("run", "state", "") else "right")
+    grid.add_column("run", no_wrap=True)
+    # Where it is narrow, names are cut and numbers aren't.
+    for title, width in (("state", 9), ("", 4), ("loss", 5), ("selection", 9), ("time", 6), ("left", 6)):
+        justify: JustifyMethod = "left" if title in ("state", "") else "right"
+        grid.add_column(title, no_wrap=True, min_width=width, justify=justify)
     for state in running:
         grid.add_row(*_row(state))
     for run in waiting[:_WAITING]:
