@@ -1,0 +1,50 @@
+"""The typed mirror of the configuration, and the only user of OmegaConf.
+
+`load` turns what Hydra composed into plain dataclasses, or says in one line which key is wrong and what is allowed.
+"""
+
+from peftbench.schema.identify import description, halved, identity, is_open, micro_batch_size
+from peftbench.schema.loading import (
+    from_description,
+    interpolates,
+    load,
+    load_composed,
+    plain,
+    read_yaml,
+    search_path,
+)
+from peftbench.schema.types import (
+    CarveConfig,
+    DatasetConfig,
+    ExpectedConfig,
+    HardwareConfig,
+    MethodConfig,
+    ModelConfig,
+    RecipeConfig,
+    RunConfig,
+    SpanConfig,
+)
+
+__all__ = [
+    "CarveConfig",
+    "DatasetConfig",
+    "ExpectedConfig",
+    "HardwareConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "RecipeConfig",
+    "RunConfig",
+    "SpanConfig",
+    "description",
+    "from_description",
+    "halved",
+    "identity",
+    "interpolates",
+    "is_open",
+    "load",
+    "load_composed",
+    "micro_batch_size",
+    "plain",
+    "read_yaml",
+    "search_path",
+]

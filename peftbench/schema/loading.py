@@ -1,0 +1,167 @@
+"""From what Hydra composed to plain dataclasses; what is wrong is one line, with the key and what is allowed."""
+
+import dataclasses
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from peftbench import guard, mixture, rules
+from peftbench.errors import ConfigError
+from peftbench.schema.types import DatasetConfig, RunConfig
+
+# Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
+OmegaConf.register_new_resolver("peftbench.token", lambda: secrets.token_hex(3), replace=True, use_cache=True)
+
+T = TypeVar("T")
+
+_NAMED = ("model", "method", "dataset", "hardware")
+
+
+def load(
+    composed: DictConfig, choices: Mapping[str, str | None], overrides: Any = (), folders: Sequence[Path] = ()
+) -> RunConfig:
+    """What Hydra composed, as a checked `RunConfig`.
+
+    Args:
+        composed: the configuration without its `hydra` node.
+        choices: the chosen file of every group (`hydra.runtime.choices`), which names the parts.
+        overrides: the command line's (`hydra.overrides.task`).
+        folders: further folders laid out like conf/ (`hydra.searchpath`), for the parts of a mixture.
+
+    Raises:
+        ConfigError: a key is unknown, missing, of the wrong type or outside its range.
+    """
+    try:
+        raw = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_interpolation_message(error, composed)) from None
+    assert isinstance(raw, dict)
+    for group in _NAMED:
+        if not isinstance(raw.get(group), dict) or choices.get(group) is None:
+            raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
+        guard.check_name(group, choices[group])
+        raw[group]["name"] = choices[group]
+    if raw["dataset"].get("metrics", {}) is None:
+        del raw["dataset"]["metrics"]
+    raw["method"]["target"] = raw["method"].pop("_target_", None)
+    written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
+    raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
+    raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
+    if raw["dataset"].get("task") == mixture.TASK:
+        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=read_yaml)
+    config = _with_parts(_typed(RunConfig, raw, ""))
+    rules.check(config, "")
+    rules.check_finite(dataclasses.asdict(config), "")
+    if config.recipe.shots is not None and config.recipe.shots_seed is None:
+        raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
+    return config
+
+
+def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
+    """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
+    _check_switches(kind, raw, prefix)
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{prefix}{_type_message(error)}") from None
+    except OverflowError as error:
+        raise ConfigError(f"{prefix}a number is too large ({str(error).splitlines()[0]})") from None
+    assert isinstance(config, kind)
+    return config
+
+
+def _with_parts(config: RunConfig) -> RunConfig:
+    """With the parts of a mixture checked and typed as data sets are."""
+    if config.dataset.parts:
+        config.dataset.parts = [_part(part) for part in config.dataset.parts]
+    return config
+
+
+def _part(raw: dict[str, Any]) -> DatasetConfig:
+    prefix = f"dataset.parts.{raw['name']}."
+    part = _typed(DatasetConfig, raw, prefix)
+    rules.check(part, prefix)
+    return part
+
+
+def _sets_up(override: str) -> bool:
+    """Whether it changes method or model, and is no path."""
+    return override.startswith(("method.", "model.")) and not override.startswith("method.inputs.")
+
+
+def from_description(described: dict[str, Any]) -> RunConfig:
+    """The configuration of a recorded run, from what `description` kept of it. Sinks are placeholders, and code that
+    comes with a model isn't trusted because a record says so.
+
+    Raises:
+        ConfigError: the record is of a version whose configuration isn't today's.
+    """
+    places = {"results_dir": "", "data_root": None, "model_root": None}
+    sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
+    survival = {"checkpoint_every_s": None, "grace_s": 0, "timeout_s": None, "retry": 0, "fail_fast": False}
+    model = {**described["model"], "sites": {}, "trust_remote_code": False}
+    raw = {**described, **places, **sinks, **survival, "model": model}
+    return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
+
+
+def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
+    """OmegaConf takes any number for true: `overwrite=17`."""
+    for f in dataclasses.fields(kind):
+        value = raw.get(f.name)
+        if dataclasses.is_dataclass(f.type) and isinstance(value, Mapping):
+            _check_switches(f.type, value, f"{prefix}{f.name}.")
+        elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
+            raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
+
+
+def load_composed(composed: DictConfig) -> RunConfig:
+    """`load` for what `hydra.compose(..., return_hydra_config=True)` gave."""
+    choices, overrides = dict(composed.hydra.runtime.choices), composed.hydra.overrides.task
+    folders = search_path(composed.hydra.searchpath)
+    OmegaConf.set_struct(composed, False)
+    composed.pop("hydra")
+    return load(composed, choices, overrides, folders)
+
+
+def search_path(given: Any) -> list[Path]:
+    """The folders of Hydra's search path that are laid out like conf/."""
+    return [Path(str(place).removeprefix("file://")) for place in given if str(place).startswith("file://")]
+
+
+def interpolates(composed: DictConfig, key: str) -> bool:
+    """Whether any value refers to a key, as `${key}` does."""
+    text = OmegaConf.to_yaml(composed, resolve=False)
+    return f"{key}}}" in text
+
+
+def _type_message(error: OmegaConfBaseException) -> str:
+    key = (error.full_key or "").replace("method.target", "method._target_")
+    first = str(error.msg or error).splitlines()[0]
+    if "not in" in first and error.parent_node is not None:
+        allowed = sorted(str(k) for k in error.parent_node.keys())  # type: ignore[attr-defined]
+        return f"{key}: no such key; allowed are {', '.join(allowed)}"
+    if "missing" in first.lower() or "'None'" in first:
+        return f"{key}: is required and not set"
+    return f"{key}: {first}"
+
+
+def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -> str:
+    """A method that asks for a site which the model doesn't name is the usual case: say it in those words."""
+    site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}
+    if site is not None and site not in sites:
+        return f"method.site={site}: this model names no such site; allowed are {', '.join(sorted(sites))}"
+    return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
+
+
+def plain(value: Any) -> Any:
+    """A node of a composed configuration as plain values."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as Hydra would read it, uncomposed."""
+    return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
