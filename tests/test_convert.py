@@ -73,7 +73,7 @@ def test_a_tokenizer_without_padding_is_given_its_end(name: str, cell, tmp_path,
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
-    more = [f"model.checkpoint=any/{name}", "~model.config", f"model_root={tmp_path / 'models'}"]
+    more = [f"+model.checkpoint=any/{name}", "~model.config", f"model_root={tmp_path / 'models'}"]
     write_split(tmp_path / "glue" / "sst2", "train", sentences(40, seed=1))
     write_split(tmp_path / "glue" / "sst2", "validation", sentences(10, seed=2))
     config = compose.one(
