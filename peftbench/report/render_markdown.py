@@ -28,8 +28,6 @@ def render(board: Leaderboard) -> str:
         if board.details:
             parts += ["## By metric", _details(board)]
         parts += ["## Cost", costs(board)]
-    if board.parts:
-        parts += ["## Parts of mixtures", _parts(board)]
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*found) for found in board.soft_prompts)]
     if board.failed:
@@ -128,21 +126,8 @@ def costs(board: Leaderboard) -> str:
     return _table(["method", "model", *_COSTS], lines, left=2)
 
 
-def _parts(board: Leaderboard) -> str:
-    """The metrics of every data set that a mixture's adapter was trained on."""
-    lines = [
-        [_named(*part.row), part.row[1], part.column, part.split, part.metric, _cell(Cell(part.mean, part.std, part.n))]
-        for part in board.parts
-    ]
-    return _table(["method", "model", "mixture", "part", "metric", "score"], lines, left=5)
-
-
 def _name(row: Row) -> str:
-    return _named(row.method, row.model, row.variant)
-
-
-def _named(method: str, model: str, variant: str) -> str:
-    return f"{method} ({variant})" if variant else method
+    return f"{row.method} ({row.variant})" if row.variant else row.method
 
 
 def _cell(cell: Cell | None) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 from peftbench.records import RunRecord
 from peftbench.report import prompts, suites
 from peftbench.report.load import Results, flat, settings
-from peftbench.report.parts import PartScore, part_scores
 from peftbench.report.suites import RowName, Suite
 
 #: Parts of a method's or data set's configuration that describe and decide nothing.
@@ -64,7 +63,6 @@ class Leaderboard:
     unreadable: list[tuple[str, str]]
     footnotes: list[str]
     soft_prompts: list[tuple[str, RunRecord]] = field(default_factory=list)
-    parts: list[PartScore] = field(default_factory=list)
     #: By suite and row (method, model, variant), its average; by metric and row, the cells behind a score.
     suites: dict[str, dict[RowName, Suite]] = field(default_factory=dict)
     details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
@@ -93,7 +91,6 @@ def leaderboard(results: Results) -> Leaderboard:
         unreadable=results.unreadable,
         footnotes=_footnotes(results.completed),
         soft_prompts=_soft_prompts(records, names),
-        parts=part_scores(records, names),
         suites=suites.averages(records, row_names),
         details={
             heading: {row: _cell(sorted(values)) for row, values in of.items()}
