@@ -40,6 +40,7 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
             examples = data.slices["validation"]
             batches = [task.inputs(examples.collate([i * len(examples) // EXAMPLES])) for i in range(EXAMPLES)]
             found["base"] = backbones.load_model(cell.config, cell.checkpoint, task).eval()
+            dropout.install(found["base"])
         context = Context(cell.config.model, task, 1, 0, list, tokenizer)
         built = build(cell.config.method)
         model = built.apply(backbones.load_model(cell.config, cell.checkpoint, task), context)
