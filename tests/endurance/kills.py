@@ -51,7 +51,7 @@ def plan(kills: int, rng: random.Random) -> list[Kill]:
         for phase, most, who, count in (
             ("step", 10, ["child", "parent", "both"], quarter + kills % 4),
             ("state", 20, ["child", "parent", "both"], quarter),
-            ("between", 3, ["parent"], quarter),
+            ("between", 2, ["parent"], quarter),
         )
         for _ in range(count)
     ]

@@ -53,12 +53,12 @@ def around(function: Callable[..., Any], before: str | None, after: str | None) 
 def prepare_parent() -> None:
     """Places in a put (the file is whole but has no name; it has its name; its run's state is still there) and between
     runs."""
-    from peftbench import launch, store
+    from peftbench import multirun, store
     from peftbench.store import ResultStore
 
     store._complete = around(store._complete, "put", "put")  # type: ignore[assignment]
     ResultStore.forget = around(ResultStore.forget, "put", None)  # type: ignore[method-assign]
-    launch.job = around(launch.job, "between", "between")  # type: ignore[assignment]
+    multirun.job = around(multirun.job, "between", "between")  # type: ignore[assignment]
 
 
 def prepare_child() -> None:
