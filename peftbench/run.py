@@ -207,6 +207,7 @@ def measure_speed(
     and that mustn't cost the score."""
     try:
         base = backbones.load_model(job.config, job.checkpoint, tuner.task)
+        dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
         return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context), []
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")
