@@ -102,8 +102,8 @@ def _try_on(method: Method, model: nn.Module, context: Context) -> None:
 
 
 def _nothing(model: nn.Module) -> Batch:
-    """Two examples of eight tokens on the model's device."""
+    """Two examples of eight tokens on the model's device, their answers as long."""
     device = next(model.parameters()).device
     ids = torch.ones(2, 8, dtype=torch.long, device=device)
     labels = torch.zeros(2, dtype=torch.long, device=device)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "index": labels}
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "index": labels, "targets": ids}

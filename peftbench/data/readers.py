@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from peftbench.data.examples import NO_LABEL, Example, Reader, column
 from peftbench.data.rows import Labelled, Numbers, Texts, check_text, named_column
+from peftbench.data.writing import Writing
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import DatasetConfig, SpanConfig
 
@@ -217,6 +218,7 @@ READERS: dict[str, Callable[[DatasetConfig], Reader]] = {
     "multiple_choice": Choices,
     "span_pair": Spans,
     "multi_row": _multi_row,
+    "generation": Writing,
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from peftbench import fingerprint, hub, imports
@@ -85,10 +86,22 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
         try:
             # Not memory-mapped: a file may be replaced while a sweep runs.
             wanted = [there.get(name, name) for name in names]
-            tables.append(pq.read_table(file, columns=wanted, memory_map=False, partitioning=None).select(wanted))
+            table = pq.read_table(
+                file, columns=[name.split(".")[0] for name in wanted], memory_map=False, partitioning=None
+            )
+            tables.append(pa.table([_inner(table, name) for name in wanted], names=names))
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
-    return pa.concat_tables(tables).rename_columns(names)
+    return pa.concat_tables(tables)
+
+
+def _inner(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column; of `lex.text` the field of a struct column, which `dataset.columns` may give a name of its own."""
+    first, *inner = name.split(".")
+    found = table.column(first)
+    for part in inner:
+        found = pc.struct_field(found, part)
+    return found
 
 
 def count(source: DataSource, split: str) -> int:
@@ -220,11 +233,12 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
 
 
 def _check_column(config: DatasetConfig, there: pa.Schema, name: str, *, where: str, renamed: dict[str, str]) -> None:
-    first, *inner = name.split(".")
+    first, *inner = renamed.get(name, name).split(".")
     key = "text" if name in config.text else "label" if name == config.label else "columns"
     names = there.names
-    if renamed.get(first, first) not in names:
+    first = renamed.get(first, first)
+    if first not in names:
         raise ConfigError(f"dataset.{key}={name}: {where} has no such column; it has {', '.join(names)}")
-    kind = there.field(renamed.get(first, first)).type
+    kind = there.field(first).type
     if inner and not (pa.types.is_struct(kind) and kind.get_field_index(inner[0]) >= 0):
         raise ConfigError(f"dataset.{key}={name}: {where} has no such field; {first} is {kind}")

@@ -96,6 +96,16 @@ class SpanConfig:
 
 
 @dataclass(kw_only=True)
+class GenerationConfig:
+    """How answers are written: the most tokens, and of a beam search (more than one beam) the power of a text's length
+    that its log likelihood is divided by."""
+
+    max_new_tokens: int = _ruled(_COUNT)
+    num_beams: int = field(default=1, metadata={"rule": between(1, 64)})
+    length_penalty: float = field(default=1.0, metadata={"rule": between(-10, 10)})
+
+
+@dataclass(kw_only=True)
 class DatasetConfig:
     """Where the examples are (hub path, generator or files), what their columns mean, how they are split and scored.
 
@@ -113,7 +123,9 @@ class DatasetConfig:
         group: columns of equal values in rows that are scored together; `group_size`: so many rows, one after another,
             of the evaluation splits.
         candidates: the column that lists what can stand in the place of `placeholder`, and `answers` that of those
-            which are right: every candidate is an example.
+            which are right: every candidate is an example. For generation `answers` alone: the column of the right
+            text, or of the list of them.
+        generation: how answers are written, where they are texts.
         format, train_file, validation_file: of the user's own files.
         parts: of a mixture, its parts' configurations (`DatasetConfig`; in the file their names); `mixing`: whether an
             example of a part is trained on as often as any other (examples), or by a `temperature` (`MixedBatches`).
@@ -157,6 +169,7 @@ class DatasetConfig:
     candidates: Optional[str] = None
     answers: Optional[str] = None
     placeholder: Optional[str] = None
+    generation: Optional[GenerationConfig] = None
     columns: Optional[dict[str, str]] = None
     train_config: Optional[str] = None
     train_columns: Optional[dict[str, str]] = None

@@ -9,6 +9,7 @@ from peftbench.tasks.base import Batch, Task
 from peftbench.tasks.head import Choice, Classification, Regression
 from peftbench.tasks.likelihood import Likelihood
 from peftbench.tasks.mixture import Mixture
+from peftbench.tasks.text import Text
 from peftbench.tasks.verbaliser import Verbaliser
 
 __all__ = ["Batch", "Task", "build", "formulation"]
@@ -24,6 +25,11 @@ TASKS: dict[tuple[str, str], Any] = {
     ("span_pair", "verbaliser"): Verbaliser,
     ("multi_row", "head"): Classification,
     ("multi_row", "verbaliser"): Verbaliser,
+    ("generation", "text"): Text,
+    ("classification", "text"): Text,
+    ("multiple_choice", "text"): Text,
+    ("span_pair", "text"): Text,
+    ("multi_row", "text"): Text,
     ("mixture", "head"): Mixture,
     ("mixture", "verbaliser"): Mixture,
 }

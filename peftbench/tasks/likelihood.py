@@ -97,6 +97,11 @@ class Likelihood(ScoredLabels):
         return torch.cat([ids[:place], ids[place].expand(len(answer)), ids[place + 1 :]])
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        told, real = self.told(outputs, batch)
+        return by_example((told * real).sum(dim=1) / real.sum(dim=1), batch)
+
+    def told(self, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(s, longest answer) log probabilities of the answers' tokens in 32 bits, and which of them are tokens."""
         targets, scores = batch["targets"], outputs.logits
         real = targets >= 0
         places = torch.arange(targets.shape[1], device=scores.device).expand_as(targets)
@@ -106,8 +111,7 @@ class Likelihood(ScoredLabels):
             places = places + self._starts(batch)[:, None] + scores.shape[1] - width
         lines = torch.arange(len(targets), device=scores.device)[:, None]
         each = scores[lines, places.clamp(max=scores.shape[1] - 1)].float().log_softmax(dim=-1)
-        each = each.gather(2, targets.clamp(min=0)[..., None])[..., 0]
-        return by_example((each * real).sum(dim=1) / real.sum(dim=1), batch)
+        return each.gather(2, targets.clamp(min=0)[..., None])[..., 0], real
 
     def _starts(self, batch: Batch) -> torch.Tensor:
         """(s,) where the first token of the answer is told."""

@@ -58,14 +58,9 @@ class Verbaliser(ScoredLabels):
     def build(cls, config: RunConfig) -> "Verbaliser":
         """Raises ConfigError for a template or verbaliser that is missing or doesn't fit the data set."""
         data = config.dataset
-        if data.template is None or data.verbaliser is None:
-            raise ConfigError(f"dataset={data.name}: formulation=verbaliser needs dataset.template and .verbaliser")
-        if len(data.verbaliser) != len(data.labels or []) or len(set(data.verbaliser)) != len(data.verbaliser):
-            raise ConfigError(
-                f"dataset.verbaliser={data.verbaliser}: one word for each of {data.labels}, all different"
-            )
+        label_words(data, "verbaliser")
         read = reader(data)
-        check_template("dataset.template", data.template, read.fields, once=ANSWER)
+        check_template("dataset.template", str(data.template), read.fields, once=ANSWER)
         return cls(data, read, config.model.family)
 
     @property
@@ -125,6 +120,15 @@ class Verbaliser(ScoredLabels):
         place = place + (0 if self.family == "encoder_decoder" else scores.shape[1] - batch["input_ids"].shape[1])
         words = torch.tensor(self.words, device=scores.device)
         return scores[torch.arange(len(scores), device=scores.device), place][:, words].float()
+
+
+def label_words(data: DatasetConfig, formulation: str) -> list[str]:
+    """The word of every label. Raises ConfigError where they, or the template, are missing or don't fit the labels."""
+    if data.template is None or data.verbaliser is None:
+        raise ConfigError(f"dataset={data.name}: formulation={formulation} needs dataset.template and .verbaliser")
+    if len(data.verbaliser) != len(data.labels or []) or len(set(data.verbaliser)) != len(data.verbaliser):
+        raise ConfigError(f"dataset.verbaliser={data.verbaliser}: one word for each of {data.labels}, all different")
+    return data.verbaliser
 
 
 def place_answer(tokenizer: PreTrainedTokenizerBase, template: str, fields: dict[str, str], family: str) -> list[int]:

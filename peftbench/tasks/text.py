@@ -1,0 +1,169 @@
+"""Tasks whose answer the model writes: generation, and labels and choices as text. Decoders and encoder-decoders.
+
+Trained on the answer's tokens alone, its end included (cross entropy, a mean over all tokens of a global batch);
+answered by greedy or beam search. Source: Raffel et al. (T5), arXiv 1910.10683, sections 2.3 and 2.4: every task as
+text, and an answer that is no label counts as wrong.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from peftbench import metrics
+from peftbench.data.examples import NO_LABEL, Example
+from peftbench.data.readers import reader
+from peftbench.data.rows import check_template
+from peftbench.errors import ConfigError, NotApplicable
+from peftbench.schema import DatasetConfig, RunConfig
+from peftbench.tasks.base import Batch, Inputs
+from peftbench.tasks.fitting import Lines
+from peftbench.tasks.likelihood import Likelihood
+from peftbench.tasks.shared import encoding, numbers
+from peftbench.tasks.verbaliser import ANSWER, label_words, place_answer
+
+if TYPE_CHECKING:
+    from peftbench.data.encode import Encoded
+
+_LETTERS = [chr(ord("A") + i) for i in range(26)]
+_OPTIONS = "options"
+
+
+@dataclass
+class Text(Likelihood):
+    """The model writes the answer.
+
+    Attributes:
+        words: of labels their words, of choices their letters; none where any text may be written.
+        generation: arguments of `generate`.
+    """
+
+    formulation: str = "text"
+    generates: bool = True
+    words: list[str] = field(default_factory=list)
+    generation: dict[str, Any] = field(default_factory=dict)
+    tokenizer: Any = None
+    end: int = 0
+
+    @classmethod
+    def build(cls, config: RunConfig) -> "Text":
+        """Raises NotApplicable for an encoder; ConfigError for what the data set lacks."""
+        data, read = config.dataset, reader(config.dataset)
+        if config.model.family == "encoder":
+            raise NotApplicable(
+                f"model={config.model.name}: an encoder writes no text; dataset={data.name} with formulation=text "
+                "needs a decoder or an encoder_decoder"
+            )
+        if data.candidates is not None:
+            raise ConfigError(f"dataset={data.name}: candidates are scored, not written; formulation=head, verbaliser")
+        words = _words(data)
+        if data.template is None:
+            raise ConfigError(f"dataset={data.name}: formulation=text needs dataset.template")
+        fields = [name for name in read.fields if name != "choice"]
+        check_template("dataset.template", data.template, fields, once=ANSWER)
+        for name in data.metrics:
+            if metrics.of_texts(name) != (not words):
+                raise ConfigError(f"dataset.metrics: {name} doesn't compare {'labels' if words else 'texts'}")
+        return cls(data, read, config.model.family, words=words)
+
+    @property
+    def encoding(self) -> Any:
+        return encoding(self.config, "text", self.family)
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().prepare(tokenizer)
+        self.tokenizer = tokenizer
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        if end is None:
+            raise ConfigError("formulation=text: this model's tokenizer has no token that ends a text")
+        self.end = int(end)
+        given = self.config.generation
+        limit = asdict(given) if given else {"max_new_tokens": max(map(len, self._ids(self.words))), "num_beams": 1}
+        if limit["num_beams"] == 1:
+            limit.pop("length_penalty", None)
+        self.generation = {**limit, "do_sample": False, "pad_token_id": self.pad, "eos_token_id": self.end}
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of whole answers. A decoder's follow a word, with their space; an encoder-decoder's stand alone,
+        with what its tokenizer puts around a text."""
+        if self.family == "encoder_decoder":
+            lines = self.tokenizer(texts, verbose=False)["input_ids"]
+        else:
+            lines = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+        return [[*(ids[:-1] if ids and ids[-1] == self.end else ids), self.end] for ids in lines]
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int) -> Inputs:
+        return super().encode(tokenizer, [self._asked(example) for example in examples], max_length)
+
+    def _asked(self, example: Example) -> Example:
+        """One sequence, with its answer and its choices as fields."""
+        if self.words:
+            answer = "" if example.label == NO_LABEL else self.words[int(example.label)]
+        else:
+            answer = example.references[0]
+        options = " ".join(f"({letter}) {text}" for letter, text in zip(_LETTERS, example.choices, strict=False))
+        return replace(example, fields={**example.fields, ANSWER: answer, _OPTIONS: options}, choices=[])
+
+    def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
+        template = str(self.config.template)
+        if self.config.task == "multiple_choice":
+            template = template.replace(f"{{{ANSWER}}}", f"{{{_OPTIONS}}} {{{ANSWER}}}")
+        return {"input_ids": [place_answer(tokenizer, template, f, self.family) for f in fields]}
+
+    def answers(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> list[list[int]]:
+        limit = self.generation["max_new_tokens"]
+        lines = self._ids([f[ANSWER] for f in fields])
+        return [ids if len(ids) <= limit else [*ids[: limit - 1], self.end] for ids in lines]
+
+    def terms(self, batch: Batch) -> int:
+        return int((batch["targets"] >= 0).sum())
+
+    def losses(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        told, real = self.told(outputs, batch)
+        return -told[real]
+
+    def prompt(self, batch: Batch) -> Batch:
+        """A decoder goes on where its text ends: padded on the left."""
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        if self.family == "decoder":
+            places = torch.arange(ids.shape[1], device=ids.device) + mask.sum(dim=1, keepdim=True)
+            ids, mask = (part.gather(1, places % ids.shape[1]) for part in (ids, mask))
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def decode(self, ids: torch.Tensor, batch: Batch) -> list[str]:
+        if self.family == "decoder":
+            ids = ids[:, batch["input_ids"].shape[1] :]
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
+        if self.words:
+            labels = examples.labels.numpy()
+            found = np.array([self._label(text, int(right)) for text, right in zip(predictions, labels, strict=True)])
+            return metrics.compute(self.config.metrics, found, labels, groups=numbers(examples))
+        return metrics.compute(self.config.metrics, *_questions(predictions, examples))
+
+    def _label(self, text: str, right: int) -> int:
+        """The label that a text says, whatever its case; of a text that says none another than the right one."""
+        said = text.strip().casefold()
+        for label, word in enumerate(self.words):
+            if word.casefold() == said:
+                return label
+        return (right + 1) % len(self.words)
+
+
+def _words(data: DatasetConfig) -> list[str]:
+    if data.task == "generation":
+        return []
+    return _LETTERS if data.task == "multiple_choice" else label_words(data, "text")
+
+
+def _questions(predictions: list[str], examples: "Encoded") -> tuple[list[str], list[list[str]]]:
+    """A text and all right ones of every question: of rows that are one (`group`), the first one's text."""
+    references = examples.references or []
+    groups = range(len(predictions)) if examples.groups is None else examples.groups.tolist()
+    found: dict[int, tuple[str, list[str]]] = {}
+    for text, right, group in zip(predictions, references, groups, strict=True):
+        found.setdefault(group, (text, []))[1].extend(right)
+    return [text for text, _ in found.values()], [right for _, right in found.values()]
