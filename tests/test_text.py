@@ -1,0 +1,193 @@
+"""formulation=text: what is asked and answered, what is learnt from, and how written texts are scored."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from built import Built
+from conftest import write_split
+
+from peftbench import compose, tasks
+from peftbench.data.copy import generate
+from peftbench.data.examples import Example
+from peftbench.data.readers import reader
+from peftbench.errors import ConfigError, NotApplicable
+
+MODELS = ["tiny_llama", "tiny_gpt2", "tiny_t5", "tiny_bart"]
+COPY = ["dataset=copy", "method=full", "recipe.train_samples=16", "recipe.eval_samples=8"]
+
+
+@pytest.fixture
+def built(cell):
+    return lambda model, *more: Built(cell(f"model={model}", *COPY, *more))
+
+
+def test_copied_strings_are_all_different() -> None:
+    splits = {name: table.to_pydict() for name, table in generate().items()}
+    texts = [text for split in splits.values() for text in split["source"]]
+    assert len(set(texts)) == len(texts) == 4200
+    assert all(split["source"] == split["target"] for split in splits.values())
+    assert generate()["train"].equals(generate()["train"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_loss_is_that_of_the_answers_tokens_alone(built, model: str) -> None:
+    """Against the model's own loss, one example at a time, unpadded, with the prompt masked by hand."""
+    case = built(model)
+    tokenizer, encoded = case.context.tokenizer, case.data.train
+    batch = encoded.collate(range(8))
+    with torch.no_grad():
+        losses = case.task.losses(case.model.eval()(**case.task.inputs(batch)), batch)
+    assert len(losses) == case.task.terms(batch)
+    expected, count = 0.0, 0
+    for i in range(8):
+        line = encoded.collate([i])
+        ids, target = line["input_ids"][0], line["targets"][0]
+        source = encoded.references[i][0]
+        end = tokenizer.sep_token_id
+        if case.config.model.family == "decoder":
+            assert tokenizer.decode(ids, skip_special_tokens=True) == f"{source} ="
+            assert target.tolist() == [*tokenizer(f" {source}", add_special_tokens=False)["input_ids"], end]
+            whole = torch.cat([ids, target])[None]
+            labels = torch.cat([torch.full_like(ids, -100), target])[None]
+        else:
+            assert target.tolist() == tokenizer(source)["input_ids"]
+            whole, labels = ids[None], target[None]
+        with torch.no_grad():
+            loss = case.model(input_ids=whole, labels=labels).loss
+        expected, count = expected + loss.item() * len(target), count + len(target)
+    assert losses.sum().item() == pytest.approx(expected, rel=1e-4)
+    assert count == len(losses)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_batch_is_answered_as_its_examples_alone(built, model: str, beams: int) -> None:
+    case = built(model, f"dataset.generation.num_beams={beams}", "dataset.generation.max_new_tokens=6")
+    case.model.eval()
+    with torch.no_grad():
+        together = case.tuner.write(case.data.train.collate(range(6)))
+        alone = [case.tuner.write(case.data.train.collate([i]))[0] for i in range(6)]
+    assert together == alone
+    assert len(case.data.train.lengths[:6].unique()) > 1
+
+
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_t5"])
+@pytest.mark.parametrize("method", ["prompt", "prefix", "lora"])
+def test_methods_write_and_answers_leave_the_prompt_out(cell, model: str, method: str) -> None:
+    case = Built(cell(f"model={model}", *COPY, f"method={method}", "dataset.generation.max_new_tokens=5"))
+    case.model.eval()
+    batch = case.data.train.collate(range(4))
+    with torch.no_grad():
+        texts = case.tuner.write(batch)
+    assert len(texts) == 4
+    assert all(len(text.encode()) <= 5 * 4 and "=" not in text[:1] for text in texts)
+
+
+def test_a_decoder_is_asked_with_its_padding_in_front(built) -> None:
+    case = built("tiny_llama")
+    batch = {
+        "input_ids": torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+    }
+    asked = case.task.prompt(batch)
+    assert asked["input_ids"].tolist() == [[5, 6, 7, 8], [0, 0, 9, 10]]
+    assert asked["attention_mask"].tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
+
+
+def test_long_answers_are_cut_and_end(built) -> None:
+    case = built("tiny_t5", "dataset.generation.max_new_tokens=4")
+    targets = case.data.train.collate(range(8))["targets"]
+    assert targets.shape[1] == 4
+    assert set(targets[:, 3].tolist()) <= {case.task.end, -100}
+
+
+def _scored(task, predictions: list[str], **given):
+    class Split:
+        labels = torch.tensor(given.get("labels", [-1] * len(predictions)))
+        groups = None if "groups" not in given else torch.tensor(given["groups"])
+        references = given.get("references")
+
+    return task.score(predictions, Split())
+
+
+def test_a_text_that_is_no_label_is_wrong() -> None:
+    task = tasks.build(compose.one(["model=tiny_t5", "dataset=demo", "formulation=text"]))
+    assert task.words == ["bad", "good"]
+    found = _scored(task, ["bad", "Good ", "nonsense", ""], labels=[0, 1, 0, 1])
+    assert found == {"accuracy": 0.5}
+
+
+def test_rows_of_one_question_share_their_references() -> None:
+    task = tasks.build(compose.one(["model=tiny_t5", "dataset=copy"]))
+    references = [["x"], ["y"], ["z"], ["z"]]
+    assert _scored(task, ["y", "x", "no", "z"], references=references) == {"exact_match": 0.25}
+    assert _scored(task, ["y", "x", "no", "z"], references=references, groups=[0, 0, 1, 2]) == {
+        "exact_match": pytest.approx(2 / 3)
+    }
+
+
+def test_lists_and_fields_of_structs_are_read(tmp_path, results) -> None:
+    """As WebNLG has them."""
+    columns = {
+        "modified_triple_sets": [{"mtriple_set": [["a | b | c", "d | e | f"]]}, {"mtriple_set": [["g | h | i"]]}] * 20,
+        "lex": [{"text": ["one", "two"]}, {"text": ["three"]}] * 20,
+    }
+    for split in ("train", "test"):
+        write_split(tmp_path / "web_nlg", split, columns)
+    from peftbench.data import sources
+
+    data = compose.one(["model=tiny_t5", "dataset=web_nlg"]).dataset
+    source = sources.locate(data, data_root=str(tmp_path), cache=tmp_path / "cache")
+    read = reader(data)
+    first, second = read.examples(sources.read(source, "test", read.columns).slice(0, 2), np.arange(2))
+    assert first.fields == {"triples": "a | b | c && d | e | f"}
+    assert (first.references, second.references) == (["one", "two"], ["three"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["model=tiny_bert"], NotApplicable, "an encoder writes no text"),
+        (["model=tiny_t5", "~dataset.answers"], ConfigError, "dataset.answers: generation needs"),
+        (["model=tiny_t5", "dataset.template=null"], ConfigError, "formulation=text needs dataset.template"),
+        (
+            ["model=tiny_t5", "~dataset.metrics.exact_match", "+dataset.metrics.accuracy=max"],
+            ConfigError,
+            "accuracy doesn't compare texts",
+        ),
+        (["model=tiny_t5", "formulation=head"], ConfigError, "generation is solved as auto, text"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, error, message) -> None:
+    with pytest.raises(error, match=message):
+        tasks.build(compose.one(["dataset=copy", *[a for a in arguments if not a.startswith("model=")], arguments[0]]))
+
+
+def test_choices_are_letters(cell) -> None:
+    config = compose.one(["model=tiny_t5", "dataset=copa", "formulation=text"])
+    task = tasks.build(config)
+    found = Built(cell("model=tiny_t5", *COPY))
+    task.prepare(found.context.tokenizer)
+    example = Example(0, {"premise": "It rained.", "question": "So?"}, 1, choices=["Dry.", "Wet."])
+    made = task.encode(found.context.tokenizer, [example], 100)
+    assert found.context.tokenizer.decode(made.input_ids[0], skip_special_tokens=True).endswith("(A) Dry. (B) Wet.")
+    assert found.context.tokenizer.decode(made.targets[0], skip_special_tokens=True) == "B"
+    assert _scored(task, ["b", "A", "C"], labels=[1, 1, 0]) == {"accuracy": pytest.approx(1 / 3)}
+
+
+def test_a_run_keeps_its_texts(train, results) -> None:
+    record = train("model=tiny_gpt2", *COPY, "dataset.generation.max_new_tokens=5")
+    assert record.status == "completed"
+    assert 0 <= record.metrics["validation"]["values"]["exact_match"] <= 1
+    (file,) = (results / "predictions").rglob("*.parquet")
+    table = pq.read_table(file)
+    assert table.schema.field("answer").type == pa.string()
+    assert {"split", "row", "answer", "references"} <= set(table.column_names)
+
+
+def test_labels_are_written(train) -> None:
+    record = train("model=tiny_t5", "dataset=demo", "formulation=text", "method=full", *COPY[2:])
+    assert record.status == "completed"
+    assert set(record.metrics["validation"]["values"]) == {"accuracy"}
