@@ -346,7 +346,7 @@ class TestCutting:
         (["dataset=copa", "dataset.choices=[choice9]"], "dataset.columns=choice9: copa/train has no such column"),
         (["dataset=copa", "dataset.choices=[premise,idx]"], "dataset.choices=idx: copa/train holds int32, not text"),
         (["dataset=copa", "~dataset.phrases.question.effect"], "copa/train row 2 has 'effect'; allowed are cause"),
-        (["dataset=copa", "formulation=text"], "multiple_choice is solved as auto, head, verbaliser"),
+        (["dataset=copa", "formulation=text"], "an encoder writes no text"),
         (["dataset=copa", "dataset.cut=[choice1]"], "dataset.cut=choice1: allowed: premise, question"),
         (["dataset=copa", "dataset.inputs=['{premise}']"], "dataset.inputs: leaves out question"),
         (["dataset=copa", "dataset.inputs=['{premises}']"], "dataset.inputs: takes {premise}, {question}, {choice}"),
