@@ -1,6 +1,7 @@
 """`FineTuner`: the one LightningModule. Every method and task is trained by this loop."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ class FineTuner(L.LightningModule):
         self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
         self._kept: list[dict[str, Any]] = []
         self.last_loss: float | None = None
+        self._written, self._writing_s = 0, 0.0
 
     def forward(self, batch: Batch) -> Any:
         """The model's outputs for a collated batch."""
@@ -124,7 +126,16 @@ class FineTuner(L.LightningModule):
         """The texts that the model writes, of a task that generates."""
         task: Any = self.task
         inputs = self.method.prepare_batch(task.prompt(batch))
-        return task.decode(self.model.generate(**inputs, **task.generation), batch)  # type: ignore[operator]
+        start = time.perf_counter()
+        ids = self.model.generate(**inputs, **task.generation)  # type: ignore[operator]
+        texts: list[str] = task.decode(ids, batch)  # Which waits for the device.
+        self._writing_s += time.perf_counter() - start
+        self._written += task.written(ids, batch)
+        return texts
+
+    def writing(self) -> dict[str, float]:
+        """How fast the texts were written, of a task that generates: all that this process scored."""
+        return {"inference_generated_tokens_per_s": self._written / self._writing_s} if self._writing_s else {}
 
     def scores(self, kept: list[dict[str, Any]], examples: Encoded) -> dict[str, Any]:
         """`values` by metric, their mean `score`, the mean task `loss` and `n`, from what `predict` gave of all

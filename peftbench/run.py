@@ -74,6 +74,7 @@ def run(job: Job) -> RunRecord:
             **trained.figures,
             "adapter_bytes": stored,
             **speed,
+            **tuner.writing(),
             "run_time_s": time.time() - started,
         },
         samples={

@@ -103,6 +103,13 @@ def test_long_answers_are_cut_and_end(built) -> None:
     assert set(targets[:, 3].tolist()) <= {case.task.end, -100}
 
 
+@pytest.mark.parametrize(("model", "given"), [("tiny_llama", [[9, 9, 9]]), ("tiny_t5", [[0]])])
+def test_written_tokens_are_those_of_the_answer(built, model: str, given: list[list[int]]) -> None:
+    task = built(model).task
+    ids = torch.tensor([[*given[0], 70, 71, 2, 0], [*given[0], 70, 71, 72, 73]])
+    assert task.written(ids, {"input_ids": torch.zeros(2, len(given[0]))}) == 6
+
+
 def _scored(task, predictions: list[str], **given):
     class Split:
         labels = torch.tensor(given.get("labels", [-1] * len(predictions)))
@@ -181,6 +188,7 @@ def test_a_run_keeps_its_texts(train, results) -> None:
     record = train("model=tiny_gpt2", *COPY, "dataset.generation.max_new_tokens=5")
     assert record.status == "completed"
     assert 0 <= record.metrics["validation"]["values"]["exact_match"] <= 1
+    assert record.efficiency["inference_generated_tokens_per_s"] > 0
     (file,) = (results / "predictions").rglob("*.parquet")
     table = pq.read_table(file)
     assert table.schema.field("answer").type == pa.string()

@@ -107,3 +107,7 @@ class Generating(Task, Protocol):
     def decode(self, ids: torch.Tensor, batch: Batch) -> list[str]:
         """What `generate` gave, as the n answers' texts."""
         ...
+
+    def written(self, ids: torch.Tensor, batch: Batch) -> int:
+        """How many tokens of what `generate` gave are the answers', padding and ends left out."""
+        ...

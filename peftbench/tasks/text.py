@@ -133,9 +133,15 @@ class Text(Likelihood):
         return {"input_ids": ids, "attention_mask": mask}
 
     def decode(self, ids: torch.Tensor, batch: Batch) -> list[str]:
-        if self.family == "decoder":
-            ids = ids[:, batch["input_ids"].shape[1] :]
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return [text.strip() for text in self.tokenizer.batch_decode(self._new(ids, batch), skip_special_tokens=True)]
+
+    def written(self, ids: torch.Tensor, batch: Batch) -> int:
+        new = self._new(ids, batch)
+        return int((new.ne(self.pad) & new.ne(self.end)).sum())
+
+    def _new(self, ids: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Without what `generate` was given: a decoder's prompt, an encoder-decoder's start token."""
+        return ids[:, batch["input_ids"].shape[1] if self.family == "decoder" else 1 :]
 
     def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
         if self.words:
