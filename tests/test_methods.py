@@ -290,7 +290,6 @@ def test_majority_answers_the_commonest_class(train) -> None:
         ("method.adapter.target_modules=[nowhere]", "No modules were targeted"),
         ("method.lr=null", "needs a learning rate"),
         ("method.supports=[decoder]", "of the family encoder"),
-        ("dataset.task=poetry", "allowed are classification"),
         ("+dataset.metrics.blue=max", "blue is no metric; allowed are accuracy, "),
         ("formulation=text", "an encoder writes no text"),
         ("recipe.optimizer.betas=[2,3]", "recipe.optimizer"),
