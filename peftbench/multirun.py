@@ -37,7 +37,9 @@ def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
     """
     hydra = Hydra.create_main_hydra2("peftbench", create_config_search_path(str(paths.CONF)))
     try:
-        config = hydra.compose_config("config", [*overrides, *known.overrides], RunMode.MULTIRUN, True)
+        # Hydra's own entry adds the mode too: without it no job would know that it is one of several.
+        given = [*overrides, *known.overrides, "hydra.mode=MULTIRUN"]
+        config = hydra.compose_config("config", given, RunMode.MULTIRUN, True)
         context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
         plugin: Any = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
         started = 0
