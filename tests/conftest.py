@@ -9,6 +9,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # Several processes share the cores.
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 import random  # noqa: E402
@@ -120,7 +121,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("--methods-table")
-    if file is not None:
+    if file is not None and not hasattr(config, "workerinput"):
         from methods_table import MethodsTable
 
         config.pluginmanager.register(MethodsTable(file))

@@ -31,7 +31,7 @@ class MethodsTable:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.found: dict[tuple[str, str], str] = {}
-        self.reasons: dict[str, int] = {}
+        self.reasons: dict[tuple[str, str], str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" or _TEST not in report.nodeid:
@@ -42,10 +42,13 @@ class MethodsTable:
         if reason is not None and report.passed:
             words = str(reason).partition(": ")[2] or str(reason)
             words = words.replace(f"tiny_{model}", "it").partition(". You can")[0]
-            outcome = f"n/a {self.reasons.setdefault(words, len(self.reasons) + 1)}"
+            self.reasons[method, model] = words
         self.found[method, model] = outcome
 
     def pytest_sessionfinish(self) -> None:
+        numbers: dict[str, int] = {}  # In the table's order, whichever test was through first.
+        for cell, reason in sorted(self.reasons.items()):
+            self.found[cell] = f"n/a {numbers.setdefault(reason, len(numbers) + 1)}"
         methods, models = (list(dict.fromkeys(sorted(names))) for names in zip(*self.found, strict=True))
         lines = [f"| method | {' | '.join(models)} |", "|---" * (len(models) + 1) + "|"]
         lines += [f"| {a} | {' | '.join(self.found.get((a, b), '') for b in models)} |" for a in methods]
@@ -56,6 +59,6 @@ class MethodsTable:
             torch=torch.__version__,
             python=platform.python_version(),
         )
-        notes = "\n".join(f"{number}. {reason}" for reason, number in self.reasons.items())
+        notes = "\n".join(f"{number}. {reason}" for reason, number in numbers.items())
         table = "\n".join(lines)
         self.file.write_text(f"{head}\n{table}\n\n{notes}\n")

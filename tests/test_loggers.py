@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from peftbench import compose, loggers, schema
+from peftbench import compose, loggers
+from peftbench.errors import ConfigError
 from peftbench.records import RunRecord
 from peftbench.store import ResultStore
 
@@ -76,7 +77,7 @@ def test_a_logger_that_fails_at_the_end_is_forgiven(caplog) -> None:
 
 
 def test_an_unknown_logger_is_refused_before_training() -> None:
-    with pytest.raises(schema.ConfigError, match="logger._target_=nowhere.Logger"):
+    with pytest.raises(ConfigError, match="logger._target_=nowhere.Logger"):
         loggers.check(compose.one(["logger._target_=nowhere.Logger"]))
 
 

@@ -209,6 +209,7 @@ def neighbours_change_nothing(case: Built) -> None:
         assert torch.allclose(together[i], alone, atol=1e-4), "padding and neighbours change an answer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "model"), cases(WHOLE, TRAINED))
 def test_gradient_checkpointing_works_or_is_refused(built, cell, named, method: str, model: str) -> None:
     arguments = (method, model, "hardware.gradient_checkpointing=true")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from peftbench import compose, fingerprint, records, schema
+from peftbench.errors import ConfigError
 from peftbench.job import Cell
 from peftbench.records import RecordError, RunRecord, from_dict, run_key
 from peftbench.store import ResultStore, read
@@ -138,7 +139,7 @@ class TestPut:
 
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(schema.ConfigError, match="results_dir=.*can't be written"):
+        with pytest.raises(ConfigError, match="results_dir=.*can't be written"):
             ResultStore(tmp_path / "file" / "results").check_writable()
 
 
