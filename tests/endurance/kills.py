@@ -27,7 +27,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 METHODS = sorted(file.stem for file in (HERE / "conf" / "method").glob("*.yaml"))
-STEPS = 60
+STEPS = 120
 #: Columns of the leaderboard that a clock or a memory gauge decides.
 MEASURED = re.compile(r"_s$|_s_|_ms|memory")
 
@@ -47,7 +47,7 @@ def plan(kills: int, rng: random.Random) -> list[Kill]:
     puts = [[Kill("put", rng.choice([1, 1, 2, 3]), rng.choice(["parent", "both"])) for _ in range(3)]
             for _ in range(-(-quarter // 3))]  # fmt: skip
     others = [
-        [Kill(phase, rng.randint(1, most), rng.choice(who))]
+        [Kill(phase, rng.choice([*range(1, most + 1), 1]), rng.choice(who))]
         for phase, most, who, count in (
             ("step", 10, ["child", "parent", "both"], quarter + kills % 4),
             ("state", 20, ["child", "parent", "both"], quarter),
