@@ -50,7 +50,10 @@ def run_real(real_data: str, results: Path) -> Callable:
 def test_every_data_set_runs(run_real: Callable, real_data: str, name: str) -> None:
     if name not in present(real_data):
         pytest.skip(f"{real_data} has no {name}")
-    _, _, record = run_real(f"dataset={name}", "model=tiny_bert", "recipe.max_length=384", *SHORT)
+    # A byte is a token here, and some questions are long. What is written takes a model that writes.
+    heads = (compose.one([f"dataset={name}"]).dataset.task, "head") in tasks.TASKS
+    model = "tiny_bert" if heads else "tiny_t5"
+    _, _, record = run_real(f"dataset={name}", f"model={model}", "recipe.max_length=500", *SHORT)
     data, split = record.config["dataset"], record.config["dataset"]["evaluation"][0]
     assert set(record.metrics[split]["values"]) == set(data["metrics"])
     assert 0 < record.metrics[split]["n"]
