@@ -8,6 +8,7 @@ A ratio is the median of the rounds' ratios to the base. Adapters are moved off 
 decide.
 """
 
+import copy
 import random
 import statistics
 import sys
@@ -39,8 +40,10 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
             data.setup()
             examples = data.slices["validation"]
             batches = [task.inputs(examples.collate([i * len(examples) // EXAMPLES])) for i in range(EXAMPLES)]
-            found["base"] = backbones.load_model(cell.config, cell.checkpoint, task).eval()
+            found["base"] = backbones.load_model(cell.config, cell.checkpoint, task)
             dropout.install(found["base"])
+            # Of all variants a copy: weights as a file's reader leaves them in memory are up to a tenth faster.
+            found["base"] = copy.deepcopy(found["base"]).eval()
         context = Context(cell.config.model, task, 1, 0, list, tokenizer)
         built = build(cell.config.method)
         model = built.apply(backbones.load_model(cell.config, cell.checkpoint, task), context)
@@ -49,7 +52,7 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
                 if p.requires_grad:
                     p.add_(0.01 * torch.randn_like(p))
         dropout.install(model)
-        found[method] = model.eval()
+        found[method] = copy.deepcopy(model).eval()
         merged = built.merge(model)
         if merged is not None:
             found[f"{method}, merged"] = merged.eval()
