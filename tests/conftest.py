@@ -20,8 +20,9 @@ from typing import Any  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import pytest  # noqa: E402
+from composed import composed  # noqa: E402
 
-from peftbench import cli, compose, store  # noqa: E402
+from peftbench import cli, store  # noqa: E402
 from peftbench.job import Cell, prepare  # noqa: E402
 from peftbench.records import RunRecord  # noqa: E402
 
@@ -78,7 +79,7 @@ def tiny(data_root: Path, results: Path) -> Callable[..., list[str]]:
 @pytest.fixture
 def cell(tiny: Callable[..., list[str]]) -> Callable[..., Cell]:
     """A composed run whose inputs were found."""
-    return lambda *more: prepare(compose.one(tiny(*more)))
+    return lambda *more: prepare(composed(tiny(*more)))
 
 
 @pytest.fixture

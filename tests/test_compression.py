@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from built import Built, checkpoint
+from composed import composed
 from safetensors.torch import load_file, save_file
 
-from peftbench import compose, inputs, schema
+from peftbench import inputs, schema
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import prepare
 from peftbench.methods import layers
@@ -34,7 +35,7 @@ def run_and_keep(tiny, train):
 
     def go(*more: str) -> Path:
         record = train("recipe.max_steps=2", *more)
-        config = compose.one(tiny("recipe.max_steps=2", *more))
+        config = composed(tiny("recipe.max_steps=2", *more))
         return ResultStore(config.results_dir).put(config, record)
 
     return go
@@ -76,7 +77,7 @@ def test_a_finished_run_teaches(run_and_keep, cell, tmp_path, method: str) -> No
 
 def test_a_teachers_contents_name_a_run_and_its_path_is_not_recorded(tiny, train, teacher, tmp_path) -> None:
     def key(folder: Path) -> str:
-        return prepare(compose.one(tiny("method=distillation", f"method.inputs.teacher={folder}"))).key
+        return prepare(composed(tiny("method=distillation", f"method.inputs.teacher={folder}"))).key
 
     copy = Path(shutil.copytree(teacher, tmp_path / "elsewhere"))
     first = key(teacher)
@@ -93,7 +94,7 @@ def test_a_teachers_contents_name_a_run_and_its_path_is_not_recorded(tiny, train
 
 
 def test_without_inputs_keys_are_what_they_were() -> None:
-    config = compose.one(["model=tiny_bert"])
+    config = composed(["model=tiny_bert"])
     assert run_key(config, data="d", model="m") == run_key(config, data="d", model="m", inputs={})
     assert run_key(config, data="d", model="m") != run_key(config, data="d", model="m", inputs={"a": "b"})
 
@@ -158,7 +159,7 @@ def test_arguments_out_of_range_are_refused(cell, override: str, message: str) -
 
 
 def test_a_description_is_read_back() -> None:
-    config = compose.one(["model=tiny_bert", "method=prompt", "dataset=sst2", "seed=3"])
+    config = composed(["model=tiny_bert", "method=prompt", "dataset=sst2", "seed=3"])
     back = schema.from_description(json.loads(json.dumps(schema.description(config))))
     assert schema.description(back) == schema.description(config)
     assert schema.identity(back)["method"] == schema.identity(config)["method"]

@@ -2,8 +2,9 @@
 
 import pytest
 from built import Built
+from composed import composed
 
-from peftbench import artefacts, backbones, compose, tasks
+from peftbench import artefacts, backbones, tasks
 from peftbench.methods.base import Context
 from peftbench.methods.build import build
 
@@ -55,7 +56,7 @@ def test_lora_counts_on_roberta_base_are_the_papers() -> None:
 
     from peftbench.checkpoints import Checkpoint
 
-    config = compose.one(["model=roberta_base", "method=lora", "dataset=rte"])
+    config = composed(["model=roberta_base", "method=lora", "dataset=rte"])
     task = tasks.build(config)
     config.model.config = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1} | {
         "model_type": RobertaConfig.model_type

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from composed import composed
 from conftest import sentences, write_split
 
-from peftbench import backbones, compose, hub, tasks
+from peftbench import backbones, hub, tasks
 from peftbench.checkpoints import locate as locate_model
 from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
@@ -165,7 +166,7 @@ class TestSources:
     @pytest.fixture
     def refused(self, broken: Path, tmp_path: Path) -> Callable[..., str]:
         def message(*more: str) -> str:
-            config = compose.one(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *more])
+            config = composed(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *more])
             with pytest.raises(ConfigError) as caught:
                 prepare(config)
             text = str(caught.value)
@@ -211,7 +212,7 @@ class TestSources:
     def test_label_names_are_taken_for_their_indices(self, broken: Path, tmp_path: Path) -> None:
         columns = {"sentence": ["a"] * 30, "label": ["positive", "negative"] * 15}
         write_split(broken / "glue" / "sst2", "train", columns)
-        config = compose.one(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", f"data_root={broken}"])
+        config = composed(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", f"data_root={broken}"])
         source = prepare(config).source
         table = sources.read(source, "train", ["sentence", "label"])
         examples = reader(config.dataset).examples(table, np.arange(30))
@@ -241,7 +242,7 @@ class TestSources:
     def test_an_unpinned_source_is_followed_when_it_changes(self, broken: Path, tmp_path: Path) -> None:
         folder = broken / "glue" / "sst2"
         overrides = [f"dataset.path={folder}", "dataset.config=null", "dataset.revision=null"]
-        config = compose.one(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *overrides])
+        config = composed(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *overrides])
         before = prepare(config)
         write_split(folder, "train", sentences(60, seed=9))
         after = prepare(config)
@@ -252,13 +253,13 @@ class TestSources:
         """The hub's path, with a folder in the hub's place: `datasets` loads it, a run reads Parquet."""
         folder = data_root / "glue" / "sst2"
         overrides = [f"dataset.path={folder}", "dataset.config=null", "dataset.revision=null"]
-        config = compose.one(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *overrides])
+        config = composed(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *overrides])
         source = prepare(config).source
         assert sources.read(source, "train", ["sentence"]).num_rows == 80
         assert prepare(config).key == prepare(config).key
 
     def test_the_fingerprint_follows_the_bytes(self, broken: Path, tmp_path: Path) -> None:
-        config = compose.one(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", f"data_root={broken}"])
+        config = composed(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", f"data_root={broken}"])
         before = prepare(config)
         write_split(broken / "glue" / "sst2", "train", sentences(80, seed=5))
         after = prepare(config)
@@ -270,7 +271,7 @@ class TestCheckpoints:
         folder = tmp_path / "roberta-base"
         folder.mkdir()
         (folder / "config.json").write_text("{}")
-        config = compose.one(["model=roberta_base"]).model
+        config = composed(["model=roberta_base"]).model
         with pytest.raises(ConfigError, match="has no weights"):
             locate_model(config, str(tmp_path))
         (folder / "model.safetensors").touch()
@@ -285,15 +286,15 @@ class TestCheckpoints:
 
         (tmp_path / "config.json").write_text('{"model_type": "bert"}')
         with pytest.raises(ConfigError, match="tokenizer"):
-            backbones.load_tokenizer(compose.one(["model=bert_base"]).model, Checkpoint(str(tmp_path), ""))
+            backbones.load_tokenizer(composed(["model=bert_base"]).model, Checkpoint(str(tmp_path), ""))
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="model_root=.*: there is no folder .*roberta-base"):
-            locate_model(compose.one(["model=roberta_base"]).model, str(tmp_path))
+            locate_model(composed(["model=roberta_base"]).model, str(tmp_path))
 
     def test_no_hub_and_no_cache(self) -> None:
         with pytest.raises(ConfigError, match="can't be reached .*; point model_root= at a folder"):
-            locate_model(compose.one(["model=roberta_large"]).model, None)
+            locate_model(composed(["model=roberta_large"]).model, None)
 
     def test_weights_missing_outside_the_head_are_refused(self, cell, tmp_path: Path) -> None:
         """DeBERTa's pooler is new: left out of `head` it would stay at random, frozen."""

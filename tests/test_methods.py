@@ -6,12 +6,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from built import Built, adapter, checkpoint
+from composed import composed
 from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 import peftbench.methods  # noqa: F401
-from peftbench import artefacts, backbones, compose, paths
+from peftbench import artefacts, backbones, paths
 from peftbench.errors import NotApplicable
 from peftbench.methods.adalora import AdaLora
 from peftbench.methods.build import build
@@ -25,7 +26,7 @@ MODELS = [name for name in paths.choices("model") if name.startswith("tiny_")]
 #: One of each kind is held to all promises; on the others a method must build, step, save and load.
 WHOLE = ["tiny_bert", "tiny_llama", "tiny_gpt2", "tiny_t5"]
 METHODS = paths.choices("method")
-CONFIGS = {method: compose.one([f"method={method}"]).method for method in METHODS}
+CONFIGS = {method: composed([f"method={method}"]).method for method in METHODS}
 TRAINED = [method for method in METHODS if CONFIGS[method].lr is not None]
 
 
@@ -73,7 +74,7 @@ def _class(config) -> type:
 
 def test_the_cases_are_there() -> None:
     assert set(WHOLE) < set(MODELS)
-    families = {compose.one([f"model={model}"]).model.family for model in WHOLE}
+    families = {composed([f"model={model}"]).model.family for model in WHOLE}
     assert families == {"encoder", "decoder", "encoder_decoder"}
     assert set(TRAINED) < set(METHODS)
 
@@ -131,7 +132,7 @@ def starts_as_promised(case: Built) -> None:
 
 def unpacked_base(case: Built) -> torch.nn.Module:
     torch.manual_seed(3)
-    config = compose.one([f"model={case.config.model.name}", "method=full"])
+    config = composed([f"model={case.config.model.name}", "method=full"])
     return backbones.load_model(config, case.cell.checkpoint, case.task)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from composed import composed
 
-from peftbench import artefacts, backbones, compose, paths, tasks
+from peftbench import artefacts, backbones, paths, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import NotApplicable
 from peftbench.methods.base import Context
@@ -52,7 +53,7 @@ def _share(row: dict[str, Any]) -> tuple[dict[str, Any], int]:
 def _counts(row: dict[str, Any]) -> dict[str, Any]:
     """Weights of the row's method on a model of the row's shape."""
     carrier = f"model={MODELS[row['shape']]['carrier']}"
-    run = compose.one([carrier, f"method={row['method']}", "dataset=sst2", *row.get("overrides", [])])
+    run = composed([carrier, f"method={row['method']}", "dataset=sst2", *row.get("overrides", [])])
     if run.model.family == "decoder":
         run.formulation = "verbaliser"  # A language model, as published, without a head.
     run.model.config, times = _share(row)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import composed
 from peft import PeftModel
 
-from peftbench import backbones, compose, paths, tasks
+from peftbench import backbones, paths, tasks
 from peftbench.job import prepare
 from peftbench.run import Job, run
 from peftbench.store import ResultStore
@@ -15,7 +16,7 @@ from peftbench.store import ResultStore
 pytestmark = pytest.mark.slow
 
 #: Data sets of the hub; of these, PEFTBENCH_DATA_ROOT may hold some.
-SETS = [name for name in paths.choices("dataset") if compose.one([f"dataset={name}"]).dataset.path]
+SETS = [name for name in paths.choices("dataset") if composed([f"dataset={name}"]).dataset.path]
 SHORT = ["recipe.train_samples=64", "recipe.eval_samples=64", "recipe.epochs=1"]
 
 
@@ -23,7 +24,7 @@ def present(root: str) -> list[str]:
     """The sets of which the folder has what a run needs at least."""
     found = []
     for name in SETS:
-        data = compose.one([f"dataset={name}"]).dataset
+        data = composed([f"dataset={name}"]).dataset
         folder = Path(root, str(data.path).split("/")[-1])
         wanted = [(data.train_config or data.config, data.train), (data.config, data.evaluation[0])]
         if all(list((folder / (config or "")).glob(f"{split}-*.parquet")) for config, split in wanted):
@@ -38,7 +39,7 @@ def test_the_folder_holds_data_sets(real_data: str) -> None:
 @pytest.fixture
 def run_real(real_data: str, results: Path) -> Callable:
     def go(*overrides: str):
-        config = compose.one([*overrides, f"data_root={real_data}", f"results_dir={results}"])
+        config = composed([*overrides, f"data_root={real_data}", f"results_dir={results}"])
         found = prepare(config)
         places = ResultStore(results).places(config, found.key)
         return found, places, run(Job(config, found.key, found.source, found.checkpoint, places, [], lambda e: None))
@@ -51,7 +52,7 @@ def test_every_data_set_runs(run_real: Callable, real_data: str, name: str) -> N
     if name not in present(real_data):
         pytest.skip(f"{real_data} has no {name}")
     # A byte is a token here, and some questions are long. What is written takes a model that writes.
-    heads = (compose.one([f"dataset={name}"]).dataset.task, "head") in tasks.TASKS
+    heads = (composed([f"dataset={name}"]).dataset.task, "head") in tasks.TASKS
     model = "tiny_bert" if heads else "tiny_t5"
     _, _, record = run_real(f"dataset={name}", f"model={model}", "recipe.max_length=500", *SHORT)
     data, split = record.config["dataset"], record.config["dataset"]["evaluation"][0]

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from composed import composed
 
-from peftbench import compose, paths, schema
+from peftbench import paths, schema
 from peftbench.records import RunRecord
 from peftbench.report import frame, render_csv, render_markdown, stats, suites
 from peftbench.report.load import Results, load
@@ -23,7 +24,7 @@ CONFIGS: dict[tuple[str, ...], dict] = {}
 def made(score: float | None, *overrides: str, status: str = "completed", **more) -> RunRecord:
     """A record of the given overrides; its key is made of them."""
     if overrides not in CONFIGS:
-        CONFIGS[overrides] = schema.description(compose.one(["model=tiny_bert", *overrides]))
+        CONFIGS[overrides] = schema.description(composed(["model=tiny_bert", *overrides]))
     values = {
         "params": {"trainable": 10, "adapter": 8, "head": 2, "total": 1000},
         "efficiency": {"peak_memory_bytes": 5_000_000, "train_samples_per_s": 20.0},
@@ -138,7 +139,7 @@ def test_footnotes_and_machines_are_shown() -> None:
 
 
 def test_a_mended_failure_is_no_failure(results: Path) -> None:
-    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    store, config = ResultStore(results), composed(["model=tiny_bert"])
     for status, key in (("error", "a"), ("completed", "a"), ("error", "b"), ("oom", "b")):
         store.put(config, RunRecord(key=key, status=status, score=0.5, config=schema.description(config)))
     found = load(results)
@@ -147,7 +148,7 @@ def test_a_mended_failure_is_no_failure(results: Path) -> None:
 
 
 def test_a_corrupt_record_is_named_and_set_aside(results: Path, run_cli) -> None:
-    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    store, config = ResultStore(results), composed(["model=tiny_bert"])
     good = store.put(config, RunRecord(key="a", status="completed", score=0.5, config=schema.description(config)))
     good.with_name("half.json").write_text('{"key": "x", "sta')
     status, out, _ = run_cli("report", f"results_dir={results}")
@@ -160,7 +161,7 @@ def test_a_corrupt_record_is_named_and_set_aside(results: Path, run_cli) -> None
 
 
 def test_a_record_of_a_newer_version_is_left_alone(results: Path, run_cli) -> None:
-    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    store, config = ResultStore(results), composed(["model=tiny_bert"])
     file = store.put(config, RunRecord(key="a", status="completed", score=0.5, config=schema.description(config)))
     file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 2'))
     assert "schema_version 2, this peftbench reads 1" in run_cli("report", f"results_dir={results}")[1]
@@ -173,7 +174,7 @@ def test_other_protocols_are_never_averaged() -> None:
 
 
 def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:
-    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    store, config = ResultStore(results), composed(["model=tiny_bert"])
     for record, number in zip(itertools.cycle(RECORDS), range(1000), strict=False):
         store.put(config, RunRecord(**{**record.to_dict(), "key": str(number)}))
     code = (
@@ -189,7 +190,7 @@ def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:
 
 
 def test_records_as_a_frame(results: Path) -> None:
-    store, config = ResultStore(results), compose.one(["model=tiny_bert"])
+    store, config = ResultStore(results), composed(["model=tiny_bert"])
     for key, status in (("a", "completed"), ("b", "oom")):
         store.put(config, RunRecord(key=key, status=status, score=0.5, config=schema.description(config)))
     table = frame(results)
@@ -263,7 +264,7 @@ def test_every_metric_and_split_is_shown(four_tasks: stats.Leaderboard) -> None:
 
 
 def test_the_members_of_a_suite_are_read_off_the_files() -> None:
-    said = {name: compose.one([f"dataset={name}"]).dataset.suite for name in paths.choices("dataset")}
+    said = {name: composed([f"dataset={name}"]).dataset.suite for name in paths.choices("dataset")}
     assert suites.members() == {
         suite: [name for name, of in said.items() if of == suite] for suite in {s for s in said.values() if s}
     }
@@ -271,7 +272,7 @@ def test_the_members_of_a_suite_are_read_off_the_files() -> None:
 
 
 def test_a_record_with_hidden_labels_is_a_footnote(results: Path) -> None:
-    store, config = ResultStore(results), compose.one(["model=tiny_bert", "dataset=ax"])
+    store, config = ResultStore(results), composed(["model=tiny_bert", "dataset=ax"])
     metrics = {"test": {"values": {"matthews": None}, "score": None, "n": 9}}
     note = "ax: the labels of test are hidden"
     described = schema.description(config)

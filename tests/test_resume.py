@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from composed import composed
 from lightning.pytorch import Callback
 
-from peftbench import compose, dropout, paths, run, schema, stop
+from peftbench import dropout, paths, run, schema, stop
 from peftbench.job import Cell
 from peftbench.meter import Memory
 from peftbench.run import Job
@@ -120,7 +121,7 @@ def test_stopped_and_taken_up_again_it_ends_where_it_would_have(resumable, metho
     _same(whole, second)
 
 
-ALL = [name for name in paths.choices("method") if compose.one([f"method={name}"]).method.lr is not None]
+ALL = [name for name in paths.choices("method") if composed([f"method={name}"]).method.lr is not None]
 #: The first that a method can be applied to is taken.
 MODELS = ["tiny_bert", "tiny_llama", "tiny_t5"]
 
@@ -171,9 +172,9 @@ def _elsewhere(config: schema.RunConfig, folder: str = "halved") -> schema.RunCo
 
 
 def test_how_batches_are_halved() -> None:
-    config = compose.one(["recipe.batch_size=20", "hardware.micro_batch_size=12"])
+    config = composed(["recipe.batch_size=20", "hardware.micro_batch_size=12"])
     assert [schema.micro_batch_size(config, n) for n in range(6)] == [12, 6, 3, 1, 1, 1]
-    assert schema.micro_batch_size(compose.one(["recipe.batch_size=20"])) == 20
+    assert schema.micro_batch_size(composed(["recipe.batch_size=20"])) == 20
     assert schema.halved(config, 0) is config
     hardware = schema.halved(config, 3).hardware
     assert (hardware.micro_batch_size, hardware.eval_batch_size) == (1, 8)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from composed import composed
 
-from peftbench import compose, fingerprint, records, schema
+from peftbench import fingerprint, records, schema
 from peftbench.errors import ConfigError
 from peftbench.job import Cell
 from peftbench.records import RecordError, RunRecord, from_dict, run_key
@@ -29,7 +30,7 @@ def config(cell: Callable[..., Cell]) -> schema.RunConfig:
 
 class TestKey:
     def _key(self, *overrides: str, data: str = "d", model: str = "m") -> str:
-        return run_key(compose.one(overrides), data=data, model=model)
+        return run_key(composed(overrides), data=data, model=model)
 
     @pytest.mark.parametrize(
         "override",
@@ -54,12 +55,12 @@ class TestKey:
         assert self._key() != key
 
     def test_a_new_null_field_invalidates_nothing(self) -> None:
-        identity = schema.identity(compose.one([]))
+        identity = schema.identity(composed([]))
         assert None not in identity["recipe"].values()
         assert "max_steps" not in identity["recipe"]
 
     def test_seed_zero_is_a_seed(self) -> None:
-        assert schema.identity(compose.one(["seed=0"]))["seed"] == 0
+        assert schema.identity(composed(["seed=0"]))["seed"] == 0
 
     def test_key_order_is_irrelevant(self) -> None:
         assert fingerprint.of_json({"a": 1, "b": 2}) == fingerprint.of_json({"b": 2, "a": 1})

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from built import Built
+from composed import composed
 
-from peftbench import compose, paths, tasks
+from peftbench import paths, tasks
 from peftbench.data.encode import part
 from peftbench.data.examples import Example
 from peftbench.data.readers import READERS, reader
@@ -26,14 +27,14 @@ from peftbench.tasks.mixture import Mixture
 
 #: A data set of every task type: the types are enumerated, and each must have one.
 ONE_EACH = {
-    compose.one([f"dataset={name}"]).dataset.task: name
+    composed([f"dataset={name}"]).dataset.task: name
     for name in sorted(paths.choices("dataset"), reverse=True)
-    if compose.one([f"dataset={name}"]).dataset.suite
+    if composed([f"dataset={name}"]).dataset.suite
 }
 SUITES = [
     name
     for name in paths.choices("dataset")
-    if (compose.one([f"dataset={name}"]).dataset.path or "").split("/")[-1] in {folder for folder, _ in hub_sets.SETS}
+    if (composed([f"dataset={name}"]).dataset.path or "").split("/")[-1] in {folder for folder, _ in hub_sets.SETS}
 ]
 TINY = ["recipe.epochs=2", "recipe.batch_size=8", "recipe.max_length=120"]
 
@@ -48,7 +49,7 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def made(hub_root: Path, results: Path) -> Callable:
     return lambda *more: prepare(
-        compose.one(["model=tiny_bert", *TINY, f"data_root={hub_root}", f"results_dir={results}", *more])
+        composed(["model=tiny_bert", *TINY, f"data_root={hub_root}", f"results_dir={results}", *more])
     )
 
 

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from built import Built
+from composed import composed
 from conftest import write_split
 
-from peftbench import compose, tasks
+from peftbench import tasks
 from peftbench.data.copy import generate
 from peftbench.data.examples import Example
 from peftbench.data.readers import reader
@@ -120,14 +121,14 @@ def _scored(task, predictions: list[str], **given):
 
 
 def test_a_text_that_is_no_label_is_wrong() -> None:
-    task = tasks.build(compose.one(["model=tiny_t5", "dataset=demo", "formulation=text"]))
+    task = tasks.build(composed(["model=tiny_t5", "dataset=demo", "formulation=text"]))
     assert task.words == ["bad", "good"]
     found = _scored(task, ["bad", "Good ", "nonsense", ""], labels=[0, 1, 0, 1])
     assert found == {"accuracy": 0.5}
 
 
 def test_rows_of_one_question_share_their_references() -> None:
-    task = tasks.build(compose.one(["model=tiny_t5", "dataset=copy"]))
+    task = tasks.build(composed(["model=tiny_t5", "dataset=copy"]))
     references = [["x"], ["y"], ["z"], ["z"]]
     assert _scored(task, ["y", "x", "no", "z"], references=references) == {"exact_match": 0.25}
     assert _scored(task, ["y", "x", "no", "z"], references=references, groups=[0, 0, 1, 2]) == {
@@ -145,7 +146,7 @@ def test_lists_and_fields_of_structs_are_read(tmp_path, results) -> None:
         write_split(tmp_path / "web_nlg", split, columns)
     from peftbench.data import sources
 
-    data = compose.one(["model=tiny_t5", "dataset=web_nlg"]).dataset
+    data = composed(["model=tiny_t5", "dataset=web_nlg"]).dataset
     source = sources.locate(data, data_root=str(tmp_path), cache=tmp_path / "cache")
     read = reader(data)
     first, second = read.examples(sources.read(source, "test", read.columns).slice(0, 2), np.arange(2))
@@ -169,11 +170,11 @@ def test_lists_and_fields_of_structs_are_read(tmp_path, results) -> None:
 )
 def test_what_does_not_fit_is_refused(arguments, error, message) -> None:
     with pytest.raises(error, match=message):
-        tasks.build(compose.one(["dataset=copy", *[a for a in arguments if not a.startswith("model=")], arguments[0]]))
+        tasks.build(composed(["dataset=copy", *[a for a in arguments if not a.startswith("model=")], arguments[0]]))
 
 
 def test_choices_are_letters(cell) -> None:
-    config = compose.one(["model=tiny_t5", "dataset=copa", "formulation=text"])
+    config = composed(["model=tiny_t5", "dataset=copa", "formulation=text"])
     task = tasks.build(config)
     found = Built(cell("model=tiny_t5", *COPY))
     task.prepare(found.context.tokenizer)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from built import Built
+from composed import composed
 
-from peftbench import compose
 from peftbench.errors import ConfigError
 from peftbench.methods import layers
 from peftbench.methods.base import Context
@@ -172,7 +172,7 @@ def test_lisa_refuses_more_layers_than_there_are(built) -> None:
 )
 def test_arguments_out_of_range_are_refused(method: str, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        build(compose.one([f"method={method}", override]).method)
+        build(composed([f"method={method}", override]).method)
     assert str(error.value) == message
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from built import Built
+from composed import composed
 from peft import PeftModel
 
-from peftbench import artefacts, compose, quantize
+from peftbench import artefacts, quantize
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.methods.classification import SequenceClassifier
 from peftbench.worker import _problem
@@ -253,4 +254,4 @@ def test_a_method_on_a_model_it_cant_adapt_is_refused_before_weights_are_loaded(
 def test_prompt_methods_work_without_a_head_on_an_encoder_decoder() -> None:
     from peftbench import tasks
 
-    assert tasks.formulation(compose.one(["method=prompt", "model=tiny_t5"])) == "verbaliser"
+    assert tasks.formulation(composed(["method=prompt", "model=tiny_t5"])) == "verbaliser"

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from built import Built
+from composed import composed
 
-from peftbench import backbones, compose, tasks
+from peftbench import backbones, tasks
 from peftbench.data.examples import Example
 from peftbench.errors import ConfigError
 
@@ -51,7 +52,7 @@ class _Output:
 def test_the_longest_column_is_cut_and_the_template_stays(built, model: str) -> None:
     case = built(model, "recipe.max_length=48")
     long, short = "word " * 60, "tiny"
-    data = compose.one(["dataset=mrpc", f"model={model}", "formulation=verbaliser"])
+    data = composed(["dataset=mrpc", f"model={model}", "formulation=verbaliser"])
     task = tasks.build(data)
     task.prepare(case.context.tokenizer)
     pairs = [Example(0, dict(zip(data.dataset.text, pair, strict=True))) for pair in ((long, short), (short, short))]
@@ -82,7 +83,7 @@ def test_a_template_that_alone_is_too_long_is_refused(built) -> None:
     ],
 )
 def test_a_wrong_template_is_named(override: str, message: str) -> None:
-    config = compose.one(["dataset=sst2", "model=tiny_llama", "formulation=verbaliser", override])
+    config = composed(["dataset=sst2", "model=tiny_llama", "formulation=verbaliser", override])
     with pytest.raises(ConfigError) as error:
         tasks.build(config)
     assert message in str(error.value)
@@ -103,7 +104,7 @@ def test_a_run_by_label_words_is_recorded(train, model: str) -> None:
 
 def test_auto_is_by_family_and_method() -> None:
     def chosen(*overrides: str) -> str:
-        return tasks.formulation(compose.one(list(overrides)))
+        return tasks.formulation(composed(list(overrides)))
 
     assert chosen("model=tiny_bert") == "head"
     assert chosen("model=tiny_llama") == "head"
