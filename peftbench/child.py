@@ -98,11 +98,16 @@ def _die_with_parent() -> None:
 
 def descendants(pid: int) -> Iterator[int]:
     """The processes that a process has started, and theirs (data workers, W&B's service)."""
+    for child in children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def children(pid: int) -> Iterator[int]:
+    """The processes that a process has started."""
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            for child in file.read_text().split():
-                yield int(child)
-                yield from descendants(int(child))
+            yield from map(int, file.read_text().split())
 
 
 def _status(error: BaseException) -> str:

@@ -33,7 +33,7 @@ _LINGER_S, _STOP_S = 60.0, 10.0
 _ASK_S = 1.0
 _LOG_TAIL = 15
 #: What asks a process to stop: Ctrl-C, a scheduler, a terminal that is closed.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -83,7 +83,7 @@ def stoppable() -> Iterator[None]:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Within this, what asks to stop waits: for steps that belong together."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -95,7 +95,7 @@ def warm_up() -> None:
     _context()
     # The server inherits this: what stops the parent is the parent's to answer, not a traceback of the server's. And
     # without the server the parent couldn't see its child end.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         forkserver.ensure_running()
     finally:

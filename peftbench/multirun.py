@@ -5,6 +5,7 @@ the results of those before. Any launcher of Hydra's does: basic, joblib, submit
 """
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, RunMode
 
-from peftbench import paths
+from peftbench import isolate, paths
+from peftbench.child import children
 from peftbench.job import STOPPED, job
 from peftbench.launchers import Launcher
 
@@ -64,22 +66,34 @@ def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
 
 @contextlib.contextmanager
 def _patient(stopped: Path, known: Launcher) -> Iterator[None]:
-    """Ctrl-C reaches the workers of joblib, too: wait until they have saved their state. The second time, don't."""
+    """What asks this process to stop is answered by joblib's workers: wait until they have saved their state. The
+    second time, don't."""
     if known.name != "joblib":
         yield
         return
 
     def wait(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         stopped.touch()
+        if number != signal.SIGINT:  # A terminal's Ctrl-C has reached them too. Fork servers and trackers ignore it.
+            for pid in children(os.getpid()):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGTERM)
 
-    before = signal.signal(signal.SIGINT, wait)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in isolate.SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # `nohup` means it.
+            signal.signal(number, wait)
     try:
         yield
-    except Exception:  # Ctrl-C can also break what the workers tell joblib.
+    except Exception:  # Being asked can also break what the workers tell joblib.
         if not stopped.exists():
             raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
     if stopped.exists():
         raise KeyboardInterrupt

@@ -190,6 +190,20 @@ def test_asked_to_stop_it_saves_itself_and_later_ends_as_if_it_never_was(start, 
 
 
 @pytest.mark.slow
+def test_a_scheduler_that_stops_a_sweep_of_joblib_lets_its_workers_save(start, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib isn't installed")
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2", "-m"]
+    parent = start("recipe.max_steps=1000", "checkpoint_every_s=0", *joblib)
+    _wait(lambda: len(list((tmp_path / "results" / "unfinished").glob("*/state.pt"))) == 2)
+    parent.terminate()  # The parent alone, as Slurm's scancel or a service manager may.
+    _, err = parent.communicate(timeout=60)
+    assert (parent.returncode, err) == (130, "peftbench: stopped; the same line goes on from here\n")
+    stopped = records(tmp_path / "results")
+    assert [r.status for r in stopped] == ["interrupted"] * 2, "both at work, and no third begun"
+    assert all("of 1000; goes on from there" in r.error for r in stopped)
+
+
+@pytest.mark.slow
 def test_no_grace_means_none(start, tmp_path: Path) -> None:
     parent = start("recipe.max_steps=1000", "grace_s=0", "checkpoint_every_s=0")
     _wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
