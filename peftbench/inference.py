@@ -39,6 +39,8 @@ def measure(
     merged = tuner.method.merge(tuner.model)
     variants = {"": tuner.model, "_merged": merged, "_base": base.to(device)}
     present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
+    for variant in present.values():
+        lay_alike(variant)
     single = _latency_batches(examples)
     batches = _throughput_batches(examples, data.config.hardware.eval_batch_size)
 
@@ -57,6 +59,17 @@ def measure(
             1e3 * statistics.median(latency[name][LATENCY_WARM_UP:]) if name in present else None
         )
     return figures
+
+
+def lay_alike(model: nn.Module) -> None:
+    """Copy a model's weights within memory, one after the other.
+
+    As a file's reader leaves them they are up to a tenth faster than the copies that merging makes, and the difference
+    between variants would be one of memory.
+    """
+    for tensor in model.parameters():
+        if tensor.is_floating_point() and tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def _latency_batches(examples: Encoded) -> list[list[int]]:

@@ -8,6 +8,7 @@ import torch
 from built import Built
 from composed import composed
 
+from peftbench import inference
 from peftbench.errors import ConfigError
 from peftbench.methods import layers
 from peftbench.methods.base import Context
@@ -182,3 +183,14 @@ def test_every_weight_of_a_model_is_in_one_part(built) -> None:
     found = [id(p) for group in (parts.embeddings, *parts.layers, parts.top) for p in group]
     assert sorted(found) == sorted({id(p) for p in case.model.parameters()})
     assert len(parts.layers) == 4
+
+
+def test_weights_laid_alike_are_copies_and_tied_ones_stay_tied() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    before = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in model.named_parameters()}
+    inference.lay_alike(model)
+    assert model[1].weight is model[0].weight
+    for name, tensor in model.named_parameters():
+        assert tensor.data_ptr() != before[name][0]
+        assert torch.equal(tensor, before[name][1])

@@ -8,7 +8,6 @@ A ratio is the median of the rounds' ratios to the base. Adapters are moved off 
 decide.
 """
 
-import copy
 import random
 import statistics
 import sys
@@ -22,6 +21,7 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
 
     from peftbench import backbones, compose, dropout, tasks
     from peftbench.data.datamodule import TaskDataModule
+    from peftbench.inference import lay_alike
     from peftbench.job import prepare
     from peftbench.methods.base import Context
     from peftbench.methods.build import build
@@ -42,8 +42,7 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
             batches = [task.inputs(examples.collate([i * len(examples) // EXAMPLES])) for i in range(EXAMPLES)]
             found["base"] = backbones.load_model(cell.config, cell.checkpoint, task)
             dropout.install(found["base"])
-            # Of all variants a copy: weights as a file's reader leaves them in memory are up to a tenth faster.
-            found["base"] = copy.deepcopy(found["base"]).eval()
+            lay_alike(found["base"].eval())
         context = Context(cell.config.model, task, 1, 0, list, tokenizer)
         built = build(cell.config.method)
         model = built.apply(backbones.load_model(cell.config, cell.checkpoint, task), context)
@@ -52,7 +51,8 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
                 if p.requires_grad:
                     p.add_(0.01 * torch.randn_like(p))
         dropout.install(model)
-        found[method] = copy.deepcopy(model).eval()
+        found[method] = model.eval()
+        lay_alike(model)
         merged = built.merge(model)
         if merged is not None:
             found[f"{method}, merged"] = merged.eval()
