@@ -120,3 +120,11 @@ def test_a_masked_model_without_its_head_is_refused(built, tmp_path) -> None:
     case.model.bert.save_pretrained(tmp_path / "bare")
     with pytest.raises(ConfigError, match="lacks weights outside model.head"):
         backbones.load_model(case.config, Checkpoint(str(tmp_path / "bare"), ""), case.task)
+
+
+def test_a_mask_within_a_text_is_text(built) -> None:
+    case = built("tiny_bert")
+    tokenizer = backbones.load_tokenizer(case.config.model, case.cell.checkpoint)
+    (ids,) = case.task.render(tokenizer, [{"sentence": f"a {tokenizer.mask_token} of steel"}])["input_ids"]
+    assert ids.count(tokenizer.mask_token_id) == 1
+    assert ids.index(tokenizer.mask_token_id) > len(tokenizer("a of steel")["input_ids"]) - 2

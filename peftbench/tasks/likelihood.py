@@ -7,38 +7,30 @@ Masked models are given as many masks as the choice has tokens and asked for all
 arXiv 2009.07118, section 3.1, the approximation they train by.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from peftbench.data.examples import Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
-from peftbench.schema import DatasetConfig, RunConfig
+from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch
 from peftbench.tasks.fitting import Lines
-from peftbench.tasks.head import ScoredLabels
-from peftbench.tasks.shared import by_example, encoding
-from peftbench.tasks.verbaliser import ANSWER, KINDS, place_answer
+from peftbench.tasks.shared import by_example
+from peftbench.tasks.verbaliser import ANSWER, InTemplate, place_answer
 
 
 @dataclass
-class Likelihood(ScoredLabels):
+class Likelihood(InTemplate):
     """One choice of several, by its text's likelihood: (n, most choices), -inf where an example has fewer."""
 
-    config: DatasetConfig
-    reader: Reader
-    family: str
-    formulation: str = "verbaliser"
-    generates: bool = False
-    model_args: dict[str, Any] = field(default_factory=dict)
-    mask: int | None = None
     pad: int = 0
+
+    _scheme = "likelihood"
 
     @classmethod
     def build(cls, config: RunConfig) -> "Likelihood":
@@ -49,22 +41,9 @@ class Likelihood(ScoredLabels):
         check_template("dataset.template", data.template, data.text, once=ANSWER)
         return cls(data, read, config.model.family)
 
-    @property
-    def auto_model(self) -> Any:
-        return KINDS[self.family][0]
-
-    @property
-    def peft_type(self) -> TaskType:
-        return KINDS[self.family][1]
-
-    @property
-    def encoding(self) -> Any:
-        return encoding(self.config, "likelihood", self.family)
-
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.mask, self.pad = tokenizer.mask_token_id, int(tokenizer.pad_token_id)
-        if self.family == "encoder" and self.mask is None:
-            raise ConfigError("formulation=verbaliser: this model's tokenizer has no mask token")
+        super().prepare(tokenizer)
+        self.pad = int(tokenizer.pad_token_id)
 
     def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
         assert self.config.template is not None

@@ -5,7 +5,7 @@ logits); the same for the next token of a causal model and the first of an encod
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft import TaskType
@@ -36,12 +36,11 @@ KINDS: dict[str, tuple[Any, TaskType]] = {
 
 
 @dataclass
-class Verbaliser(ScoredLabels):
-    """One label of several, each a word; words are told apart by the first token in which they differ.
+class InTemplate(ScoredLabels):
+    """What all ways share that score an answer where a template asks for it, by a language model.
 
     Attributes:
-        words: by label, that token's id; `lead`: ids of the tokens before it, which all label words share (a space,
-            with some tokenizers) and which are therefore given to the model.
+        mask: id of the token that holds the answer's place in a masked model's text.
     """
 
     config: DatasetConfig
@@ -50,18 +49,10 @@ class Verbaliser(ScoredLabels):
     formulation: str = "verbaliser"
     generates: bool = False
     model_args: dict[str, Any] = field(default_factory=dict)
-    words: list[int] = field(default_factory=list)
-    lead: list[int] = field(default_factory=list)
     mask: int | None = None
 
-    @classmethod
-    def build(cls, config: RunConfig) -> "Verbaliser":
-        """Raises ConfigError for a template or verbaliser that is missing or doesn't fit the data set."""
-        data = config.dataset
-        label_words(data, "verbaliser")
-        read = reader(data)
-        check_template("dataset.template", str(data.template), read.fields, once=ANSWER)
-        return cls(data, read, config.model.family)
+    #: The name under which `encoding` knows this way.
+    _scheme: ClassVar[str]
 
     @property
     def auto_model(self) -> Any:
@@ -73,9 +64,40 @@ class Verbaliser(ScoredLabels):
 
     @property
     def encoding(self) -> Any:
-        return encoding(self.config, "verbaliser", self.family)
+        return encoding(self.config, self._scheme, self.family)
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raises ConfigError for a masked model whose tokenizer has no mask."""
+        self.mask = tokenizer.mask_token_id
+        if self.family == "encoder" and self.mask is None:
+            raise ConfigError("formulation=verbaliser: this model's tokenizer has no mask token")
+
+
+@dataclass
+class Verbaliser(InTemplate):
+    """One label of several, each a word; words are told apart by the first token in which they differ.
+
+    Attributes:
+        words: by label, that token's id; `lead`: ids of the tokens before it, which all label words share (a space,
+            with some tokenizers) and which are therefore given to the model.
+    """
+
+    words: list[int] = field(default_factory=list)
+    lead: list[int] = field(default_factory=list)
+
+    _scheme = "verbaliser"
+
+    @classmethod
+    def build(cls, config: RunConfig) -> "Verbaliser":
+        """Raises ConfigError for a template or verbaliser that is missing or doesn't fit the data set."""
+        data = config.dataset
+        label_words(data, "verbaliser")
+        read = reader(data)
+        check_template("dataset.template", str(data.template), read.fields, once=ANSWER)
+        return cls(data, read, config.model.family)
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().prepare(tokenizer)
         assert self.config.verbaliser is not None
         # With its space: the answer follows a word.
         rows = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in self.config.verbaliser]
@@ -85,9 +107,6 @@ class Verbaliser(ScoredLabels):
         self.lead, self.words = rows[0][:shared], [row[shared] for row in rows]
         if len(set(self.words)) != len(self.words):
             raise ConfigError(f"dataset.verbaliser={self.config.verbaliser}: this tokenizer starts two words alike")
-        self.mask = tokenizer.mask_token_id
-        if self.family == "encoder" and self.mask is None:
-            raise ConfigError("formulation=verbaliser: this model's tokenizer has no mask token")
 
     def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
         return {"input_ids": [self._ids(tokenizer, f) for f in fields]}
@@ -134,6 +153,9 @@ def label_words(data: DatasetConfig, formulation: str) -> list[str]:
 def place_answer(tokenizer: PreTrainedTokenizerBase, template: str, fields: dict[str, str], family: str) -> list[int]:
     """Token ids of a filled template: an encoder's with a mask in the place of the answer, else what is before it."""
     before, _, after = template.partition(f"{{{ANSWER}}}")
+    if family == "encoder":  # A mask that stands in a text is text: the answer has one place.
+        mask = str(tokenizer.mask_token)
+        fields = {name: text.replace(mask, f"{mask[0]} {mask[1:]}") for name, text in fields.items()}
     before = before.format_map(fields).rstrip()
     if family == "encoder":
         return tokenizer(f"{before} {tokenizer.mask_token}{after.format_map(fields)}", verbose=False)["input_ids"]
