@@ -83,6 +83,30 @@ def cell(tiny: Callable[..., list[str]]) -> Callable[..., Cell]:
 
 
 @pytest.fixture
+def named(cell: Callable[..., Cell], tmp_path: Path) -> Callable[[str, str], list[str]]:
+    """The overrides that name a method and a model, with a checkpoint, or an adapter, for all that it reads besides."""
+    from built import adapter, checkpoint
+    from hydra.utils import get_class
+
+    from peftbench.methods.fusion import AdapterFusion
+
+    def overrides(method: str, model: str) -> list[str]:
+        config = composed([f"method={method}"]).method
+        wanted = [name for name, path in config.inputs.items() if path is None]
+        folders = {name: tmp_path / "inputs" / model / name for name in wanted}
+        for seed, folder in enumerate(folders.values()):
+            if folder.exists():
+                continue
+            if issubclass(get_class(config.target), AdapterFusion):
+                adapter(cell("method=pfeiffer", f"model={model}"), folder, seed=seed)
+            else:
+                checkpoint(cell("method=full", f"model={model}"), folder)
+        return [f"method={method}", f"model={model}", *(f"method.inputs.{n}={path}" for n, path in folders.items())]
+
+    return overrides
+
+
+@pytest.fixture
 def train(cell: Callable[..., Cell]) -> Callable[..., RunRecord]:
     """A run in this process: quick, but without a log and memory of its own."""
 

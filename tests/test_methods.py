@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from built import Built, adapter, checkpoint
+from built import Built
 from composed import composed
 from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -16,7 +16,6 @@ from peftbench import artefacts, backbones, paths
 from peftbench.errors import NotApplicable
 from peftbench.methods.adalora import AdaLora
 from peftbench.methods.build import build
-from peftbench.methods.fusion import AdapterFusion
 from peftbench.methods.head_only import HeadOnlyConfig
 from peftbench.methods.hub import Hub
 from peftbench.methods.lora_init import Residual
@@ -39,25 +38,6 @@ def cases(models: list[str], methods: list[str] = METHODS) -> list:
 @pytest.fixture
 def built(cell, named) -> Callable[..., Built]:
     return lambda method, model, *more: Built(cell(*named(method, model), *more))
-
-
-@pytest.fixture
-def named(cell, tmp_path) -> Callable[..., list[str]]:
-    """The overrides that name a method and a model, with a checkpoint, or an adapter, for all that it reads besides."""
-
-    def overrides(method: str, model: str) -> list[str]:
-        wanted = [name for name, path in CONFIGS[method].inputs.items() if path is None]
-        folders = {name: tmp_path / "inputs" / model / name for name in wanted}
-        for seed, folder in enumerate(folders.values()):
-            if folder.exists():
-                continue
-            if issubclass(_class(CONFIGS[method]), AdapterFusion):
-                adapter(cell("method=pfeiffer", f"model={model}"), folder, seed=seed)
-            else:
-                checkpoint(cell("method=full", f"model={model}"), folder)
-        return [f"method={method}", f"model={model}", *(f"method.inputs.{n}={path}" for n, path in folders.items())]
-
-    return overrides
 
 
 def test_every_type_of_peft_has_a_file() -> None:

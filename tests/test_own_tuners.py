@@ -20,10 +20,10 @@ CASES = [
 
 
 @pytest.fixture
-def adapted(cell) -> Callable[[str, str], Built]:
+def adapted(cell, named) -> Callable[[str, str], Built]:
     def make(method: str, model: str) -> Built:
         try:
-            case = Built(cell(f"method={method}", f"model={model}"))
+            case = Built(cell(*named(method, model)))
         except NotApplicable as reason:
             pytest.skip(str(reason))
         shake(case.model, seed=0)

@@ -128,10 +128,10 @@ MODELS = ["tiny_bert", "tiny_llama", "tiny_t5"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in ALL if name not in CASES])
-def test_every_method_keeps_what_it_needs(resumable, method: str) -> None:
+def test_every_method_keeps_what_it_needs(resumable, named, method: str) -> None:
     problems = []
     for model in MODELS:
-        runs = resumable(f"method={method}", f"model={model}")
+        runs = resumable(*named(method, model))
         found = runs("whole")
         problems.append(_problem(found.config, found.checkpoint))
         if problems[-1] is None:
