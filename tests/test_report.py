@@ -282,3 +282,23 @@ def test_a_record_with_hidden_labels_is_a_footnote(results: Path) -> None:
     assert [record.key for record in found.completed] == ["a"]
     assert [reason for _, reason in found.unreadable] == ["completed without a score; set aside as b.json.corrupt"]
     assert f"- {note}" in render_markdown.render(stats.leaderboard(found))
+
+
+def test_a_report_says_what_its_runs_were_made_on() -> None:
+    def run_on(seed: int, **more) -> RunRecord:
+        known = {"cpu": "A CPU", "cpu_count": 2, "threads": 1, "gpu": [], "packages": {"torch": "2.13.0"}}
+        known |= {"git_commit": "abcdef0123456789", "git_dirty": False, "started_unix_s": 86400 * seed, **more}
+        return made(0.5, f"seed={seed}", environment=known)
+
+    other = run_on(3, cpu="B CPU", gpu=["A GPU"], git_dirty=True, jobs_beside=2)
+    assert stats.leaderboard(Results([other, run_on(1), run_on(2)], [])).machines == [
+        "2 runs of commit abcdef01 on A CPU, 2 cores, hardware=cpu, 1 thread a run; torch 2.13.0; "
+        "1970-01-02 to 1970-01-03",
+        "1 run of commit abcdef01, 1 of them from a checkout with uncommitted changes on B CPU, 2 cores, A GPU, "
+        "hardware=cpu, 1 thread a run; torch 2.13.0; 1970-01-04; up to 2 other runs beside one, which costs speed",
+    ]
+    text = render_markdown.render(stats.leaderboard(Results([other], [])))
+    assert "## Made on\n\n- 1 run of commit abcdef01, 1 of them" in text
+    assert stats.leaderboard(Results([made(0.5)], [])).machines == [
+        "1 run on c, ? cores, hardware=cpu, 1 thread a run; versions unknown; at an unknown time"
+    ]

@@ -36,6 +36,8 @@ def render(board: Leaderboard) -> str:
         parts += ["## Not applicable", "\n".join(f"- {reason}" for reason in board.not_applicable)]
     if board.unreadable:
         parts += ["## Not readable", "\n".join(f"- `{file}`: {reason}" for file, reason in board.unreadable)]
+    if board.machines:
+        parts += ["## Made on", "\n".join(f"- {line}" for line in board.machines)]
     if board.footnotes:
         parts += ["## Footnotes", "\n".join(f"- {note}" for note in board.footnotes)]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peftbench.records import RunRecord
-from peftbench.report import prompts, suites
+from peftbench.report import machines, prompts, suites
 from peftbench.report.load import Results, flat, settings
 from peftbench.report.suites import RowName, Suite
 
@@ -66,6 +66,7 @@ class Leaderboard:
     #: By suite and row (method, model, variant), its average; by metric and row, the cells behind a score.
     suites: dict[str, dict[RowName, Suite]] = field(default_factory=dict)
     details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
+    machines: list[str] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -90,6 +91,7 @@ def leaderboard(results: Results) -> Leaderboard:
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
         footnotes=_footnotes(results.completed),
+        machines=machines.collect(results.completed),
         soft_prompts=_soft_prompts(records, names),
         suites=suites.averages(records, row_names),
         details={
