@@ -35,8 +35,11 @@ def peftbench(*more: str) -> dict[str, float]:
     from peftbench.store import ResultStore
 
     cell = _cell(*more)
-    places = ResultStore(cell.config.results_dir).places(cell.config, cell.key)
-    job = Job(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
+    store = ResultStore(cell.config.results_dir)
+    job = Job(
+        cell.config, cell.key, cell.source, cell.checkpoint, store.places(cell.config, cell.key), [], lambda _: None
+    )
+    store.forget(cell.key)  # The state of the round before: nothing would be left to train.
     figures = run(job).efficiency
     return {"samples_per_s": EXAMPLES / figures["train_time_s"], "peak": figures["peak_memory_bytes"]}
 
