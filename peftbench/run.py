@@ -3,8 +3,8 @@
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from peftbench import artefacts, backbones, dropout, environment, files, inference, inputs, live, quantize, stop, tasks
+from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
@@ -45,6 +46,7 @@ class Job:
     places: Places
     sinks: Sequence[Logger]
     emit: Emit
+    questions: Mapping[str, Questions] = field(default_factory=dict)
 
 
 def run(job: Job) -> RunRecord:
@@ -61,6 +63,7 @@ def run(job: Job) -> RunRecord:
         stored = artefacts.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
     notes = [*footnotes(config, job.source, data), *lost]
     speed, missing = measure_speed(job, tuner, data, trained.trainer)
+    forgotten, unasked = measure_forgetting(job, tuner, data, trained.trainer)
     return RunRecord(
         key=job.key,
         status="completed",
@@ -90,7 +93,8 @@ def run(job: Job) -> RunRecord:
             "resumed_at_steps": trained.resumed,
             "jobs_beside": live.beside(config.results_dir),
         },
-        footnotes=[*notes, *missing],
+        forgetting=forgotten,
+        footnotes=[*notes, *missing, *unasked],
     )
 
 
@@ -210,9 +214,35 @@ def measure_speed(
         base = backbones.load_model(job.config, job.checkpoint, tuner.task)
         dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
         return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context), []
+    except stop.Interrupted:
+        raise
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")
         return {}, [f"{job.config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
+
+
+def measure_forgetting(
+    job: Job, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """What benchmarks show that tuning made the model forget, where they are asked for; or none and a note why: the
+    score is there already."""
+    if not job.questions:
+        return None, []
+    from peftbench import forgetting  # Here, since lm-eval comes with an extra.
+
+    config, checkpoint = job.config, job.checkpoint
+    job.emit({"event": "phase", "phase": "asking benchmarks"})
+    precision = trainer.precision_plugin.forward_context
+    asking = forgetting.Asking(config, job.questions, data.tokenizer, precision, job.places.cache)
+    try:
+        return forgetting.measure(
+            asking, tuner.model, tuner.method.prepare_batch, task=tuner.task, checkpoint=checkpoint
+        ), []
+    except stop.Interrupted:
+        raise
+    except Exception as error:
+        logging.getLogger(__name__).exception("forgetting")
+        return None, [f"{config.method.name}: what it forgot wasn't measured ({type(error).__name__})"]
 
 
 def job_inputs(job: Job) -> dict[str, Any]:

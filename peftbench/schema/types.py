@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from peftbench.rules import Rule, between, one_of
+from peftbench.schema.benchmarks import BenchmarkConfig
 
 _NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
 
@@ -243,6 +244,8 @@ class RunConfig:
     hardware: HardwareConfig
     seed: int = _ruled(between(0, 2**32 - 1))
     formulation: str = _ruled(one_of("auto", "head", "verbaliser", "text"))
+    #: Benchmarks that the model is asked before and after tuning, by name.
+    forgetting: Optional[dict[str, BenchmarkConfig]] = None
     experiment: Optional[str] = field(default=None, metadata={"identity": False})
     expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})
     logger: dict[str, Any] = _sink()
