@@ -7,24 +7,30 @@ than that of two independent samples: Miller, arXiv 2411.00640, section 4.2.
 import copy
 import importlib.metadata
 import json
+import logging
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import backbones, files, fingerprint
+from peftbench import backbones, files, fingerprint, stop
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.module import FineTuner
 from peftbench.schema import BenchmarkConfig, RunConfig
 from peftbench.tasks.base import Batch, Task
+
+if TYPE_CHECKING:
+    from peftbench.run import Job
 
 #: Values of logits that are held at once, at the most (1 GB), and tokens of a prompt that this is reckoned with: a
 #: likelihood takes those of every position.
@@ -126,6 +132,25 @@ class Asking:
                 files.write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             return json.loads(text)
         return json.loads(file.read_text(encoding="utf-8"))
+
+
+def measured(
+    job: "Job", tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """A record's `forgetting`, where benchmarks are asked; or none and a note why: the score is there already."""
+    if not job.questions:
+        return None, []
+    job.emit({"event": "phase", "phase": "asking benchmarks"})
+    precision = trainer.precision_plugin.forward_context
+    asking = Asking(job.config, job.questions, data.tokenizer, precision, job.places.cache)
+    try:
+        prepare = tuner.method.prepare_batch
+        return measure(asking, tuner.model, prepare, task=tuner.task, checkpoint=job.checkpoint), []
+    except stop.Interrupted:
+        raise
+    except Exception as error:
+        logging.getLogger(__name__).exception("forgetting")
+        return None, [f"{job.config.method.name}: what it forgot wasn't measured ({type(error).__name__})"]
 
 
 def measure(

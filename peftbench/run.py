@@ -12,7 +12,21 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from peftbench import artefacts, backbones, dropout, environment, files, inference, inputs, live, quantize, stop, tasks
+from peftbench import (
+    artefacts,
+    backbones,
+    bertscore,
+    dropout,
+    environment,
+    files,
+    forgetting,
+    inference,
+    inputs,
+    live,
+    quantize,
+    stop,
+    tasks,
+)
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
@@ -47,6 +61,7 @@ class Job:
     sinks: Sequence[Logger]
     emit: Emit
     questions: Mapping[str, Questions] = field(default_factory=dict)
+    judge: Checkpoint | None = None
 
 
 def run(job: Job) -> RunRecord:
@@ -57,13 +72,15 @@ def run(job: Job) -> RunRecord:
 
     job.emit({"event": "phase", "phase": "evaluating"})
     lost: list[str] = []
-    metrics = evaluate(trained.trainer, tuner, data, job.places.predictions, lost)
+    metrics, kept = evaluate(trained.trainer, tuner, data, job.places.predictions, lost)
+    if job.judge is not None:
+        bertscore.add(str(job.judge.folder), metrics, kept, data)
     stored = None
     with files.spared(f"{config.method.name}: weights", lost):
         stored = artefacts.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
     notes = [*footnotes(config, job.source, data), *lost]
     speed, missing = measure_speed(job, tuner, data, trained.trainer)
-    forgotten, unasked = measure_forgetting(job, tuner, data, trained.trainer)
+    forgotten, unasked = forgetting.measured(job, tuner, data, trained.trainer)
     return RunRecord(
         key=job.key,
         status="completed",
@@ -221,42 +238,20 @@ def measure_speed(
         return {}, [f"{job.config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
 
 
-def measure_forgetting(
-    job: Job, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """What benchmarks show that tuning made the model forget, where they are asked for; or none and a note why: the
-    score is there already."""
-    if not job.questions:
-        return None, []
-    from peftbench import forgetting  # Here, since lm-eval comes with an extra.
-
-    config, checkpoint = job.config, job.checkpoint
-    job.emit({"event": "phase", "phase": "asking benchmarks"})
-    precision = trainer.precision_plugin.forward_context
-    asking = forgetting.Asking(config, job.questions, data.tokenizer, precision, job.places.cache)
-    try:
-        return forgetting.measure(
-            asking, tuner.model, tuner.method.prepare_batch, task=tuner.task, checkpoint=checkpoint
-        ), []
-    except stop.Interrupted:
-        raise
-    except Exception as error:
-        logging.getLogger(__name__).exception("forgetting")
-        return None, [f"{config.method.name}: what it forgot wasn't measured ({type(error).__name__})"]
-
-
 def job_inputs(job: Job) -> dict[str, Any]:
     """What the inputs were, as a record's environment has it."""
     given = inputs.fingerprints(job.config.method.inputs)
+    if job.judge is not None:
+        given["bertscore_model"] = job.judge.fingerprint
     fingerprints = {"data_fingerprint": job.source.fingerprint, "model_fingerprint": job.checkpoint.fingerprint}
     return {**fingerprints, **({"inputs": given} if given else {})}
 
 
 def evaluate(
     trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, predictions: Path, lost: list[str]
-) -> dict[str, dict[str, Any] | None]:
+) -> tuple[dict[str, dict[str, Any] | None], dict[str, list[dict[str, Any]]]]:
     """Score every slice of the data, and keep each example's prediction in a file; if it can't be written, `lost` gets
-    a note."""
+    a note. The second is what `predict` gave of each slice."""
     kept = {
         name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
     }
@@ -266,7 +261,7 @@ def evaluate(
     return {
         name: None if part is None else {**tuner.scores(kept[name], part), "directions": directions}
         for name, part in data.slices.items()
-    }
+    }, kept
 
 
 def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, Any]]:
@@ -274,5 +269,6 @@ def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> li
     our own, and `trainer.validate` would call the callbacks that belong to training."""
     device = trainer.strategy.root_device  # After fit, Lightning has moved the model to the CPU.
     tuner.to(device).eval()
+    tuner.begin()
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
         return [tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in loader]

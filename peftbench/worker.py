@@ -28,7 +28,9 @@ def train(cell: Cell, places: Places, log_folder: Path, log: str, halvings: int,
     with owned(places.unfinished):
         config = schema.halved(cell.config, halvings)
         sinks = loggers.build(config, cell.key, log_folder)
-        found = run(Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit, cell.questions))
+        found = run(
+            Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit, cell.questions, cell.judge)
+        )
         sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
         record = replace(
             found,

@@ -252,6 +252,9 @@ class RunConfig:
     results_dir: str = _sink()
     data_root: Optional[str] = _sink()
     model_root: Optional[str] = _sink()
+    #: What BERTScore compares texts with; its contents are part of the key, not where it lies.
+    bertscore_model: Optional[str] = _sink(None)
+    bertscore_layer: Optional[int] = field(default=None, metadata={"rule": between(1, 1000)})
     overwrite: bool = _sink()
     save_adapters: bool = _sink()
     checkpoint_every_s: Optional[float] = _sink(rule=between(0, 1e9))
