@@ -109,18 +109,46 @@ def model_config(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Any
         raise ConfigError(f"model.config: not a transformers configuration ({error})") from None
 
 
-def check_length(model: nn.Module, config: RunConfig) -> None:
-    """Raises ConfigError if the longest input, with a method's virtual tokens, has more positions than the model."""
-    virtual = int((config.method.adapter or {}).get("num_virtual_tokens") or 0)
+def virtual_tokens(config: RunConfig) -> int:
+    """Positions that a method takes for itself."""
+    return int((config.method.adapter or {}).get("num_virtual_tokens") or 0)
+
+
+def positions(model: nn.Module) -> int | None:
+    """How many tokens a model tells apart by their place; None where places are relative (T5, DeBERTa-v3)."""
+    config: Any = model.config
+    if hasattr(config, "relative_attention_num_buckets"):
+        return None
+    if getattr(config, "relative_attention", False) and not config.position_biased_input:
+        return None
+    # Transformers knows GPT-2's `n_positions` by this name too.
+    known = getattr(config, "max_position_embeddings", None)
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings") and module.padding_idx is not None:
             # RoBERTa counts positions from behind its padding index.
-            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            if config.recipe.max_length + virtual > positions:
-                raise ConfigError(
-                    f"recipe.max_length={config.recipe.max_length}: {config.model.name} has {positions} positions"
-                    + (f", of which the method's virtual tokens take {virtual}" if virtual else "")
-                )
+            return module.num_embeddings - module.padding_idx - 1
+    return known
+
+
+def check_length(model: nn.Module, config: RunConfig, task: Task) -> None:
+    """Raises ConfigError if the longest input, with a method's virtual tokens and what a decoder writes behind it, has
+    more positions than the model.
+
+    Args:
+        task: prepared.
+    """
+    there = positions(model)
+    writes = task.generates and config.model.family == "decoder"
+    taken = {"the method's virtual tokens": virtual_tokens(config)}
+    if writes:
+        taken["the written answer"] = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
+    if there is None or config.recipe.max_length + sum(taken.values()) <= there:
+        return
+    words = " and ".join(f"{what} {'take' if 'tokens' in what else 'takes'} {n}" for what, n in taken.items() if n)
+    raise ConfigError(
+        f"recipe.max_length={config.recipe.max_length}: {config.model.name} has {there} positions"
+        + (f", of which {words}" if words else "")
+    )
 
 
 def _byte_tokenizer(config: dict[str, Any]) -> PreTrainedTokenizerFast:

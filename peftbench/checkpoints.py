@@ -39,6 +39,16 @@ def locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
     return _from_hub(config)
 
 
+def named(key: str, name: str, model_root: str | None) -> Checkpoint:
+    """A checkpoint that a key names by itself: a folder, or a name on the hub; errors as `locate`."""
+    if Path(name).is_dir():
+        return _local(Path(name), f"{key}={name}")
+    try:
+        return locate(ModelConfig(name=name, family="encoder", head=[], sites={}, checkpoint=name), model_root)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={name}: {error}") from None
+
+
 def folder_name(config: ModelConfig) -> str:
     """A model's folder under `model_root`."""
     return str(config.checkpoint).split("/")[-1]

@@ -5,14 +5,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import checkpoints, inputs, isolate, launchers, schema, terminal
+from peftbench import benchmarks, checkpoints, inputs, isolate, judge, launchers, schema, terminal
+from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
 from peftbench.data.sources import DataSource
@@ -26,12 +27,14 @@ STOPPED = "stopped"
 
 @dataclass(frozen=True)
 class Cell:
-    """A run with its inputs found: what is needed to name it and to start it."""
+    """A run with its inputs found: what is needed to name it and to start it. `judge`: BERTScore's model."""
 
     config: RunConfig
     key: str
     source: DataSource
     checkpoint: Checkpoint
+    questions: dict[str, Questions] = field(default_factory=dict)
+    judge: Checkpoint | None = None
 
 
 def prepare(config: RunConfig) -> Cell:
@@ -41,11 +44,15 @@ def prepare(config: RunConfig) -> Cell:
         ConfigError: one of them isn't there or isn't right.
     """
     config = replace(config, dataset=own.complete(config.dataset))
-    source = sources.locate(config.dataset, data_root=config.data_root, cache=ResultStore(config.results_dir).cache)
+    cache = ResultStore(config.results_dir).cache
+    source = sources.locate(config.dataset, data_root=config.data_root, cache=cache)
     checkpoint = checkpoints.locate(config.model, config.model_root)
-    given = inputs.fingerprints(config.method.inputs)
+    questions, judged = benchmarks.locate(config, cache), judge.locate(config)
+    given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}
+    if judged is not None:
+        given["bertscore_model"] = judged.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
-    return Cell(config, key, source, checkpoint)
+    return Cell(config, key, source, checkpoint, questions, judged)
 
 
 def job(composed: DictConfig) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from peftbench import optim
 from peftbench.backbones import in_head
-from peftbench.data.encode import Encoded, part
+from peftbench.data.encode import Encoded, part, trim
 from peftbench.methods.base import Method
 from peftbench.schema import RecipeConfig
 from peftbench.tasks.base import Batch, Task
@@ -57,6 +57,8 @@ class FineTuner(L.LightningModule):
         self._kept: list[dict[str, Any]] = []
         self.last_loss: float | None = None
         self._written, self._writing_s = 0, 0.0
+        #: What the weights wrote in this pass, by prompt.
+        self._said: dict[tuple[int, ...], str] = {}
 
     def forward(self, batch: Batch) -> Any:
         """The model's outputs for a collated batch."""
@@ -118,9 +120,28 @@ class FineTuner(L.LightningModule):
         """Predictions, (n, ...) or n texts, index (n,), and the summed task loss of a batch with its terms."""
         outputs = self(batch)
         losses = self.task.losses(outputs, batch)
-        answers = self.write(batch) if self.task.generates else self.task.predictions(outputs, batch).cpu()
+        answers = self._texts(batch) if self.task.generates else self.task.predictions(outputs, batch).cpu()
         kept = {"predictions": answers, "index": batch["index"].cpu()}
         return {**kept, "loss": losses.sum().cpu(), "terms": torch.tensor(len(losses))}
+
+    def _texts(self, batch: Batch) -> list[str]:
+        """What is written for every example: once a prompt, which comes as often as it has right answers in rows of
+        their own."""
+        lines = zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
+        asked = [tuple(ids[mask].tolist()) for ids, mask in lines]
+        new = {prompt: row for row, prompt in enumerate(asked) if prompt not in self._said}
+        if new:
+            rows = list(new.values())
+            written = self.write(trim({name: batch[name][rows] for name in ("input_ids", "attention_mask")}))
+            self._said |= dict(zip(new, written, strict=True))
+        return [self._said[prompt] for prompt in asked]
+
+    def begin(self) -> None:
+        """Before a pass over examples: nothing is written yet by the weights as they are."""
+        self._said = {}
+
+    def on_validation_epoch_start(self) -> None:
+        self.begin()
 
     def write(self, batch: Batch) -> list[str]:
         """The texts that the model writes, of a task that generates."""

@@ -42,6 +42,8 @@ class RunRecord:
         environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start (of the
             process that ended the run), and `resumed_at_steps`, where it went on after it had been stopped;
             `jobs_beside` is the most other runs on the same results folder that were seen beside it on its machine.
+        forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
+            questions and by part: means, their standard errors, and those of the paired difference.
         footnotes: what a reader of the score must know.
         protocol: what the scores mean (`PROTOCOL`).
         tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
@@ -63,6 +65,7 @@ class RunRecord:
     learnt: dict[str, Any] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
+    forgetting: dict[str, Any] | None = None
     footnotes: list[str] = field(default_factory=list)
     tuning: dict[str, Any] | None = None
     log: str | None = None

@@ -50,6 +50,9 @@ def check(config: Any, prefix: str) -> None:
         value, key = getattr(config, f.name), f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
             check(value, f"{key}.")
+        for name, part in value.items() if isinstance(value, dict) else ():
+            if dataclasses.is_dataclass(part):
+                check(part, f"{key}.{name}.")
         rule = f.metadata.get("rule")
         if rule is not None and value is not None and not rule.holds(value):
             raise ConfigError(f"{key}={value}: allowed is {rule.allowed}")

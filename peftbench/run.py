@@ -3,8 +3,8 @@
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,22 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from peftbench import artefacts, backbones, dropout, environment, files, inference, inputs, live, quantize, stop, tasks
+from peftbench import (
+    artefacts,
+    backbones,
+    bertscore,
+    dropout,
+    environment,
+    files,
+    forgetting,
+    inference,
+    inputs,
+    live,
+    quantize,
+    stop,
+    tasks,
+)
+from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
@@ -45,6 +60,8 @@ class Job:
     places: Places
     sinks: Sequence[Logger]
     emit: Emit
+    questions: Mapping[str, Questions] = field(default_factory=dict)
+    judge: Checkpoint | None = None
 
 
 def run(job: Job) -> RunRecord:
@@ -55,12 +72,15 @@ def run(job: Job) -> RunRecord:
 
     job.emit({"event": "phase", "phase": "evaluating"})
     lost: list[str] = []
-    metrics = evaluate(trained.trainer, tuner, data, job.places.predictions, lost)
+    metrics, kept = evaluate(trained.trainer, tuner, data, job.places.predictions, lost)
+    if job.judge is not None:
+        bertscore.add(str(job.judge.folder), metrics, kept, data)
     stored = None
     with files.spared(f"{config.method.name}: weights", lost):
         stored = artefacts.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
     notes = [*footnotes(config, job.source, data), *lost]
     speed, missing = measure_speed(job, tuner, data, trained.trainer)
+    forgotten, unasked = forgetting.measured(job, tuner, data, trained.trainer)
     return RunRecord(
         key=job.key,
         status="completed",
@@ -90,7 +110,8 @@ def run(job: Job) -> RunRecord:
             "resumed_at_steps": trained.resumed,
             "jobs_beside": live.beside(config.results_dir),
         },
-        footnotes=[*notes, *missing],
+        forgetting=forgotten,
+        footnotes=[*notes, *missing, *unasked],
     )
 
 
@@ -210,6 +231,8 @@ def measure_speed(
         base = backbones.load_model(job.config, job.checkpoint, tuner.task)
         dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
         return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context), []
+    except stop.Interrupted:
+        raise
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")
         return {}, [f"{job.config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
@@ -218,15 +241,17 @@ def measure_speed(
 def job_inputs(job: Job) -> dict[str, Any]:
     """What the inputs were, as a record's environment has it."""
     given = inputs.fingerprints(job.config.method.inputs)
+    if job.judge is not None:
+        given["bertscore_model"] = job.judge.fingerprint
     fingerprints = {"data_fingerprint": job.source.fingerprint, "model_fingerprint": job.checkpoint.fingerprint}
     return {**fingerprints, **({"inputs": given} if given else {})}
 
 
 def evaluate(
     trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, predictions: Path, lost: list[str]
-) -> dict[str, dict[str, Any] | None]:
+) -> tuple[dict[str, dict[str, Any] | None], dict[str, list[dict[str, Any]]]]:
     """Score every slice of the data, and keep each example's prediction in a file; if it can't be written, `lost` gets
-    a note."""
+    a note. The second is what `predict` gave of each slice."""
     kept = {
         name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
     }
@@ -236,7 +261,7 @@ def evaluate(
     return {
         name: None if part is None else {**tuner.scores(kept[name], part), "directions": directions}
         for name, part in data.slices.items()
-    }
+    }, kept
 
 
 def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, Any]]:
@@ -244,5 +269,6 @@ def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> li
     our own, and `trainer.validate` would call the callbacks that belong to training."""
     device = trainer.strategy.root_device  # After fit, Lightning has moved the model to the CPU.
     tuner.to(device).eval()
+    tuner.begin()
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
         return [tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in loader]

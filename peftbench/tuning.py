@@ -59,7 +59,10 @@ class Study:
         values = {key: _suggest(self._trial, key, allowed) for key, allowed in _search(self.config).items()}
         self._values = values
         more = [f"results_dir='{self.config.results_dir}/{TRIALS}'", "save_adapters=false", "tune=null"]
-        return self._compose(values, more, self.runs[0], f"trial {len(self.tried) + 1}")
+        # What a model forgets says nothing of which values are best, and takes long to ask.
+        words = [word for word in self.runs[0].words if not word.lstrip("+~").startswith("forgetting")]
+        run = replace(self.runs[0], words=[*words, "forgetting=none"])
+        return self._compose(values, more, run, f"trial {len(self.tried) + 1}")
 
     def tell(self, run: Run) -> None:
         """Take the result of the trial that was asked for last."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench import backbones, loggers, optim, quantize, schema, tasks
+from peftbench import backbones, benchmarks, loggers, optim, quantize, schema, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
@@ -28,7 +28,9 @@ def train(cell: Cell, places: Places, log_folder: Path, log: str, halvings: int,
     with owned(places.unfinished):
         config = schema.halved(cell.config, halvings)
         sinks = loggers.build(config, cell.key, log_folder)
-        found = run(Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit))
+        found = run(
+            Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit, cell.questions, cell.judge)
+        )
         sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
         record = replace(
             found,
@@ -70,6 +72,7 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     if config.hardware.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("hardware.accelerator=gpu: torch finds no CUDA device here; hardware=cpu runs without")
     task, method = tasks.build(config), build_method(config.method)
+    benchmarks.check(config, task.formulation)
     if config.method.lr is not None:
         optim.factory(config.recipe, config.method.lr)
     loggers.check(config)
@@ -80,7 +83,7 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     tokenizer = backbones.load_tokenizer(config.model, checkpoint)
     task.prepare(tokenizer)
     model = backbones.build_empty(config.model, checkpoint, task)
-    backbones.check_length(model, config)
+    backbones.check_length(model, config, task)
     if method.trains:
         _try_on(method, model, Context(config.model, task, 100, config.seed, list, tokenizer, config.model_root))
 

@@ -302,3 +302,25 @@ def test_a_report_says_what_its_runs_were_made_on() -> None:
     assert stats.leaderboard(Results([made(0.5)], [])).machines == [
         "1 run on c, ? cores, hardware=cpu, 1 thread a run; versions unknown; at an unknown time"
     ]
+
+
+def test_what_was_forgotten_is_shown_with_its_error() -> None:
+    """Two seeds: .30 to .20 and .30 to .26, each with an error of .02; the mean difference is -.07."""
+    asked = {"n": 50, "cut": 1, "parts": {"anatomy": {}}, "data_fingerprint": "q", "before": 0.3, "difference_se": 0.02}
+    runs = [
+        made(0.5, f"seed={seed}", forgetting={"mmlu": {**asked, "after": after, "difference": after - 0.3}})
+        for seed, after in enumerate((0.2, 0.26))
+    ]
+    other = {"mmlu": {**asked, "parts": {"virology": {}}, "after": 0.3, "difference": 0.0}}
+    text = render_markdown.render(board(*runs, made(0.6, "method=full", forgetting=other), made(0.4, "method=prompt")))
+    table = text.split("## What tuning made the model forget")[1].split("\n## ")[0]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+    assert rows[2:] == [
+        ["full", "tiny_bert", "demo", "mmlu", "50 (1 cut)", "1", "30.0", "30.0", "+0.0 ± 2.0"],
+        ["lora", "tiny_bert", "demo", "mmlu", "50 (1 cut)", "2", "30.0", "23.0", "-7.0 ± 2.0"],
+    ]
+    found = list(csv.DictReader(io.StringIO(render_csv.render(board(*runs, made(0.4, "method=prompt"))))))
+    differences = {row["method"]: row["demo_mmlu_difference"] for row in found}
+    assert float(differences["lora"]) == pytest.approx(-0.07)
+    assert differences["prompt"] == ""
+    assert "forget" not in render_markdown.render(board(made(0.4, "method=prompt")))

@@ -200,3 +200,23 @@ def test_labels_are_written(train) -> None:
     record = train("model=tiny_t5", "dataset=demo", "formulation=text", "method=full", *COPY[2:])
     assert record.status == "completed"
     assert set(record.metrics["validation"]["values"]) == {"accuracy"}
+
+
+def test_a_prompt_is_answered_once_a_pass(built, monkeypatch) -> None:
+    """Rows with one text and several right answers, as DialogSum's test split has them."""
+    case = built("tiny_t5", "dataset.generation.max_new_tokens=4")
+    case.model.eval()
+    batch = case.data.train.collate([0, 1, 0, 2, 1])
+    batch["targets"][2, 1:] = -100  # Another right answer.
+    with torch.no_grad():
+        expected = [case.tuner.write(case.data.train.collate([i]))[0] for i in (0, 1, 0, 2, 1)]
+    rows = []
+    write = case.tuner.write
+    monkeypatch.setattr(case.tuner, "write", lambda part: rows.append(len(part["input_ids"])) or write(part))
+    with torch.no_grad():
+        assert case.tuner.predict(batch)["predictions"] == expected
+        assert case.tuner.predict(case.data.train.collate([1]))["predictions"] == [expected[1]]
+        assert rows == [3]
+        case.tuner.begin()  # The next pass, by other weights.
+        case.tuner.predict(case.data.train.collate([1]))
+    assert rows == [3, 1]

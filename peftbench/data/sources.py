@@ -140,7 +140,7 @@ def _generated(config: DatasetConfig, cache: Path) -> DataSource:
     except Exception as error:
         raise ConfigError(f"dataset.generator={config.generator}: {error}") from None
     # Named by its rows too: a changed generator can't meet a stale file.
-    return _content_named(splits, cache)
+    return content_named(splits, cache)
 
 
 def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
@@ -151,7 +151,7 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     folder = cache / "data" / fingerprint.of_json(identity)[:16]
     if not hub.is_commit(config.revision):
         # What an unpinned name stands for may change: the rows' hash names the folder.
-        return _content_named(_download(config, wanted), cache)
+        return content_named(_download(config, wanted), cache)
     kept = {split: [str(folder / f"{split}.parquet")] for split in wanted if (folder / f"{split}.parquet").is_file()}
     if len(kept) < len(wanted):
         kept = _keep(_download(config, wanted), folder)
@@ -159,7 +159,8 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     return DataSource(kept, f"{config.path}/{names}@{config.revision}")
 
 
-def _content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
+def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
+    """Tables kept as Parquet in a folder named by their rows."""
     name = fingerprint.of_json({split: table.to_pydict() for split, table in splits.items()})
     return DataSource(_keep(splits, cache / "data" / name[:16]), name)
 

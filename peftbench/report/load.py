@@ -61,6 +61,8 @@ def _set_aside(file: Path) -> str:
 def settings(record: RunRecord) -> dict[str, str]:
     """Recipe, hardware and the like of a record, flat: what two rows of one table may differ in."""
     rest = {k: v for k, v in record.config.items() if k not in (*_CELL, *_IGNORED)}
+    # Which benchmarks; their questions are told beside their answers.
+    rest["forgetting"] = ", ".join(rest.get("forgetting") or ()) or None
     return {**flat(rest), "protocol": str(record.protocol)}
 
 

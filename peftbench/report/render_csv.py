@@ -3,6 +3,7 @@
 import csv
 import io
 
+from peftbench.report import forgetting
 from peftbench.report.stats import Leaderboard
 
 FILE = "leaderboard.csv"
@@ -14,8 +15,9 @@ def render(board: Leaderboard) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     scores = [f"{column}_{part}" for column in board.columns for part in ("mean", "std", "n")]
+    asked = forgetting.by_heading(board.forgetting)
     more = [*board.suites, *(heading.replace(" ", "_") for heading in board.details)]
-    writer.writerow(["method", "model", "variant", *scores, "mean", *more, *figures])
+    writer.writerow(["method", "model", "variant", *scores, "mean", *more, *asked, *figures])
     for row in board.rows:
         cells: list[float | None] = []
         for column in board.columns:
@@ -24,5 +26,6 @@ def render(board: Leaderboard) -> str:
         name = (row.method, row.model, row.variant)
         means = [of[name].mean for of in board.suites.values()]
         means += [of[name].mean if name in of else None for of in board.details.values()]
+        means += [of.get(name) for of in asked.values()]
         writer.writerow([*name, *cells, row.mean, *means, *(row.figures.get(f) for f in figures)])
     return stream.getvalue()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from peftbench.records import RunRecord
-from peftbench.report import prompts
+from peftbench.report import forgetting, prompts
 from peftbench.report.stats import Cell, Leaderboard, Row
 
 FILE = "leaderboard.md"
@@ -28,6 +28,9 @@ def render(board: Leaderboard) -> str:
         if board.details:
             parts += ["## By metric", _details(board)]
         parts += ["## Cost", costs(board)]
+    if board.forgetting:
+        table = _table(forgetting.COLUMNS, forgetting.lines(board.forgetting), left=4)
+        parts += ["## What tuning made the model forget", forgetting.NOTE, table]
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*found) for found in board.soft_prompts)]
     if board.failed:

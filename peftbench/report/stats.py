@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peftbench.records import RunRecord
-from peftbench.report import machines, prompts, suites
+from peftbench.report import forgetting, machines, prompts, suites
+from peftbench.report.forgetting import Forgot
 from peftbench.report.load import Results, flat, settings
 from peftbench.report.suites import RowName, Suite
 
@@ -67,6 +68,7 @@ class Leaderboard:
     suites: dict[str, dict[RowName, Suite]] = field(default_factory=dict)
     details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)
+    forgetting: list[Forgot] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -94,6 +96,7 @@ def leaderboard(results: Results) -> Leaderboard:
         machines=machines.collect(results.completed),
         soft_prompts=_soft_prompts(records, names),
         suites=suites.averages(records, row_names),
+        forgetting=forgetting.collect(records, names),
         details={
             heading: {row: _cell(sorted(values)) for row, values in of.items()}
             for heading, of in suites.details(records, row_names, column_names).items()

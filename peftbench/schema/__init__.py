@@ -3,6 +3,7 @@
 `load` turns what Hydra composed into plain dataclasses, or says in one line which key is wrong and what is allowed.
 """
 
+from peftbench.schema.benchmarks import BenchmarkConfig
 from peftbench.schema.identify import description, halved, identity, is_open, micro_batch_size
 from peftbench.schema.loading import (
     from_description,
@@ -26,6 +27,7 @@ from peftbench.schema.types import (
 )
 
 __all__ = [
+    "BenchmarkConfig",
     "CarveConfig",
     "DatasetConfig",
     "ExpectedConfig",

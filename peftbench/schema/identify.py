@@ -51,6 +51,8 @@ def is_open(key: str) -> bool:
 def _plain(value: Any, convert: Callable[[Any], dict[str, Any]]) -> Any:
     if isinstance(value, list):
         return [_plain(part, convert) for part in value]
+    if isinstance(value, dict):
+        return {name: _plain(part, convert) for name, part in value.items()}
     return convert(value) if dataclasses.is_dataclass(value) else value
 
 

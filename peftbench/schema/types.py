@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from peftbench.rules import Rule, between, one_of
+from peftbench.schema.benchmarks import BenchmarkConfig
 
 _NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
 
@@ -243,12 +244,17 @@ class RunConfig:
     hardware: HardwareConfig
     seed: int = _ruled(between(0, 2**32 - 1))
     formulation: str = _ruled(one_of("auto", "head", "verbaliser", "text"))
+    #: Benchmarks that the model is asked before and after tuning, by name.
+    forgetting: Optional[dict[str, BenchmarkConfig]] = None
     experiment: Optional[str] = field(default=None, metadata={"identity": False})
     expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})
     logger: dict[str, Any] = _sink()
     results_dir: str = _sink()
     data_root: Optional[str] = _sink()
     model_root: Optional[str] = _sink()
+    #: What BERTScore compares texts with; its contents are part of the key, not where it lies.
+    bertscore_model: Optional[str] = _sink(None)
+    bertscore_layer: Optional[int] = field(default=None, metadata={"rule": between(1, 1000)})
     overwrite: bool = _sink()
     save_adapters: bool = _sink()
     checkpoint_every_s: Optional[float] = _sink(rule=between(0, 1e9))

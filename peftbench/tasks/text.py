@@ -148,7 +148,7 @@ class Text(Likelihood):
             labels = examples.labels.numpy()
             found = np.array([self._label(text, int(right)) for text, right in zip(predictions, labels, strict=True)])
             return metrics.compute(self.config.metrics, found, labels, groups=numbers(examples))
-        return metrics.compute(self.config.metrics, *_questions(predictions, examples))
+        return metrics.compute(self.config.metrics, *questions(predictions, examples))
 
     def _label(self, text: str, right: int) -> int:
         """The label that a text says, whatever its case; of a text that says none another than the right one."""
@@ -165,7 +165,7 @@ def _words(data: DatasetConfig) -> list[str]:
     return _LETTERS if data.task == "multiple_choice" else label_words(data, "text")
 
 
-def _questions(predictions: list[str], examples: "Encoded") -> tuple[list[str], list[list[str]]]:
+def questions(predictions: list[str], examples: "Encoded") -> tuple[list[str], list[list[str]]]:
     """A text and all right ones of every question: of rows that are one (`group`), the first one's text."""
     references = examples.references or []
     groups = range(len(predictions)) if examples.groups is None else examples.groups.tolist()
