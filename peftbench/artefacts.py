@@ -71,6 +71,8 @@ def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> 
     }
     if task.generates:
         columns["answer"] = pa.array(predictions, pa.string())
+        if examples.references is None:
+            columns["label"] = pa.array(examples.labels.numpy())
     else:
         columns |= {
             "label": pa.array(examples.labels.numpy()),

@@ -207,6 +207,18 @@ class Candidates(Texts):
         ]
 
 
+class Gaps(Candidates):
+    """The same rows, answered by writing the name that fits: an example a row, its placeholder left in the text."""
+
+    def __init__(self, config: DatasetConfig) -> None:
+        super().__init__(config)
+        self.fields = list(config.text)
+
+    def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
+        lines = zip(rows.tolist(), self.texts(table), column(table, self.answers), strict=True)
+        return [Example(row, fields, references=answers) for row, fields, answers in lines]
+
+
 def _multi_row(config: DatasetConfig) -> Reader:
     return Candidates(config) if config.candidates else Together(config)
 

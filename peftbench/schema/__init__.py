@@ -24,6 +24,7 @@ from peftbench.schema.types import (
     RecipeConfig,
     RunConfig,
     SpanConfig,
+    WritingConfig,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "RecipeConfig",
     "RunConfig",
     "SpanConfig",
+    "WritingConfig",
     "description",
     "from_description",
     "halved",

@@ -107,6 +107,16 @@ class GenerationConfig:
 
 
 @dataclass(kw_only=True)
+class WritingConfig:
+    """How a number or a name is asked for and written, where answers as text are neither label words nor free: the text
+    around `{answer}`, its most tokens, and what a number is rounded to (null: nothing)."""
+
+    template: str
+    max_new_tokens: int = _ruled(_COUNT)
+    step: Optional[float] = field(default=None, metadata={"rule": between(0, 1e9, above=True)})
+
+
+@dataclass(kw_only=True)
 class DatasetConfig:
     """Where the examples are (hub path, generator or files), what their columns mean, how they are split and scored.
 
@@ -126,7 +136,7 @@ class DatasetConfig:
         candidates: the column that lists what can stand in the place of `placeholder`, and `answers` that of those
             which are right: every candidate is an example. For generation `answers` alone: the column of the right
             text, or of the list of them.
-        generation: how answers are written, where they are texts.
+        generation: how answers are written, where they are texts; `writing`: where they are numbers or names.
         format, train_file, validation_file: of the user's own files.
         parts: of a mixture, its parts' configurations (`DatasetConfig`; in the file their names); `mixing`: whether an
             example of a part is trained on as often as any other (examples), or by a `temperature` (`MixedBatches`).
@@ -171,6 +181,7 @@ class DatasetConfig:
     answers: Optional[str] = None
     placeholder: Optional[str] = None
     generation: Optional[GenerationConfig] = None
+    writing: Optional[WritingConfig] = None
     columns: Optional[dict[str, str]] = None
     train_config: Optional[str] = None
     train_columns: Optional[dict[str, str]] = None

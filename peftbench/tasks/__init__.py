@@ -11,6 +11,7 @@ from peftbench.tasks.likelihood import Likelihood
 from peftbench.tasks.mixture import Mixture
 from peftbench.tasks.text import Text
 from peftbench.tasks.verbaliser import Verbaliser
+from peftbench.tasks.written import Name, Number
 
 __all__ = ["Batch", "Task", "build", "formulation"]
 
@@ -27,6 +28,7 @@ TASKS: dict[tuple[str, str], Any] = {
     ("multi_row", "verbaliser"): Verbaliser,
     ("generation", "text"): Text,
     ("classification", "text"): Text,
+    ("regression", "text"): Number,
     ("multiple_choice", "text"): Text,
     ("span_pair", "text"): Text,
     ("multi_row", "text"): Text,
@@ -73,5 +75,8 @@ def build(config: RunConfig) -> Task:
         )
     for name in config.dataset.metrics:
         metrics.get(name)
-    task: Task = TASKS[config.dataset.task, formulation(config)].build(config)
+    how = formulation(config)
+    # What is put in a gap is named, not judged.
+    way: Any = Name if how == "text" and config.dataset.candidates else TASKS[config.dataset.task, how]
+    task: Task = way.build(config)
     return task

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from peftbench import metrics
-from peftbench.data.examples import NO_LABEL, Example
+from peftbench.data.examples import NO_LABEL, Example, Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError, NotApplicable
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _LETTERS = [chr(ord("A") + i) for i in range(26)]
 _OPTIONS = "options"
+#: What of a data set's `generation` or `writing` `generate` is called with.
+_GENERATION = ("max_new_tokens", "num_beams", "length_penalty")
 
 
 @dataclass
@@ -38,11 +40,14 @@ class Text(Likelihood):
     Attributes:
         words: of labels their words, of choices their letters; none where any text may be written.
         generation: arguments of `generate`.
+        template: the text around `{answer}`; `writing`: how answers are written, where the data set says so.
     """
 
     formulation: str = "text"
     generates: bool = True
     words: list[str] = field(default_factory=list)
+    template: str = ""
+    writing: Any = None
     generation: dict[str, Any] = field(default_factory=dict)
     tokenizer: Any = None
     end: int = 0
@@ -50,23 +55,32 @@ class Text(Likelihood):
     @classmethod
     def build(cls, config: RunConfig) -> "Text":
         """Raises NotApplicable for an encoder; ConfigError for what the data set lacks."""
-        data, read = config.dataset, reader(config.dataset)
+        data, read = config.dataset, cls.read(config.dataset)
         if config.model.family == "encoder":
             raise NotApplicable(
                 f"model={config.model.name}: an encoder writes no text; dataset={data.name} with formulation=text "
                 "needs a decoder or an encoder_decoder"
             )
-        if data.candidates is not None:
-            raise ConfigError(f"dataset={data.name}: candidates are scored, not written; formulation=head, verbaliser")
+        words, template, writing = cls.check(data)
+        fields = [name for name in read.fields if name != "choice"]
+        check_template("dataset.template", template, fields, once=ANSWER)
+        return cls(data, read, config.model.family, words=words, template=template, writing=writing)
+
+    @classmethod
+    def read(cls, data: DatasetConfig) -> Reader:
+        """How rows become examples."""
+        return reader(data)
+
+    @classmethod
+    def check(cls, data: DatasetConfig) -> tuple[list[str], str, Any]:
+        """Words, template and how it is written (None: as long as the longest word), or ConfigError."""
         words = _words(data)
         if data.template is None:
             raise ConfigError(f"dataset={data.name}: formulation=text needs dataset.template")
-        fields = [name for name in read.fields if name != "choice"]
-        check_template("dataset.template", data.template, fields, once=ANSWER)
         for name in data.metrics:
             if metrics.of_texts(name) != (not words):
                 raise ConfigError(f"dataset.metrics: {name} doesn't compare {'labels' if words else 'texts'}")
-        return cls(data, read, config.model.family, words=words)
+        return words, data.template, data.generation
 
     @property
     def encoding(self) -> Any:
@@ -79,8 +93,9 @@ class Text(Likelihood):
         if end is None:
             raise ConfigError("formulation=text: this model's tokenizer has no token that ends a text")
         self.end = int(end)
-        given = self.config.generation
-        limit = asdict(given) if given else {"max_new_tokens": max(map(len, self._ids(self.words))), "num_beams": 1}
+        limit = asdict(self.writing) if self.writing else {"max_new_tokens": max(map(len, self._ids(self.words)))}
+        limit = {name: value for name, value in limit.items() if name in _GENERATION}
+        limit.setdefault("num_beams", 1)
         if limit["num_beams"] == 1:
             limit.pop("length_penalty", None)
         self.generation = {**limit, "do_sample": False, "pad_token_id": self.pad, "eos_token_id": self.end}
@@ -99,15 +114,17 @@ class Text(Likelihood):
 
     def _asked(self, example: Example) -> Example:
         """One sequence, with its answer and its choices as fields."""
-        if self.words:
-            answer = "" if example.label == NO_LABEL else self.words[int(example.label)]
-        else:
-            answer = example.references[0]
         options = " ".join(f"({letter}) {text}" for letter, text in zip(_LETTERS, example.choices, strict=False))
-        return replace(example, fields={**example.fields, ANSWER: answer, _OPTIONS: options}, choices=[])
+        return replace(example, fields={**example.fields, ANSWER: self.right(example), _OPTIONS: options}, choices=[])
+
+    def right(self, example: Example) -> str:
+        """The answer's text; empty where it is hidden."""
+        if self.words:
+            return "" if example.label == NO_LABEL else self.words[int(example.label)]
+        return example.references[0]
 
     def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
-        template = str(self.config.template)
+        template = self.template
         if self.config.task == "multiple_choice":
             template = template.replace(f"{{{ANSWER}}}", f"{{{_OPTIONS}}} {{{ANSWER}}}")
         return {"input_ids": [place_answer(tokenizer, template, f, self.family) for f in fields]}
