@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,3 +97,32 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Be the one process that works in a run's folder. A parent that is killed takes its child along, but not before
+    the next parent may have started another.
+
+    Raises:
+        RuntimeError: after a minute there still is another.
+    """
+    try:
+        make_folder(folder)
+        stream = (folder / "lock").open("w")
+    except OSError as error:
+        _log.warning("%s can't be written (%s): the run leaves no state behind", folder, error)
+        yield
+        return
+    with stream:
+        for _ in range(600):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+            except OSError:  # A file system without locks.
+                break
+        else:
+            raise RuntimeError(f"another process still works in {folder}")
+        yield

@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,32 +272,3 @@ def rescue(record: RunRecord, store: ResultStore, error: OSError) -> str:
     except OSError:
         return f"{why}; this is it: {' '.join(_text(record).split())}"
     return f"{why}; it is kept as {file}"
-
-
-@contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Be the one process that works in a run's folder. A parent that is killed takes its child along, but not before
-    the next parent may have started another.
-
-    Raises:
-        RuntimeError: after a minute there still is another.
-    """
-    try:
-        files.make_folder(folder)
-        stream = (folder / "lock").open("w")
-    except OSError as error:
-        _log.warning("%s can't be written (%s): the run leaves no state behind", folder, error)
-        yield
-        return
-    with stream:
-        for _ in range(600):
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.1)
-            except OSError:  # A file system without locks.
-                break
-        else:
-            raise RuntimeError(f"another process still works in {folder}")
-        yield

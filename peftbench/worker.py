@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench import backbones, benchmarks, loggers, optim, quantize, schema, tasks
+from peftbench import backbones, benchmarks, files, loggers, optim, quantize, schema, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
@@ -14,7 +14,7 @@ from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
 from peftbench.run import Emit, Job, run
 from peftbench.schema import RunConfig
-from peftbench.store import Places, owned, write_ended
+from peftbench.store import Places, write_ended
 from peftbench.tasks.base import Batch
 
 
@@ -25,7 +25,7 @@ def train(cell: Cell, places: Places, log_folder: Path, log: str, halvings: int,
         log: the run's log as its record names it.
         halvings: how often memory ran out before.
     """
-    with owned(places.unfinished):
+    with files.owned(places.unfinished):
         config = schema.halved(cell.config, halvings)
         sinks = loggers.build(config, cell.key, log_folder)
         found = run(
