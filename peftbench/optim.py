@@ -1,6 +1,7 @@
 """The recipe's optimiser and learning rate schedule."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -40,13 +41,16 @@ def at_rate(groups: Iterable[dict[str, Any]], chosen: set[int], lr: float | None
 
 
 def factory(recipe: RecipeConfig, lr: float) -> Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]:
-    """Parameter groups -> the recipe's optimiser.
+    """Parameter groups -> the recipe's optimiser: one pass over all weights (`fused`) where it has that and neither it
+    nor another way is asked for.
 
     Raises:
         ConfigError: no optimiser class, or arguments it doesn't take.
     """
     arguments = dict(recipe.optimizer)
     found = imports.subclass("recipe.optimizer._target_", arguments.pop("_target_", None), torch.optim.Optimizer)
+    if "fused" in inspect.signature(found).parameters and not arguments.keys() & {"fused", "foreach", "differentiable"}:
+        arguments["fused"] = True
     try:
         make = functools.partial(found, lr=lr, weight_decay=recipe.weight_decay, **arguments)
         make([{"params": [nn.Parameter(torch.zeros(1))]}])

@@ -47,6 +47,14 @@ class TestSampler:
         assert not torch.equal(longest.sort().values, longest)
         assert not torch.equal(longest.sort(descending=True).values, longest)
 
+    @pytest.mark.parametrize("count", [60, 110, 160, 1010])
+    def test_no_batch_spans_many_lengths(self, count: int) -> None:
+        """As those of a small bucket at the end would."""
+        lengths = torch.randint(0, 1000, (16 * count,), generator=torch.Generator().manual_seed(1))
+        batches = list(LengthBucketBatches(lengths, batch_size=16, seed=0))
+        assert len(batches) == count
+        assert max(int(lengths[batch].max() - lengths[batch].min()) for batch in batches) < 1000 / 20
+
     def test_it_goes_on_where_its_state_was_taken(self) -> None:
         sampler = LengthBucketBatches(LENGTHS, batch_size=16, seed=3)
         list(sampler)

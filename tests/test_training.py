@@ -194,3 +194,17 @@ def test_weights_laid_alike_are_copies_and_tied_ones_stay_tied() -> None:
     for name, tensor in model.named_parameters():
         assert tensor.data_ptr() != before[name][0]
         assert torch.equal(tensor, before[name][1])
+
+
+def test_the_optimiser_takes_all_weights_in_one_pass_unless_told(cell) -> None:
+    made_by = {
+        name: factory(cell("method=full", *more).config.recipe, 1e-3)([{"params": [torch.nn.Parameter(torch.ones(3))]}])
+        for name, more in {
+            "AdamW": [],
+            "its loop": ["+recipe.optimizer.foreach=false"],
+            "RMSprop": ["recipe.optimizer._target_=torch.optim.RMSprop", "~recipe.optimizer.betas"],
+        }.items()
+    }
+    assert made_by["AdamW"].defaults["fused"] is True
+    assert made_by["its loop"].defaults["fused"] is None
+    assert "fused" not in made_by["RMSprop"].defaults

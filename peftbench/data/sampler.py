@@ -5,15 +5,16 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-#: Batches that are sorted together: enough that little is padded, few enough that the order stays random.
+#: Batches that are sorted together, about: enough that little is padded, few enough that the order stays random.
 _BUCKET = 50
 
 
 class LengthBucketBatches(Sampler[list[int]]):
     """Global batches of like length: every epoch holds every example once, as a plain shuffled sampler's does.
 
-    The examples are shuffled, cut into buckets of 50 batches, each bucket sorted by length and cut into batches, and
-    the batches of all buckets shuffled. Each iteration is the next epoch; `state_dict` says where it stands.
+    The examples are shuffled, cut into buckets of like size, about 50 batches each, each bucket sorted by length and
+    cut into batches, and the batches of all buckets shuffled. Each iteration is the next epoch; `state_dict` says where
+    it stands.
 
     Args:
         lengths: (n,) tokens of every example.
@@ -43,10 +44,14 @@ class LengthBucketBatches(Sampler[list[int]]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = self._order(generator)
         batches: list[list[int]] = []
-        for bucket in order.split(_BUCKET * self.batch_size):
+        for bucket in order.split(self._bucket() * self.batch_size):
             by_length = bucket[self.lengths[bucket].argsort(descending=True, stable=True)]
             batches += [part.tolist() for part in by_length.split(self.batch_size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+    def _bucket(self) -> int:
+        """Batches a bucket: a small one at the end would be padded more than all others."""
+        return -(-len(self) // max(1, round(len(self) / _BUCKET)))
 
     def _order(self, generator: torch.Generator) -> torch.Tensor:
         """An epoch's examples, shuffled."""

@@ -80,7 +80,7 @@ def plain_loop(*more: str) -> dict[str, float]:
     memory = Memory()
     config, _, data, model = _parts(*more)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.method.lr)
+    optimizer = torch.optim.AdamW(trained, lr=config.method.lr, fused=True)
     start = time.perf_counter()
     for batch in data.train_dataloader():
         optimizer.zero_grad()
