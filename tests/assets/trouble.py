@@ -53,6 +53,16 @@ class Hungry(Hub):
         return batch
 
 
+class Gluttonous(Hub):
+    """Takes memory until the kernel says no, for more than two examples at once."""
+
+    def prepare_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if torch.is_grad_enabled() and len(batch["input_ids"]) > 2:
+            taken = [torch.ones(1 << 25) for _ in range(64)]  # 8 GB at most, where nobody says it.
+            raise AssertionError(f"nobody said no to {len(taken)} times 128 MB")
+        return batch
+
+
 class Insatiable(Hub):
     """Has memory for nothing."""
 
