@@ -4,8 +4,9 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from peftbench import fingerprint, hub
+from peftbench import fingerprint, hub, inputs
 from peftbench.errors import ConfigError
+from peftbench.inputs import Trained
 from peftbench.schema import ModelConfig
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -15,18 +16,52 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A local folder with weights and tokenizer (None: built at random from the model's `config`), and its hash."""
+    """A local folder with weights and tokenizer (None: built at random from the model's `config`), its hash, and the
+    finished run whose weights are put in their place."""
 
     folder: str | None
     fingerprint: str
+    start: Trained | None = None
 
 
-def locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
+def locate(config: ModelConfig, model_root: str | None, start_from: str | None = None) -> Checkpoint:
     """Find a model: under `model_root` if that is set, else in its Python package, else in the hub or its cache.
 
+    Args:
+        start_from: the record of a finished run whose weights it starts from.
+
     Raises:
-        ConfigError: it isn't there, or is a folder without weights.
+        ConfigError: it isn't there, is a folder without weights, or the run doesn't fit.
     """
+    found = _locate(config, model_root)
+    return found if start_from is None else _starting(config, found, start_from)
+
+
+_START = "start_from"
+
+
+def _starting(config: ModelConfig, base: Checkpoint, path: str) -> Checkpoint:
+    """A model that is another than its base for everything that identifies it."""
+    found = inputs.find(_START, path)
+    if found.record is None:
+        raise ConfigError(f"{_START}={path}: allowed is a finished run's record (.json)")
+    of = found.record.config["model"]["name"]
+    if of != config.name:
+        raise ConfigError(f"{_START}: the run is of model={of}; allowed is one of model={config.name}")
+    if (found.weights / "adapter_config.json").is_file():
+        method = found.record.config["method"]
+        if base.folder is None:
+            raise ConfigError(f"{_START}: {of} starts at random, so that an adapter alone is of no use")
+        inputs.check_base(_START, found.record, base.fingerprint)
+        if not method.get("mergeable"):
+            name = method["name"]
+            raise ConfigError(
+                f"{_START}: {name} can't be folded into the weights; allowed is a method that can, or full"
+            )
+    return Checkpoint(base.folder, fingerprint.of_json([base.fingerprint, inputs.contents(found)]), found)
+
+
+def _locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
     if config.config is not None:
         return Checkpoint(None, fingerprint.of_json(config.config))
     if config.checkpoint is None:

@@ -1,5 +1,6 @@
 """What a reader of a score must know: shown wherever the score is."""
 
+from peftbench.checkpoints import Checkpoint
 from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
@@ -8,13 +9,18 @@ from peftbench.schema import RunConfig
 from peftbench.tasks.shared import hidden
 
 
-def footnotes(config: RunConfig, source: DataSource, data: TaskDataModule) -> list[str]:
-    """Differences between what was trained and scored on and the official data, and what the method says of itself."""
+def footnotes(config: RunConfig, source: DataSource, checkpoint: Checkpoint, data: TaskDataModule) -> list[str]:
+    """Differences between what was trained and scored on and the official data, where the model started, and what the
+    method says of itself."""
     if isinstance(data, MixtureDataModule):
         parts = [(source.parts[module.config.dataset.name], module) for module in data.modules]
         found = [note for of, module in parts for note in _of_data(of, module)]
     else:
         found = _of_data(source, data)
+    if checkpoint.start is not None and checkpoint.start.record is not None:
+        before = checkpoint.start.record
+        of = " on ".join(before.config[group]["name"] for group in ("method", "dataset"))
+        found.append(f"{config.dataset.name}: {config.model.name} starts from a run of {of} ({before.key})")
     if config.method.footnote is not None:
         found.append(f"{config.method.name}: {config.method.footnote}")
     if config.recipe.selection == "best_on_validation":

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import backbones, files, fingerprint, stop
+from peftbench import backbones, files, fingerprint, start, stop
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
@@ -126,7 +126,7 @@ class Asking:
         }
         file = self.cache / "forgetting" / f"{fingerprint.of_json(asked)[:24]}.json"
         if not file.is_file():
-            base = reseeded(config.seed, lambda: backbones.load_model(config, checkpoint, task))
+            base = reseeded(config.seed, lambda: start.load_model(config, checkpoint, task))
             text = json.dumps(self.answers(base))
             with files.spared("what the base answers", []):
                 files.write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a method reads beside model and data (`method.inputs`): finished runs and checkpoints. Free of torch."""
+"""What a run reads beside model and data: finished runs and checkpoints. Free of torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,9 +47,17 @@ def find(key: str, path: str) -> Trained:
 def fingerprints(inputs: Mapping[str, str | None]) -> dict[str, str]:
     """A hash of every input that is given, by name; errors as `find`."""
     found = {name: find(f"method.inputs.{name}", path) for name, path in inputs.items() if path is not None}
-    return {name: _fingerprint(trained) for name, trained in found.items()}
+    return {name: contents(trained) for name, trained in found.items()}
 
 
-def _fingerprint(trained: Trained) -> str:
+def check_base(key: str, record: RunRecord, here: str) -> None:
+    """Raises ConfigError if an adapter's run was of another base than the one here, by their fingerprints."""
+    then = record.environment.get("model_fingerprint")
+    if then != here:
+        raise ConfigError(f"{key}: it was trained on another {record.config['model']['name']} ({then}, here {here})")
+
+
+def contents(trained: Trained) -> str:
+    """A hash of the weights and of the run that left them."""
     files = fingerprint.of_files(file for file in trained.weights.iterdir() if file.is_file())
     return files if trained.record is None else fingerprint.of_json([trained.record.key, files])

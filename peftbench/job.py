@@ -46,7 +46,7 @@ def prepare(config: RunConfig) -> Cell:
     config = replace(config, dataset=own.complete(config.dataset))
     cache = ResultStore(config.results_dir).cache
     source = sources.locate(config.dataset, data_root=config.data_root, cache=cache)
-    checkpoint = checkpoints.locate(config.model, config.model_root)
+    checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judged = benchmarks.locate(config, cache), judge.locate(config)
     given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}
     if judged is not None:

@@ -24,6 +24,7 @@ from peftbench import (
     inputs,
     live,
     quantize,
+    start,
     stop,
     tasks,
 )
@@ -78,7 +79,7 @@ def run(job: Job) -> RunRecord:
     stored = None
     with files.spared(f"{config.method.name}: weights", lost):
         stored = artefacts.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
-    notes = [*footnotes(config, job.source, data), *lost]
+    notes = [*footnotes(config, job.source, job.checkpoint, data), *lost]
     speed, missing = measure_speed(job, tuner, data, trained.trainer)
     forgotten, unasked = forgetting.measured(job, tuner, data, trained.trainer)
     return RunRecord(
@@ -135,7 +136,7 @@ def set_up(job: Job) -> tuple[FineTuner, TaskDataModule]:
     method = build_method(config.method)
     steps = total_steps(config, len(data.train)) if method.trains else 0
     context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
-    model = method.apply(backbones.load_model(config, job.checkpoint, task), context)
+    model = method.apply(start.load_model(config, job.checkpoint, task), context)
     dropout.install(model)
     if config.hardware.compile:
         model.compile()
@@ -228,7 +229,7 @@ def measure_speed(
     """Inference speed, beside a fresh base; or none and a note why. Three models at once may not fit where one did,
     and that mustn't cost the score."""
     try:
-        base = backbones.load_model(job.config, job.checkpoint, tuner.task)
+        base = start.load_model(job.config, job.checkpoint, tuner.task)
         dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
         return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context), []
     except stop.Interrupted:

@@ -4,16 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import AutoTokenizer
 
-from peftbench import backbones, checkpoints, inputs, schema, tasks
+from peftbench import backbones, checkpoints, inputs, schema, start, tasks
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.inputs import Trained
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build
-from peftbench.records import RunRecord
 from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch, Task
 
@@ -56,15 +54,12 @@ def _of_run(found: Trained, context: Context) -> tuple[nn.Module, Task, Method, 
     task, method = tasks.build(config), build(config.method)
     _compare_tasks(config, task, context)
     checkpoint = checkpoints.locate(config.model, context.model_root)
-    _same_base(found.record, checkpoint.fingerprint)
+    inputs.check_base(_KEY, found.record, checkpoint.fingerprint)
+    if checkpoint.folder is None and (found.weights / "adapter_config.json").is_file():
+        raise ConfigError(f"{_KEY}: {config.model.name} starts at random, so that its adapter alone is no teacher")
     tokenizer = backbones.load_tokenizer(config.model, checkpoint)
     task.prepare(tokenizer)
-    if (found.weights / "adapter_config.json").is_file():
-        if checkpoint.folder is None:
-            raise ConfigError(f"{_KEY}: {config.model.name} starts at random, so that its adapter alone is no teacher")
-        base: Any = backbones.load_model(config, checkpoint, task)
-        return PeftModel.from_pretrained(base, found.weights), task, method, tokenizer
-    return task.auto_model.from_pretrained(found.weights, dtype=torch.float32), task, method, tokenizer
+    return start.trained(found, config, checkpoint, task), task, method, tokenizer
 
 
 def _compare_tasks(config: RunConfig, task: Task, context: Context) -> None:
@@ -82,12 +77,6 @@ def _labels(task: Any) -> list[str] | None:
     """The names of the labels; None where each example has choices of its own."""
     names: list[str] | None = task.config.labels
     return names
-
-
-def _same_base(record: RunRecord, here: str) -> None:
-    then = record.environment.get("model_fingerprint")
-    if then != here:
-        raise ConfigError(f"{_KEY}: it was trained on another {record.config['model']['name']} ({then}, here {here})")
 
 
 def _of_checkpoint(found: Trained, context: Context) -> tuple[nn.Module, Task, None, Any]:

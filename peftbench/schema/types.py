@@ -263,6 +263,8 @@ class RunConfig:
     results_dir: str = _sink()
     data_root: Optional[str] = _sink()
     model_root: Optional[str] = _sink()
+    #: The record of a finished run whose weights the model starts from; their contents are part of the key.
+    start_from: Optional[str] = _sink(None)
     #: What BERTScore compares texts with; its contents are part of the key, not where it lies.
     bertscore_model: Optional[str] = _sink(None)
     bertscore_layer: Optional[int] = field(default=None, metadata={"rule": between(1, 1000)})
