@@ -20,8 +20,8 @@ from peftbench.tasks.base import Task
 
 
 def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
-    """`backbones.load_model`, with the weights of the run that `checkpoint.start` names, an adapter's folded in. The task
-    head is new unless the labels are the same.
+    """`backbones.load_model`, with the weights of the run that `checkpoint.start` names, an adapter's folded in. The
+    task head is new unless the labels are the same.
 
     Raises:
         ConfigError: also if the run lacks weights of this model, or the base is packed.
