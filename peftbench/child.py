@@ -47,7 +47,7 @@ def main(
         getattr(importlib.import_module(module), function)(*arguments, emit)
     except BaseException as error:
         logging.getLogger(__name__).exception("failed")
-        emit({"failed": _status(error), "error": _one_line(error)})
+        emit({"failed": _status(error), "error": _one_line(error), "lost": _of_another(error)})
         os._exit(1)
 
 
@@ -121,6 +121,16 @@ def _status(error: BaseException) -> str:
 
 #: How torch's CPU allocator and CUDA's libraries say it, each in a RuntimeError.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+#: How torch says that another process of the run has gone.
+_LOST = ("gloo", "Connection closed by peer", "NCCL", "c10d", "store->get")
+
+
+def _of_another(error: BaseException) -> bool:
+    """Whether a failure is about the end of another rank."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"DistError"}) or any(sign in str(error) for sign in _LOST)
 
 
 def _one_line(error: BaseException) -> str:

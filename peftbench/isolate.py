@@ -5,46 +5,23 @@ process for each run, in 0.4 s instead of the ten seconds that the imports take.
 """
 
 import contextlib
-import json
 import multiprocessing
-import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from peftbench import child as inside
-from peftbench.redact import redact
+from peftbench.crew import STOP_S, Crew, Emit, Outcome
 
 #: Imported by the fork server. Not `datasets` nor `evaluate`: they start threads, which a fork must not meet.
 _PRELOAD = "peftbench.preload"
-#: Seconds that a child may go on after its result is in (sinks that are slow to close), and then after being asked to
-#: stop.
-_LINGER_S, _STOP_S = 60.0, 10.0
-#: A child that is asked to stop is asked again so often: it may not have been listening yet.
-_ASK_S = 1.0
-_LOG_TAIL = 15
+#: Seconds that a child may go on after its result is in (sinks that are slow to close), and after it failed.
+_LINGER_S, _FAILED_S = 60.0, 2.0
 #: What asks a process to stop: Ctrl-C, a scheduler, a terminal that is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-Emit = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a child: its `result`, or a `status` (see records.STATUSES) with the `error` in one line."""
-
-    result: Any = None
-    status: str = "completed"
-    error: str | None = None
 
 
 class Stopped(KeyboardInterrupt):
@@ -107,20 +84,21 @@ def call(
     target: str,
     *arguments: Any,
     log: Path,
+    devices: int = 1,
     on_event: Emit = lambda event: None,
     on_result: Callable[[Any], None] = lambda result: None,
     on_stop: Callable[[], None] = lambda: None,
-    grace_s: float = _STOP_S,
+    grace_s: float = STOP_S,
     timeout_s: float | None = None,
 ) -> Outcome:
-    """Run `target` ("module:function") in a fresh process and wait for it.
+    """Run `target` ("module:function") in a fresh process, or one for each device, and wait for it.
 
     The function is called as `function(*arguments, emit)`. A dict it emits with the key `result` is its result, which
     goes to `on_result` at once: what the child does afterwards (closing sinks) has a time limit and can't lose it.
-    Other events go to `on_event`.
+    Other events go to `on_event`. Of several processes, rank 0's events and result count; see `crew`.
 
     Args:
-        log: takes all that the child prints and logs, and the stack of a crash.
+        log: takes all that the child prints and logs, and the stack of a crash; other ranks have theirs beside it.
         on_stop: called when this process is asked to stop, before the child is.
         grace_s: seconds that the child then has. Asked again, this process doesn't wait for it.
         timeout_s: seconds until the child is killed; None: as long as it takes.
@@ -128,32 +106,28 @@ def call(
     Raises:
         Stopped: this process was asked to stop, and the child has gone.
     """
-    context = _context()
-    receiver, sender = context.Pipe(duplex=False)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    killed_before = _kernel_kills()
-    child = context.Process(target=inside.main, args=(sender, dict(os.environ), sys.path, target, arguments, str(log)))
-    child.start()
-    sender.close()
+    crew = Crew(_context(), target, arguments, log=log, devices=devices)
     try:
         try:
-            outcome = _listen(child, receiver, on_event, timeout_s)
+            outcome = crew.listen(on_event, timeout_s)
         except TimeoutError:
-            _kill(child)
-            outcome = Outcome(status="timeout", error=f"no result after {timeout_s:g} s (timeout_s)")
+            crew.kill()
+            return Outcome(status="timeout", error=f"no result after {timeout_s:g} s (timeout_s)")
         except KeyboardInterrupt:
             on_stop()
-            outcome = _ask_to_stop(child, receiver, grace_s)
+            outcome = crew.ask_to_stop(grace_s)
             if outcome.result is not None:
                 on_result(outcome.result)
             raise Stopped(outcome) from None
-        if outcome is not None and outcome.result is not None:
+        if outcome.result is not None:
             on_result(outcome.result)
-        child.join(_LINGER_S)
+        completed = outcome.status == "completed"
+        crew.join(_LINGER_S if completed else _FAILED_S)
+        if not completed:
+            crew.kill()  # Ranks that wait for one that failed can't be asked.
     finally:
-        receiver.close()
-        _end(child)
-    return outcome if outcome is not None else _died(child.exitcode, log, _kernel_kills() > killed_before)
+        crew.end()
+    return outcome
 
 
 def _context() -> Any:
@@ -162,85 +136,3 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_PRELOAD])
     return context
-
-
-def _listen(child: ForkServerProcess, receiver: Connection, on_event: Emit, timeout_s: float | None) -> Outcome | None:
-    """Events until the result, a failure, or the end of the child (None). Raises TimeoutError."""
-    end = None if timeout_s is None else time.monotonic() + timeout_s
-    while True:
-        ready = wait([receiver, child.sentinel], None if end is None else max(0.0, end - time.monotonic()))
-        if not ready:
-            raise TimeoutError
-        if receiver in ready:
-            try:
-                event = json.loads(receiver.recv_bytes())
-            except EOFError:
-                return None
-            if "result" in event:
-                return Outcome(result=event["result"])
-            if "failed" in event:
-                return Outcome(status=event["failed"], error=event["error"])
-            on_event(event)
-        elif not receiver.poll():
-            return None
-
-
-def _ask_to_stop(child: ForkServerProcess, receiver: Connection, grace_s: float) -> Outcome:
-    end = time.monotonic() + grace_s
-    while (left := end - time.monotonic()) > 0:
-        child.terminate()
-        with contextlib.suppress(TimeoutError):
-            outcome = _listen(child, receiver, lambda event: None, min(left, _ASK_S))
-            if outcome is not None:
-                return outcome
-            break
-    return Outcome(status="interrupted", error="stopped before it could save its state")
-
-
-def _end(child: ForkServerProcess) -> None:
-    """See to it that a child has gone, by asking first."""
-    if child.is_alive():
-        child.terminate()
-        child.join(_STOP_S)
-    if child.is_alive():
-        _kill(child)
-
-
-def _kill(child: ForkServerProcess) -> None:
-    """Kill a child and what it has started."""
-    below = list(inside.descendants(child.pid)) if child.pid is not None else []
-    child.kill()
-    for pid in below:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    child.join()
-
-
-def _kernel_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it was started; 0 where it doesn't say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-
-
-def _died(exitcode: int | None, log: Path, kernel_killed: bool) -> Outcome:
-    """A child that went without a word: by which signal, and the last thing in its log."""
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        if name == "SIGKILL" and kernel_killed:
-            return Outcome(status="oom", error="the kernel killed the process (SIGKILL): memory ran out")
-        hint = {"SIGKILL": "; the kernel does that when memory runs out", "SIGSEGV": "; a crash in compiled code"}
-        return Outcome(status="error", error=f"the process was killed by {name}{hint.get(name, '')}")
-    last = (tail(log) or ["nothing in its log"])[-1]
-    return Outcome(status="error", error=f"the process ended with exit code {exitcode}: {last}")
-
-
-def tail(log: Path) -> list[str]:
-    """The last lines of a log that say something."""
-    try:
-        lines = redact(log.read_text(errors="replace")).splitlines()
-    except OSError:
-        return []
-    return [line for line in lines if line.strip()][-_LOG_TAIL:]

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import benchmarks, checkpoints, inputs, isolate, judge, launchers, schema, terminal
+from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, schema, terminal
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
@@ -149,9 +149,9 @@ def _fitting(
     store: ResultStore,
     log: Path,
     *,
-    on_event: isolate.Emit,
+    on_event: crew.Emit,
     on_result: Callable[[dict[str, Any]], None],
-) -> isolate.Outcome:
+) -> crew.Outcome:
     """Run a cell in a fresh process; where memory runs out in training or evaluation, go on with batches half as large.
 
     The global batch stays, and so does the run's key: only how it is cut changes.
@@ -173,6 +173,7 @@ def _fitting(
             os.path.relpath(log, store.root),
             halvings,
             log=log,
+            devices=config.hardware.devices,
             on_event=watch,
             on_result=on_result,
             on_stop=lambda: terminal.line(config, "stopping: its state is being saved (Ctrl-C again: not)"),
@@ -206,7 +207,7 @@ def keep(cell: Cell, store: ResultStore, record: RunRecord) -> RunRecord:
     return record
 
 
-def _failure(cell: Cell, outcome: isolate.Outcome, log: Path, store: ResultStore) -> RunRecord:
+def _failure(cell: Cell, outcome: crew.Outcome, log: Path, store: ResultStore) -> RunRecord:
     return RunRecord(
         key=cell.key,
         status=outcome.status,
@@ -214,6 +215,6 @@ def _failure(cell: Cell, outcome: isolate.Outcome, log: Path, store: ResultStore
         config=schema.description(cell.config),
         changed=cell.config.changed,
         environment={"data_fingerprint": cell.source.fingerprint, "model_fingerprint": cell.checkpoint.fingerprint},
-        log=os.path.relpath(log, store.root),
-        log_tail=isolate.tail(log),
+        log=os.path.relpath(outcome.log or log, store.root),
+        log_tail=crew.tail(outcome.log or log),
     )

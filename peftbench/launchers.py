@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +41,9 @@ class Launcher:
         the run is then the same whatever launches it."""
         if self.threads is None or config.hardware.threads is not None:
             return config, words
-        hardware = replace(config.hardware, threads=self.threads)
-        return replace(config, hardware=hardware), [*words, f"hardware.threads={self.threads}"]
+        each = max(1, self.threads // config.hardware.devices)
+        hardware = replace(config.hardware, threads=each)
+        return replace(config, hardware=hardware), [*words, f"hardware.threads={each}"]
 
 
 NONE = Launcher()
@@ -63,18 +65,23 @@ def _joblib(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     if jobs == 0:
         raise ConfigError("hydra.launcher.n_jobs=0: allowed is a number of runs at a time, or -1")
     if jobs < 0:
-        # joblib's reading of -1, -2 ...; but a GPU holds one run.
-        jobs = max(1, cores + 1 + jobs)
+        # joblib's reading of -1, -2 ...; but a GPU holds one run, and a run may have several devices.
+        jobs = max(1, (cores + 1 + jobs) // _devices(configs))
         if any(config.hardware.accelerator == "gpu" for config in configs):
-            jobs = min(jobs, max(1, len(gpus())))
+            jobs = min(jobs, max(1, len(gpus()) // _devices(configs)))
     jobs = min(jobs, len(configs))
     return Launcher("joblib", jobs, threads=max(1, cores // jobs), overrides=(f"hydra.launcher.n_jobs={jobs}",))
+
+
+def _devices(configs: Sequence[RunConfig]) -> int:
+    """Of the run that has the most."""
+    return max(config.hardware.devices for config in configs)
 
 
 def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     """It starts all it is given at once, so it is given no more than there are cores."""
     cores = len(os.sched_getaffinity(0))
-    jobs = min(len(configs), cores // (launcher.cpus_per_task or 1) or 1)
+    jobs = min(len(configs), cores // (launcher.cpus_per_task or _devices(configs)) or 1)
     return Launcher("submitit_local", jobs, threads=launcher.cpus_per_task or max(1, cores // jobs), batch=jobs)
 
 
@@ -88,7 +95,7 @@ def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     if launcher.ray.init.get("address") is not None:
         return Launcher("ray", None, threads=int(each or 1))
     cores = int(launcher.ray.init.get("num_cpus") or len(os.sched_getaffinity(0)))
-    jobs = min(len(configs), max(1, cores // int(each or 1)))
+    jobs = min(len(configs), max(1, cores // int(each or _devices(configs))))
     # Ray counts the machine's CPUs, not those that this process may use.
     counted = f"++hydra.launcher.ray.init.num_cpus={cores}"
     return Launcher("ray", jobs, threads=int(each or max(1, cores // jobs)), overrides=(counted,))
@@ -112,17 +119,19 @@ def gpus() -> list[str]:
 
 @contextlib.contextmanager
 def own_gpu(config: RunConfig) -> Iterator[None]:
-    """Within this, children see one GPU of several: one that no other run of this user on this machine has, while
-    there is such. Each is a file with a lock of the kernel's, which its owner's death frees."""
-    devices = gpus()
-    if config.hardware.accelerator != "gpu" or config.hardware.devices != 1 or len(devices) < 2:
+    """Within this, children see as many GPUs as the run has devices: such that no other run of this user on this
+    machine has, while there are. Each is a file with a lock of the kernel's, which its owner's death frees."""
+    devices, wanted = gpus(), config.hardware.devices
+    if config.hardware.accelerator != "gpu" or wanted >= len(devices):
         yield
         return
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     with contextlib.ExitStack() as stack:
-        free = (device for device in devices if _lock(device, stack))
+        free = list(itertools.islice((device for device in devices if _lock(device, stack)), wanted))
         # All taken: more runs at a time were asked for than there are GPUs, and they share.
-        os.environ["CUDA_VISIBLE_DEVICES"] = next(free, devices[os.getpid() % len(devices)])
+        first = os.getpid() % len(devices)
+        others = [device for device in (*devices[first:], *devices[:first]) if device not in free]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join([*free, *others][:wanted])
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import nn
 
-from peftbench import optim
+from peftbench import optim, ranks
 from peftbench.backbones import in_head
 from peftbench.data.encode import Encoded, part, trim
 from peftbench.methods.base import Method
@@ -30,7 +30,8 @@ class FineTuner(L.LightningModule):
 
     Optimisation is manual: one call of `training_step` is one global batch, cut into micro batches whose losses are
     weighted by their terms. The step is then the same however the batch is cut, which Lightning's own accumulation
-    isn't where micro batches differ in size.
+    isn't where micro batches differ in size. Of several ranks each takes its part of the global batch, and the
+    gradients are added up: not Lightning's mean over ranks, which is another step where parts differ in size.
 
     Args:
         model: what `method.apply` returned.
@@ -74,30 +75,35 @@ class FineTuner(L.LightningModule):
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
         terms, total = self.task.terms(batch), torch.zeros((), device=self.device)
-        for micro in self._parts(batch):
-            share = self.task.terms(micro) / terms
-            outputs = self(micro)
-            task_loss = self.task.losses(outputs, micro).mean()
-            minimised = self.method.loss(task_loss, outputs, micro) * share
-            # Lightning runs the whole step under autocast; gradients take the types that the forward pass gave them.
-            with torch.autocast(self.device.type, enabled=False):
-                self.manual_backward(minimised)
-            total += task_loss.detach() * share
+        with ranks.own_draws():
+            for micro, weight in self._parts(batch):
+                share = weight * self.task.terms(micro) / terms
+                outputs = self(micro)
+                task_loss = self.task.losses(outputs, micro).mean()
+                minimised = self.method.loss(task_loss, outputs, micro) * share
+                # Lightning runs the whole step under autocast; gradients take the types that the forward pass gave.
+                with torch.autocast(self.device.type, enabled=False):
+                    self.manual_backward(minimised)
+                total += task_loss.detach() * share
+        ranks.sum_gradients(self.model.parameters())
         if self.recipe.gradient_clip is not None:
             # Not Lightning's `clip_gradients`: under mixed precision it refuses fused optimisers, for a scaler's sake.
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(stepped, self.recipe.gradient_clip)
         optimizer.step()
         scheduler.step()  # type: ignore[union-attr, call-arg]
-        self._look(total)
+        self._look(ranks.total(total))
 
-    def _parts(self, batch: Batch) -> Iterator[Batch]:
-        size = self.micro_batch_size or len(batch["labels"])
-        if size >= len(batch["labels"]):
-            yield batch
+    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
+        """This rank's micro batches with weight 1: as many on each rank, where need be one example of weight 0."""
+        count = len(batch["labels"])
+        mine, size = ranks.share(count), self.micro_batch_size or count
+        if ranks.world() == 1 and size >= count:
+            yield batch, 1
             return
-        for start in range(0, len(batch["labels"]), size):
-            yield part(batch, start, start + size)
+        for start in range(mine.start, mine.start + -(-count // ranks.world()), size):
+            stop = min(start + size, mine.stop)
+            yield (part(batch, start, stop), 1) if start < stop else (part(batch, 0, 1), 0)
 
     def _look(self, loss: torch.Tensor) -> None:
         step = self.global_step
@@ -111,10 +117,11 @@ class FineTuner(L.LightningModule):
             sink.log_metrics({"train/loss": self.last_loss, "train/lr": rate}, step=step)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._kept.append(self.predict(batch))
+        if ranks.takes(batch_idx):
+            self._kept.append(self.predict(batch))
 
     def on_validation_epoch_end(self) -> None:
-        scores = self.scores(self._kept, self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
+        scores = self.scores(ranks.interleaved(self._kept), self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
         self._kept = []
         self.log_dict({"selection/score": scores["score"], "selection/loss": scores["loss"]})
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from peftbench import imports
+from peftbench import imports, ranks
 from peftbench.errors import ConfigError
 from peftbench.schema import RunConfig
 
@@ -63,8 +63,10 @@ def guard(model: nn.Module) -> nn.Module:
 def from_weights(model: PreTrainedModel, load: Callable[[str], Any]) -> Any:
     """A model that starts at random has no file to load packed: it goes through one."""
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        return load(folder)
+        model.save_pretrained(folder)  # Of several ranks transformers lets the first write.
+        loaded = load(ranks.told(folder))
+        ranks.barrier()
+        return loaded
 
 
 def numel(parameter: nn.Parameter) -> int:

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from peftbench import environment, files, stop
+from peftbench import environment, files, ranks, stop
 from peftbench.meter import Memory, Meter
 from peftbench.module import FineTuner
 from peftbench.selection import SelectBest, changing
@@ -26,7 +26,7 @@ from peftbench.stop import Interrupted
 _log = logging.getLogger(__name__)
 
 #: The file in a run's folder, and the layout of what is in it.
-_FILE, _LAYOUT = "state.pt", 1
+_FILE, _LAYOUT = "state.pt", 2
 #: A state isn't saved again before this many times its own saving time has gone by: it costs a twentieth at most.
 _SHARE = 20
 
@@ -58,7 +58,16 @@ class RunState(Callback):
         self.resumed: list[int] = []
 
     def read(self, total_steps: int) -> None:
-        """Look for a state to go on from. One that can't be read, or is of other code, is said and left out."""
+        """Look for a state to go on from. One that can't be read, or is of other code, is said and left out.
+
+        Raises:
+            RuntimeError: one rank can't read what another can.
+        """
+        self._look_for(total_steps)
+        if len(set(ranks.gathered(self.step))) > 1:
+            raise RuntimeError("the ranks don't read the same state")
+
+    def _look_for(self, total_steps: int) -> None:
         if not self._file.is_file():
             return
         try:
@@ -96,40 +105,48 @@ class RunState(Callback):
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(kept["scheduler"])
         self._select.load_state_dict(kept["select"])
         self._meter.load_state_dict(kept["meter"])
-        self.memory.load_state_dict(kept["memory"])
+        self.memory.load_state_dict(kept["memory"][ranks.rank()])
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self._kept is not None:
             _set_random(self._kept["random"])
             self._kept = None
-        waited = time.monotonic() - self._last
-        if stop.asked():
+        # Ranks are asked at different moments, and have different clocks.
+        asked, due = ranks.any_of(stop.asked(), self._due())
+        if asked:
             saved = trainer.global_step > self.step and self.save(pl_module, trainer, trainer.global_step)
             where = f"step {trainer.global_step} of {pl_module.total_steps}"
             raise Interrupted(f"stopped at {where}" + ("; goes on from there" if saved else ""))
-        if self._every_s is not None and trainer.global_step > self.step:
-            if self._every_s == 0 or waited >= max(self._every_s, _SHARE * self._cost_s):
-                self.save(pl_module, trainer, trainer.global_step)
+        if due and trainer.global_step > self.step:
+            self.save(pl_module, trainer, trainer.global_step)
+
+    def _due(self) -> bool:
+        waited = time.monotonic() - self._last
+        return self._every_s is not None and waited >= max(self._every_s, _SHARE * self._cost_s if self._every_s else 0)
 
     def save(self, tuner: FineTuner, trainer: L.Trainer | None, step: int) -> bool:
         """Write the state after `step` steps, whole or not at all; whether that worked. A disk that is full costs the
-        run nothing but the state.
+        run nothing but the state. Rank 0 writes; all of them take part.
 
         Args:
             trainer: None when training has ended.
         """
         started = time.perf_counter()
         try:
-            self._select.write()
             state = self._state(tuner, trainer, step)
+            return ranks.told(ranks.is_first() and self._write(state, step))
+        finally:
+            self._cost_s, self._last = time.perf_counter() - started, time.monotonic()
+            self._meter.leave_out(self._cost_s)
+
+    def _write(self, state: dict[str, Any], step: int) -> bool:
+        try:
+            self._select.write()
             files.write(self._file, lambda temporary: torch.save(state, temporary))
             self._select.forget_others()
         except OSError as error:
             _log.warning("the state at step %d can't be saved (%s)", step, error)
             return False
-        finally:
-            self._cost_s, self._last = time.perf_counter() - started, time.monotonic()
-            self._meter.leave_out(self._cost_s)
         return True
 
     def _state(self, tuner: FineTuner, trainer: L.Trainer | None, step: int) -> dict[str, Any]:
@@ -154,7 +171,7 @@ class RunState(Callback):
             "method": tuner.method.state_dict(),
             "select": self._select.state_dict(),
             "meter": self._meter.state_dict(),
-            "memory": self.memory.state_dict(),
+            "memory": ranks.gathered(self.memory.state_dict()),
             **running,
         }
 

@@ -24,6 +24,7 @@ from peftbench import (
     inputs,
     live,
     quantize,
+    ranks,
     start,
     stop,
     tasks,
@@ -65,8 +66,8 @@ class Job:
     judge: Checkpoint | None = None
 
 
-def run(job: Job) -> RunRecord:
-    """Train, evaluate and measure one configuration in this process."""
+def run(job: Job) -> RunRecord | None:
+    """Train, evaluate and measure one configuration in this process. Of several ranks the first has the record."""
     config, started, memory = job.config, time.time(), Memory()
     tuner, data = set_up(job)
     trained = train(job, tuner, data, memory)
@@ -74,6 +75,8 @@ def run(job: Job) -> RunRecord:
     job.emit({"event": "phase", "phase": "evaluating"})
     lost: list[str] = []
     metrics, kept = evaluate(trained.trainer, tuner, data, job.places.predictions, lost)
+    if not ranks.leave():
+        return None
     if job.judge is not None:
         bertscore.add(str(job.judge.folder), metrics, kept, data)
     stored = None
@@ -127,6 +130,8 @@ def set_up(job: Job) -> tuple[FineTuner, TaskDataModule]:
     config = job.config
     if config.hardware.threads is not None:
         torch.set_num_threads(config.hardware.threads)
+    elif config.hardware.accelerator == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // ranks.world()))
     L.seed_everything(config.seed, verbose=False)
 
     job.emit({"event": "phase", "phase": "tokenising"})
@@ -175,7 +180,7 @@ def train(job: Job, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> T
         fit(tuner, data, trainer, state, job.emit)
     # After fit: LoRA-FA freezes weights when its optimiser is built.
     params = artefacts.count(tuner.model, config.model.head)
-    peak = {name: value if method.trains else None for name, value in memory.peak().items()}
+    peak = {name: value if method.trains else None for name, value in ranks.summed(memory.peak()).items()}
     if validates(config) and method.trains and select.last != steps:
         # The last evaluation came before the end: the end is a candidate too.
         loader = data.val_dataloader()
@@ -219,7 +224,8 @@ def load_data(job: Job, task: tasks.Task) -> TaskDataModule:
         tokenizer_fingerprint=job.checkpoint.fingerprint,
         cache=job.places.cache,
     )
-    data.setup()
+    with ranks.first_alone():  # What it tokenised the others read.
+        data.setup()
     return data
 
 
@@ -256,8 +262,9 @@ def evaluate(
     kept = {
         name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
     }
-    with files.spared(f"{tuner.method.config.name}: predictions", lost):
-        artefacts.write_predictions(predictions, data, kept, tuner.task)
+    if ranks.is_first():
+        with files.spared(f"{tuner.method.config.name}: predictions", lost):
+            artefacts.write_predictions(predictions, data, kept, tuner.task)
     directions = data.config.dataset.metrics
     return {
         name: None if part is None else {**tuner.scores(kept[name], part), "directions": directions}
@@ -266,10 +273,11 @@ def evaluate(
 
 
 def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, Any]]:
-    """What `FineTuner.predict` gives for every batch. Not `trainer.predict`: it takes no batch sampler of
-    our own, and `trainer.validate` would call the callbacks that belong to training."""
+    """What `FineTuner.predict` gives for every batch, each on one rank. Not `trainer.predict`: it takes no batch
+    sampler of our own, and `trainer.validate` would call the callbacks that belong to training."""
     device = trainer.strategy.root_device  # After fit, Lightning has moved the model to the CPU.
     tuner.to(device).eval()
     tuner.begin()
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        return [tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in loader]
+        mine = (batch for index, batch in enumerate(loader) if ranks.takes(index))
+        return ranks.interleaved([tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in mine])

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from peftbench import files
+from peftbench import files, ranks
 from peftbench.schema import DatasetConfig
 
 _log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class SelectBest(Callback):
             return
         score = float(trainer.callback_metrics["selection/score"])
         if self.offer(score, trainer.global_step) and trainer.global_step < pl_module.total_steps:
+            if not ranks.is_first():
+                return
             self._unwritten = changing(pl_module.model)
             try:
                 self.write()
@@ -63,10 +65,14 @@ class SelectBest(Callback):
         """Put the best weights back; returns the step they are of."""
         if self.step is None or self.step == last_step:
             return last_step
-        state = load_file(self._file) if self._unwritten is None else self._unwritten
+        state: dict[str, torch.Tensor] = {}
+        if ranks.is_first():
+            state = load_file(self._file) if self._unwritten is None else self._unwritten
         with torch.no_grad():
             for name, tensor in changing(model).items():
-                tensor.copy_(state[name])
+                if ranks.is_first():
+                    tensor.copy_(state[name])
+                ranks.spread(tensor)
         return self.step
 
     @property

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 
 from peftbench.schema import RunConfig
 
@@ -22,6 +24,21 @@ def validates(config: RunConfig) -> bool:
     return several and recipe.selection != "last"
 
 
+class Ranks(DDPStrategy):
+    """Lightning's DDP without its wrapper: ranks that `isolate` started and `ranks.join` brought together. Gradients
+    are added up in `FineTuner`, after the backward passes of all micro batches: DDP would take a mean during each, and
+    knows neither weights that methods freeze and wake in between nor those that a rank doesn't use."""
+
+    def _configure_launcher(self) -> None:
+        """The processes are there."""
+
+    def setup_distributed(self) -> None:
+        self.set_world_ranks()
+
+    def configure_ddp(self) -> None:
+        """The model stays as it is."""
+
+
 def build_trainer(
     config: RunConfig, sinks: Sequence[Logger], callbacks: list[Any], *, steps: int, epoch_steps: int
 ) -> L.Trainer:
@@ -31,10 +48,13 @@ def build_trainer(
         steps: of the whole run; `epoch_steps`: of an epoch, after each of which it evaluates by default.
     """
     hardware = config.hardware
+    several = hardware.devices > 1
     return L.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
-        strategy=hardware.strategy,
+        strategy=Ranks() if several else "auto",
+        # Not what Lightning would find in the environment, such as Slurm's.
+        plugins=LightningEnvironment() if several else None,
         precision=hardware.precision,  # type: ignore[arg-type]
         max_steps=steps,
         max_epochs=-1,

@@ -1,12 +1,13 @@
 """What runs in a fresh process: one training run, or the check of adapters before any training."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from peftbench import backbones, benchmarks, files, loggers, optim, quantize, schema, tasks
+from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
@@ -25,12 +26,17 @@ def train(cell: Cell, places: Places, log_folder: Path, log: str, halvings: int,
         log: the run's log as its record names it.
         halvings: how often memory ran out before.
     """
-    with files.owned(places.unfinished):
-        config = schema.halved(cell.config, halvings)
-        sinks = loggers.build(config, cell.key, log_folder)
+    config = schema.halved(cell.config, halvings)
+    ranks.join(config.hardware)
+    with files.owned(places.unfinished) if ranks.is_first() else contextlib.nullcontext():
+        ranks.barrier()
+        sinks = loggers.build(config, cell.key, log_folder) if ranks.is_first() else []
         found = run(
             Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit, cell.questions, cell.judge)
         )
+        if found is None:
+            emit({"done": True})
+            return
         sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
         record = replace(
             found,
@@ -71,6 +77,9 @@ def _problem(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | No
 def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     if config.hardware.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("hardware.accelerator=gpu: torch finds no CUDA device here; hardware=cpu runs without")
+    found, devices = torch.cuda.device_count(), config.hardware.devices
+    if config.hardware.accelerator != "cpu" and found and devices > found:
+        raise ConfigError(f"hardware.devices={devices}: torch finds {found} CUDA devices here")
     task, method = tasks.build(config), build_method(config.method)
     benchmarks.check(config, task.formulation)
     if config.method.lr is not None:

@@ -4,6 +4,9 @@ Nothing here needs a network; tests that want real data read PEFTBENCH_DATA_ROOT
 """
 
 import os
+import subprocess
+import sys
+import time
 
 # Before any library reads them: without the hub a call takes 23 to 46 s.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # Several processes share the cor
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 import random  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -22,11 +25,14 @@ import pyarrow.parquet as pq  # noqa: E402
 import pytest  # noqa: E402
 from composed import composed  # noqa: E402
 
-from peftbench import cli, store  # noqa: E402
+from peftbench import cli, paths, store  # noqa: E402
 from peftbench.job import Cell, prepare  # noqa: E402
 from peftbench.records import RunRecord  # noqa: E402
 
 ASSETS = Path(__file__).parent / "assets"
+
+#: Where the methods are that meet trouble.
+TROUBLE = f"--config-dir={ASSETS / 'trouble'}"
 
 #: Overrides that make a run last a second.
 TINY = ["model=tiny_bert", "dataset=sst2", "recipe.epochs=1", "recipe.batch_size=8", "recipe.max_length=48"]
@@ -130,6 +136,50 @@ def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
         return status, *capfd.readouterr()
 
     return run
+
+
+@pytest.fixture
+def trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file that the troubled methods look at."""
+    monkeypatch.syspath_prepend(str(ASSETS))
+    monkeypatch.setenv("TROUBLE", str(tmp_path / "trouble"))
+    return tmp_path / "trouble"
+
+
+@pytest.fixture
+def start(tmp_path: Path, data_root: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """A command line in a process of its own, once its run has begun training."""
+    started: list[subprocess.Popen] = []
+
+    def begin(*arguments: str, wait_for: str = "Slow") -> subprocess.Popen:
+        line = [TROUBLE, *TINY, f"data_root={data_root}", "method=slow", *arguments]
+        path = os.pathsep.join([str(paths.PACKAGE.parent), str(ASSETS)])
+        parent = subprocess.Popen(
+            [sys.executable, "-m", "peftbench", *line],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, "TROUBLE": str(tmp_path / "trouble")},
+        )
+        started.append(parent)
+        return parent
+
+    yield begin
+    for parent in started:
+        if parent.poll() is None:
+            parent.kill()
+        parent.wait()
+
+
+def wait(until: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = until()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it didn't happen in time")
 
 
 @pytest.fixture(scope="session")

@@ -5,29 +5,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ASSETS, TINY
+from conftest import TROUBLE, wait
 
-from peftbench import isolate, paths, store
+from peftbench import crew, isolate, store
 from peftbench.records import RunRecord
 from peftbench.store import ResultStore
 
 Run = Callable[..., tuple[int, str, str]]
-TROUBLE = f"--config-dir={ASSETS / 'trouble'}"
-
-
-@pytest.fixture
-def trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The file that the troubled methods look at."""
-    monkeypatch.syspath_prepend(str(ASSETS))
-    monkeypatch.setenv("TROUBLE", str(tmp_path / "trouble"))
-    return tmp_path / "trouble"
 
 
 def records(results: Path) -> list[Any]:
@@ -100,9 +90,9 @@ def test_a_dead_data_worker_fails_its_run_alone(run_cli: Run, tiny, results: Pat
 
 
 def test_what_the_kernel_killed_ran_out_of_memory(tmp_path: Path) -> None:
-    assert isolate._died(-signal.SIGKILL, tmp_path / "log", kernel_killed=True).status == "oom"
-    assert isolate._died(-signal.SIGKILL, tmp_path / "log", kernel_killed=False).status == "error"
-    assert isolate._kernel_kills() >= 0
+    assert crew.died(-signal.SIGKILL, tmp_path / "log", kernel_killed=True).status == "oom"
+    assert crew.died(-signal.SIGKILL, tmp_path / "log", kernel_killed=False).status == "error"
+    assert crew.kernel_kills() >= 0
 
 
 def test_a_record_that_a_killed_parent_left_is_put_without_training(
@@ -128,48 +118,12 @@ def _only_verifies(call: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-@pytest.fixture
-def start(tmp_path: Path, data_root: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """A command line in a process of its own, once its run has begun training."""
-    started: list[subprocess.Popen] = []
-
-    def begin(*arguments: str, wait_for: str = "Slow") -> subprocess.Popen:
-        line = [TROUBLE, *TINY, f"data_root={data_root}", "method=slow", *arguments]
-        path = os.pathsep.join([str(paths.PACKAGE.parent), str(ASSETS)])
-        parent = subprocess.Popen(
-            [sys.executable, "-m", "peftbench", *line],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "TROUBLE": str(tmp_path / "trouble")},
-        )
-        started.append(parent)
-        return parent
-
-    yield begin
-    for parent in started:
-        if parent.poll() is None:
-            parent.kill()
-        parent.wait()
-
-
-def _wait(until: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = until()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it didn't happen in time")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_itself_and_later_ends_as_if_it_never_was(start, tmp_path: Path, number: int) -> None:
     whole = start("recipe.max_steps=40", "results_dir=whole")
     cut = start("recipe.max_steps=40", "checkpoint_every_s=0")
-    _wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
+    wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
     time.sleep(0.5)
     asked = time.monotonic()
     cut.send_signal(number)
@@ -194,7 +148,7 @@ def test_a_scheduler_that_stops_a_sweep_of_joblib_lets_its_workers_save(start, t
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib isn't installed")
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2", "-m"]
     parent = start("recipe.max_steps=1000", "checkpoint_every_s=0", *joblib)
-    _wait(lambda: len(list((tmp_path / "results" / "unfinished").glob("*/state.pt"))) == 2)
+    wait(lambda: len(list((tmp_path / "results" / "unfinished").glob("*/state.pt"))) == 2)
     parent.terminate()  # The parent alone, as Slurm's scancel or a service manager may.
     _, err = parent.communicate(timeout=60)
     assert (parent.returncode, err) == (130, "peftbench: stopped; the same line goes on from here\n")
@@ -206,7 +160,7 @@ def test_a_scheduler_that_stops_a_sweep_of_joblib_lets_its_workers_save(start, t
 @pytest.mark.slow
 def test_no_grace_means_none(start, tmp_path: Path) -> None:
     parent = start("recipe.max_steps=1000", "grace_s=0", "checkpoint_every_s=0")
-    _wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
+    wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
     parent.terminate()
     assert parent.wait(30) == 130
     assert only(tmp_path / "results", "interrupted").error == "stopped before it could save its state"
@@ -215,12 +169,12 @@ def test_no_grace_means_none(start, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_fork_server_that_is_killed_takes_the_run_along(start, tmp_path: Path) -> None:
     parent = start("recipe.max_steps=1000", "checkpoint_every_s=0")
-    _wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
+    wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
     below = _tree(parent.pid)
     (server,) = [pid for pid in below if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text() and _tree(pid)]
     os.kill(server, signal.SIGKILL)
     assert parent.wait(60) == 1
-    _wait(lambda: not [pid for pid in below if _alive(pid)], 10)
+    wait(lambda: not [pid for pid in below if _alive(pid)], 10)
 
 
 def _tree(pid: int) -> list[int]:

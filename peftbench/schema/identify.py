@@ -24,9 +24,9 @@ def description(config: RunConfig) -> dict[str, Any]:
 
 
 def micro_batch_size(config: RunConfig, halvings: int = 0) -> int:
-    """Examples of a forward pass in training, after memory ran out so many times."""
-    asked = config.hardware.micro_batch_size or config.recipe.batch_size
-    return max(1, min(asked, config.recipe.batch_size) >> halvings)
+    """Examples of a forward pass in training on one device, after memory ran out so many times."""
+    share = -(-config.recipe.batch_size // config.hardware.devices)
+    return max(1, min(config.hardware.micro_batch_size or share, share) >> halvings)
 
 
 def halved(config: RunConfig, halvings: int) -> RunConfig:

@@ -60,7 +60,17 @@ def load(
     rules.check_finite(dataclasses.asdict(config), "")
     if config.recipe.shots is not None and config.recipe.shots_seed is None:
         raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
+    _check_devices(config)
     return config
+
+
+def _check_devices(config: RunConfig) -> None:
+    """Raises ConfigError for devices that have nothing to do, or to share."""
+    devices, batch = config.hardware.devices, config.recipe.batch_size
+    if devices > batch:
+        raise ConfigError(f"hardware.devices={devices}: allowed is nothing above recipe.batch_size={batch}")
+    if config.hardware.strategy == "fsdp" and devices == 1:
+        raise ConfigError("hardware.strategy=fsdp: shards weights over devices, and hardware.devices is 1")
 
 
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:

@@ -222,8 +222,8 @@ class HardwareConfig:
 
     name: str
     accelerator: str = _ruled(one_of("cpu", "gpu", "auto"))
-    devices: int = _ruled(between(1, 1))
-    strategy: str = _ruled(one_of("auto"))
+    devices: int = _ruled(between(1, 1024))
+    strategy: str = _ruled(one_of("auto", "ddp", "fsdp"))
     precision: str = _ruled(one_of("32-true", "bf16-mixed"))
     micro_batch_size: Optional[int] = _ruled(_COUNT)
     eval_batch_size: int = _ruled(_COUNT)

@@ -116,3 +116,14 @@ class Talks(Hub):
             raise ConnectionError(f"GET https://api:{key}@example.org/?token={os.environ['HF_TOKEN']} failed")
 
         return [_At(5, act)]
+
+
+class Lame(Hub):
+    """Fails on the second rank."""
+
+    def callbacks(self) -> list[Callback]:
+        def act(trainer: Any) -> None:
+            if trainer.global_rank == 1:
+                raise ValueError("only here")
+
+        return [_At(5, act)]

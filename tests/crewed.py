@@ -1,0 +1,150 @@
+"""What the tests run on ranks: training as a run does it, without dropout, and what every rank ends with."""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+
+from peftbench import dropout, isolate, ranks, run, stop
+from peftbench.job import Cell
+from peftbench.meter import Memory
+from peftbench.run import Job
+from peftbench.schema import HardwareConfig
+from peftbench.stop import Interrupted
+from peftbench.store import ResultStore
+
+
+class _Watch(Callback):
+    """Keeps every step's loss, and asks rank 1 to stop after a step."""
+
+    def __init__(self, step: int | None) -> None:
+        self.step, self.losses = step, {}
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        look = pl_module._look
+
+        def keep(loss: torch.Tensor) -> None:
+            self.losses[trainer.global_step] = loss.item()
+            pl_module._look = look
+            look(loss)
+
+        pl_module._look = keep
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step and ranks.rank() == ranks.world() - 1:
+            stop.ask()
+
+
+def train(cell: Cell, *, stop_after: int | None = None, drop: bool = False) -> dict[str, Any]:
+    """A run's training: losses by step, selected step, memory, and a hash of the weights on every rank."""
+    install = dropout.install
+    if not drop:
+        dropout.install = _without_dropout
+    try:
+        return _train(cell, stop_after)
+    finally:
+        dropout.install = install
+
+
+def _train(cell: Cell, stop_after: int | None) -> dict[str, Any]:
+    places = ResultStore(cell.config.results_dir).places(cell.config, cell.key)
+    job = Job(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
+    memory = Memory()
+    tuner, data = run.set_up(job)
+    watch, own = _Watch(stop_after), tuner.method.callbacks
+    tuner.method.callbacks = lambda: [*own(), watch]  # type: ignore[method-assign]
+    stop.ask(False)
+    found: dict[str, Any] = {}
+    try:
+        trained = run.train(job, tuner, data, memory)
+        metrics, _ = run.evaluate(trained.trainer, tuner, data, places.predictions, [])
+        validation = metrics["validation"]
+        assert validation is not None
+        found = {"selected": trained.selected, "resumed": trained.resumed, "score": validation["score"]}
+        found |= {"loss": validation["loss"], "params": trained.params, "figures": trained.figures}
+        found |= {"own_peak": ranks.gathered(memory.peak()["peak_memory_bytes"])}
+    except Interrupted as interrupted:
+        found = {"said": ranks.gathered(str(interrupted))}
+    finally:
+        stop.ask(False)
+    return {**found, "losses": list(watch.losses.items()), "weights": ranks.gathered(_hash(tuner.model))}
+
+
+def _without_dropout(model: torch.nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
+def _hash(model: torch.nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
+        found.update(name.encode() + tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def on_ranks(hardware: HardwareConfig, function: str, arguments: dict[str, Any], emit: Callable[..., None]) -> None:
+    """What `crew` starts on every rank: the result is rank 0's."""
+    ranks.join(hardware)
+    found = globals()[function](**arguments)
+    emit({"result": found} if ranks.leave() else {"done": True})
+
+
+def crew(config: Any, folder: Path, function: str, **arguments: Any) -> Any:
+    """Calls a function of this module on two ranks; rank 0's result."""
+    hardware = dataclasses.replace(config.hardware, devices=2, threads=None)
+    log, devices = folder / "crew.log", hardware.devices
+    outcome = isolate.call("crewed:on_ranks", hardware, function, arguments, log=log, devices=devices, timeout_s=250)
+    assert outcome.error is None, (outcome, log.read_text()[-2000:])
+    return outcome.result
+
+
+def train_all(cells: dict[str, Cell]) -> dict[str, Any]:
+    """`train` of each."""
+    found = {}
+    for name, cell in cells.items():
+        logging.warning("here begins %s", name)
+        found[name] = train(cell)
+    return found
+
+
+def sums() -> dict[str, Any]:
+    """The small things, each rank with numbers of its own."""
+    rank = ranks.rank()
+    large = torch.nn.Parameter(torch.zeros(3, 4))
+    one_sided, unused, frozen = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+    large.grad = torch.full((3, 4), 1.0 + rank)
+    frozen.requires_grad_(False)
+    if rank == 1:
+        one_sided.grad = torch.tensor([5.0, 7.0])
+    bucket, ranks._BUCKET = ranks._BUCKET, 3
+    ranks.sum_gradients([large, one_sided, unused, frozen])
+    ranks._BUCKET = bucket
+    before = torch.get_rng_state()
+    with ranks.own_draws():
+        drawn = float(torch.rand(()))
+    sent = [torch.tensor([rank + 0.5]), torch.tensor(rank == 0), torch.tensor(rank, dtype=torch.int8)]
+    for tensor in sent:
+        ranks.spread(tensor)
+    with ranks.first_alone():
+        made = ranks.world()
+    return {
+        "gradients": [None if p.grad is None else p.grad.tolist() for p in (large, one_sided, unused, frozen)],
+        "all_alike": len(set(ranks.gathered(str(one_sided.grad)))) == 1,
+        "share": ranks.gathered(list(ranks.share(5))),
+        "empty": ranks.gathered(list(ranks.share(1))),
+        "interleaved": ranks.interleaved([f"batch {i}" for i in range(5) if ranks.takes(i)]),
+        "any": ranks.any_of(rank == 1, False),
+        "told": ranks.gathered(ranks.told(rank)),
+        "drawn": ranks.gathered(drawn),
+        "streams": ranks.gathered(torch.get_rng_state().sum().item()),
+        "moved": not torch.equal(before, torch.get_rng_state()),
+        "sent": ranks.gathered([t.item() for t in sent]),
+        "memory": ranks.summed({"peak": 5 + rank, "unknown": None if rank else 3}),
+        "made": made,
+    }

@@ -1,0 +1,278 @@
+"""Several processes that make one run: what they add up to is what one process would have had."""
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import crewed
+import pytest
+from composed import composed
+from conftest import TROUBLE, wait
+
+from peftbench import compose, launchers, paths, ranks, schema
+from peftbench.errors import ConfigError
+from peftbench.job import Cell
+from peftbench.records import RunRecord
+from peftbench.store import ResultStore
+from peftbench.worker import _problem
+
+Run = Callable[..., tuple[int, str, str]]
+
+#: An epoch is four batches, of which the last is smaller; evaluated every two steps.
+STEPS = 6
+SHORT = [f"recipe.max_steps={STEPS}", "recipe.epochs=9", "recipe.eval_steps=2", "recipe.train_samples=30"]
+
+
+@pytest.fixture
+def at(cell: Callable[..., Cell], tmp_path: Path) -> Callable[..., Cell]:
+    """A short run on so many devices, in a folder of its own."""
+
+    def make(folder: str, devices: int, *more: str) -> Cell:
+        strategy = [] if devices == 1 else [f"hardware.devices={devices}", "hardware.strategy=ddp"]
+        found = cell(*SHORT, *more, *strategy)
+        return dataclasses.replace(found, config=dataclasses.replace(found.config, results_dir=str(tmp_path / folder)))
+
+    return make
+
+
+def losses(found: dict[str, Any]) -> list[float]:
+    return [loss for _, loss in found["losses"]]
+
+
+def test_the_small_things_that_ranks_do_together(tmp_path: Path) -> None:
+    found = crewed.crew(composed(["hardware=ddp_cpu"]), tmp_path, "sums")
+    summed = [[3.0] * 4] * 3
+    assert found["gradients"] == [summed, [5.0, 7.0], None, None]
+    assert found["all_alike"]
+    assert found["share"] == [[0, 1], [2, 3, 4]]
+    assert found["empty"] == [[], [0]]
+    assert found["interleaved"] == [f"batch {i}" for i in range(5)]
+    assert (found["any"], found["told"]) == ([True, False], [0, 0])
+    assert found["drawn"][0] != found["drawn"][1]
+    assert len(set(found["streams"])) == 1
+    assert found["moved"]
+    assert found["sent"] == [[0.5, True, 0]] * 2
+    assert found["memory"] == {"peak": 11, "peak_per_device": 6, "unknown": None, "unknown_per_device": None}
+    assert found["made"] == 2
+
+
+def test_alone_there_is_nothing_to_do_together() -> None:
+    assert (ranks.world(), ranks.rank(), ranks.is_first()) == (1, 0, True)
+    assert list(ranks.share(3)) == [0, 1, 2]
+    assert ranks.interleaved([1, 2]) == [1, 2]
+    assert ranks.summed({"peak": 3}) == {"peak": 3}
+    assert ranks.any_of(True, False) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["hardware.devices=9", "recipe.batch_size=8"], "hardware.devices=9: allowed is nothing above recipe.batch"),
+        (["hardware.devices=0"], "hardware.devices=0: allowed is a number at least 1"),
+        (["hardware.strategy=dp"], "hardware.strategy=dp: allowed is auto | ddp | fsdp"),
+        (["hardware.strategy=fsdp"], "hardware.strategy=fsdp: shards weights over devices, and hardware.devices is 1"),
+    ],
+)
+def test_devices_that_cannot_be_are_said(given: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose.one(given)
+    assert str(error.value).startswith(said)
+
+
+def test_more_gpus_than_there_are_is_said_before_anything_starts(
+    cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cell("hardware=gpu_ddp", "hardware.devices=3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert _problem(found.config, found.checkpoint) == (
+        "hardware.devices=3: torch finds 2 CUDA devices here",
+        False,
+    )
+
+
+def test_a_launcher_counts_the_devices_of_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib isn't installed")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    line = ["seed=0,1,2,3,4,5,6,7", f"results_dir={tmp_path}", "hydra/launcher=joblib"]
+    found = compose.plan([*line, "hardware=ddp_cpu"], multirun=True)
+    assert (found.launcher.at_once, found.cells[0].hardware.threads) == (4, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    found = compose.plan([*line, "hardware=gpu_ddp"], multirun=True)
+    assert (found.launcher.at_once, found.cells[0].hardware.threads) == (2, 2)
+    monkeypatch.setattr(launchers.tempfile, "gettempdir", lambda: str(tmp_path))
+    with launchers.own_gpu(found.cells[0]):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3,4"  # As another process sees it.
+        with launchers.own_gpu(found.cells[0]):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_batches_are_halved_from_a_devices_share() -> None:
+    config = composed(["recipe.batch_size=9", "hardware=ddp_cpu"])
+    assert [schema.micro_batch_size(config, n) for n in range(3)] == [5, 2, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full", "prefix", "adalora", "lisa"])
+def test_two_ranks_have_the_losses_of_one_process(at, tmp_path: Path, method: str) -> None:
+    # A batch of 9 is cut into 4 and 5, the last of an epoch, of 3, into 1 and 2.
+    more = [f"method={method}", "recipe.batch_size=9"]
+    one = crewed.train(at("one", 1, *more))
+    two = crewed.crew(at("two", 2, *more).config, tmp_path, "train", cell=at("two", 2, *more))
+    assert len(losses(one)) == STEPS
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert (two["selected"], two["score"], two["params"]) == (one["selected"], one["score"], one["params"])
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert len(two["weights"]) == 2
+    assert len(set(two["weights"])) == 1
+    figures = two["figures"]
+    assert figures["peak_memory_bytes"] == pytest.approx(sum(two["own_peak"]), rel=0.1)
+    assert figures["peak_memory_bytes"] > figures["peak_memory_bytes_per_device"] > 0
+
+
+ALL = [name for name in paths.choices("method") if composed([f"method={name}"]).method.lr is not None]
+#: The first that a method can be applied to is taken.
+MODELS = ["tiny_bert", "tiny_llama", "tiny_t5"]
+#: Methods with random numbers in their forward pass, which ranks draw each its own.
+NOISY = {"diff_pruning", "poly", "pvera"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_method_takes_the_same_steps_on_two_ranks(at, named, tmp_path: Path) -> None:
+    chosen: dict[str, list[str]] = {}
+    for method in ALL:
+        for model in MODELS:
+            # No batch is smaller than another.
+            given = [*named(method, model), "recipe.batch_size=8", "recipe.train_samples=32"]
+            found = at("one", 1, *given)
+            if _problem(found.config, found.checkpoint) is None:
+                chosen[method] = given
+                break
+    assert len(chosen) >= len(ALL) - 3
+    assert set(chosen) > NOISY
+    # A rank's part is then a micro batch, and a sum of two has one value: to the bit.
+    halves = "hardware.micro_batch_size=4"
+    one = crewed.train_all({method: at("one", 1, *given, halves) for method, given in chosen.items()})
+    cells = {method: at("two", 2, *given) for method, given in chosen.items()}
+    two = crewed.crew(composed(["hardware=ddp_cpu"]), tmp_path, "train_all", cells=cells)
+    assert {method for method in chosen if len(set(two[method]["weights"])) != 1} == set()
+    alike = set(chosen) - NOISY
+    assert {m for m in alike if losses(two[m]) != pytest.approx(losses(one[m]), rel=1e-5)} == set()
+    assert {m for m in alike if two[m]["selected"] != one[m]["selected"]} == set()
+    different = {m for m in alike if losses(one[m]) != losses(two[m])}
+    assert len(different) < len(alike) / 10, different
+
+
+@pytest.mark.slow
+def test_stopped_on_one_rank_all_stop_and_end_where_they_would_have(at, tmp_path: Path) -> None:
+    def train(folder: str, stop_after: int | None) -> dict[str, Any]:
+        found = at(folder, 2, "method=adalora", "recipe.batch_size=8")
+        return crewed.crew(found.config, tmp_path, "train", cell=found, stop_after=stop_after, drop=True)
+
+    whole, first, second = train("whole", None), train("cut", 3), train("cut", None)
+    assert first["said"] == [f"stopped at step 3 of {STEPS}; goes on from there"] * 2
+    assert second["resumed"] == [3]
+    assert whole["losses"] == [*first["losses"], *second["losses"]]
+    assert (whole["weights"], whole["loss"]) == (second["weights"], second["loss"])
+    assert len(set(whole["weights"])) == 1
+
+
+def _only(results: Path) -> RunRecord:
+    (record,) = [record for _, record in ResultStore(results).scan()]
+    assert isinstance(record, RunRecord)
+    return record
+
+
+@pytest.mark.slow
+def test_a_run_on_two_ranks_is_one_record(run_cli: Run, tiny, results: Path) -> None:
+    line = tiny("hardware=ddp_cpu", "recipe.max_steps=8", "logger=csv")
+    assert run_cli(*line)[0] == 0
+    record = _only(results)
+    assert (record.status, record.config["hardware"]["devices"]) == ("completed", 2)
+    assert record.metrics["validation"]["n"] == 40  # type: ignore[index]
+    figures = record.efficiency or {}
+    assert figures["peak_memory_bytes"] > figures["peak_memory_bytes_per_device"]  # type: ignore[operator]
+    assert figures["inference_latency_ms"] is not None
+    assert figures["micro_batch_size"] == 4
+    logs = Path(results, str(record.log)).parent
+    assert {file.name for file in logs.glob("*.log")} == {"run.log", "run.rank1.log"}
+    assert len(list(logs.rglob("metrics.csv"))) == 1
+    for folder in ("predictions", "adapters"):
+        assert len([file for file in (results / folder).rglob(f"*{record.key}*")]) == 1
+    assert run_cli(*line)[0] == 0
+    assert _only(results) == record
+
+
+def _ranks_of(parent: int) -> dict[str, int]:
+    """By rank the processes below a process that are one."""
+    from peftbench import child
+
+    found = {}
+    for pid in child.descendants(parent):
+        log = os.readlink(f"/proc/{pid}/fd/1")
+        if Path(log).name in ("run.log", "run.rank1.log"):
+            found[Path(log).name] = pid
+    return found
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["run.rank1.log", "run.log"])
+def test_a_rank_that_is_killed_takes_the_run_along(start, tmp_path: Path, victim: str) -> None:
+    parent = start("hardware=ddp_cpu", "recipe.max_steps=400", "checkpoint_every_s=0")
+    wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
+    pids = _ranks_of(parent.pid)
+    assert len(pids) == 2
+    killed = time.monotonic()
+    os.kill(pids[victim], signal.SIGKILL)
+    assert parent.wait(60) == 1
+    assert time.monotonic() - killed < 30
+    assert all(_gone(pid) for pid in pids.values())
+    record = _only(tmp_path / "results")
+    number = "1" if "rank1" in victim else "0"
+    assert record.status == "error"
+    assert str(record.error).startswith(f"rank {number}: the process was killed by SIGKILL")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_all_ranks_save_one_state(start, tmp_path: Path, number: int) -> None:
+    parent = start("hardware=ddp_cpu", "recipe.max_steps=400", "checkpoint_every_s=0")
+    wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
+    parent.send_signal(number)
+    assert parent.wait(60) == 130
+    record = _only(tmp_path / "results")
+    assert record.status == "interrupted"
+    assert str(record.error).endswith("of 400; goes on from there")
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_on_one_rank_halves_the_batches_of_all(
+    run_cli: Run, tiny, results: Path, trouble: Path
+) -> None:
+    assert run_cli(TROUBLE, *tiny("method=hungry", "hardware=ddp_cpu", "recipe.max_steps=8"))[0] == 0
+    record = _only(results)
+    assert record.efficiency is not None
+    assert (record.efficiency["micro_batch_size"], record.efficiency["oom_halvings"]) == (2, 1)
+
+
+@pytest.mark.slow
+def test_an_error_names_its_rank_and_its_log(run_cli: Run, tiny, results: Path, trouble: Path) -> None:
+    status, out, _ = run_cli(TROUBLE, *tiny("method=lame", "hardware=ddp_cpu", "recipe.max_steps=8"))
+    assert status == 1
+    record = _only(results)
+    assert record.error == "rank 1: ValueError: only here"
+    assert "ValueError: only here" in record.log_tail
+    assert str(record.log).endswith("run.rank1.log")
