@@ -14,6 +14,7 @@ from peftbench.backbones import in_head
 from peftbench.data.encode import Encoded, part, trim
 from peftbench.methods.base import Method
 from peftbench.schema import RecipeConfig
+from peftbench.sharding import Shards
 from peftbench.tasks.base import Batch, Task
 from peftbench.tasks.shared import hidden
 
@@ -55,6 +56,8 @@ class FineTuner(L.LightningModule):
         self.automatic_optimization = False
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
+        #: Where the weights are shared out over ranks.
+        self.shards: Shards | None = None
         self._kept: list[dict[str, Any]] = []
         self.last_loss: float | None = None
         self._written, self._writing_s = 0, 0.0
@@ -85,7 +88,8 @@ class FineTuner(L.LightningModule):
                 with torch.autocast(self.device.type, enabled=False):
                     self.manual_backward(minimised)
                 total += task_loss.detach() * share
-        ranks.sum_gradients(self.model.parameters())
+        if self.shards is None:  # Which adds up by itself.
+            ranks.sum_gradients(self.model.parameters())
         if self.recipe.gradient_clip is not None:
             # Not Lightning's `clip_gradients`: under mixed precision it refuses fused optimisers, for a scaler's sake.
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
@@ -123,6 +127,8 @@ class FineTuner(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores = self.scores(ranks.interleaved(self._kept), self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
         self._kept = []
+        if self.shards is not None:
+            self.model = self.shards.model
         self.log_dict({"selection/score": scores["score"], "selection/loss": scores["loss"]})
 
     def predict(self, batch: Batch) -> dict[str, Any]:
@@ -150,7 +156,15 @@ class FineTuner(L.LightningModule):
         self._said = {}
 
     def on_validation_epoch_start(self) -> None:
+        if self.shards is not None:
+            # Each rank scores batches of its own, and writes texts of their own lengths: not in step.
+            self.model = self.shards.whole().eval()
         self.begin()
+
+    def settle(self) -> None:
+        """After training: the weights are whole again."""
+        if self.shards is not None:
+            self.model, self.shards = self.shards.whole(), None
 
     def write(self, batch: Batch) -> list[str]:
         """The texts that the model writes, of a task that generates."""

@@ -66,6 +66,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def on_gpus() -> bool:
+    """Whether each rank has a GPU."""
+    return dist.is_initialized() and "nccl" in dist.get_backend_config()
+
+
 def is_first() -> bool:
     """Whether this rank is the one that writes and tells."""
     return rank() == 0

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from peftbench import environment, files, ranks, stop
+from peftbench import environment, files, ranks, sharding, stop
 from peftbench.meter import Memory, Meter
 from peftbench.module import FineTuner
 from peftbench.selection import SelectBest, changing
@@ -102,6 +102,7 @@ class RunState(Callback):
         load_weights(tuner.model, kept["weights"], trained=kept["trained"])
         if trainer is not None:
             trainer.optimizers[0].load_state_dict(kept["optimizer"])
+            sharding.share_state(trainer.optimizers[0])
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(kept["scheduler"])
         self._select.load_state_dict(kept["select"])
         self._meter.load_state_dict(kept["meter"])
@@ -155,7 +156,7 @@ class RunState(Callback):
             {}
             if trainer is None
             else {
-                "optimizer": optimizers[0].state_dict(),
+                "optimizer": sharding.whole(optimizers[0].state_dict()),
                 "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
                 "random": _random(),
             }
@@ -179,7 +180,8 @@ class RunState(Callback):
 def _weights(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
     """What training has changed or may have: also weights that are frozen now and in the optimiser all the same."""
     stepped = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    return changing(model) | {name: p.data for name, p in model.named_parameters() if id(p) in stepped}
+    stepped_on = {name: sharding.whole(p.data) for name, p in model.named_parameters() if id(p) in stepped}
+    return changing(model) | stepped_on
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], *, trained: list[str]) -> None:
@@ -187,7 +189,7 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], *, trained:
     there = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
         for name, tensor in weights.items():
-            there[name].copy_(tensor)
+            sharding.put(there[name], tensor)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad != (name in trained):
             parameter.requires_grad_(name in trained)

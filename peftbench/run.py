@@ -25,6 +25,7 @@ from peftbench import (
     live,
     quantize,
     ranks,
+    sharding,
     start,
     stop,
     tasks,
@@ -154,6 +155,8 @@ def set_up(job: Job) -> tuple[FineTuner, TaskDataModule]:
         total_steps=steps,
         head=config.model.head,
     )
+    if config.hardware.strategy == "fsdp":
+        tuner.shards = sharding.Shards(model)
     return tuner, data
 
 
@@ -178,9 +181,10 @@ def train(job: Job, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> T
     trainer = build_trainer(config, job.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
         fit(tuner, data, trainer, state, job.emit)
+    peak = {name: value if method.trains else None for name, value in ranks.summed(memory.peak()).items()}
+    tuner.settle()
     # After fit: LoRA-FA freezes weights when its optimiser is built.
     params = artefacts.count(tuner.model, config.model.head)
-    peak = {name: value if method.trains else None for name, value in ranks.summed(memory.peak()).items()}
     if validates(config) and method.trains and select.last != steps:
         # The last evaluation came before the end: the end is a candidate too.
         loader = data.val_dataloader()

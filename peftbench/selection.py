@@ -12,6 +12,7 @@ from torch import nn
 
 from peftbench import files, ranks
 from peftbench.schema import DatasetConfig
+from peftbench.sharding import whole
 
 _log = logging.getLogger(__name__)
 
@@ -37,9 +38,10 @@ class SelectBest(Callback):
             return
         score = float(trainer.callback_metrics["selection/score"])
         if self.offer(score, trainer.global_step) and trainer.global_step < pl_module.total_steps:
+            weights = changing(pl_module.model)
             if not ranks.is_first():
                 return
-            self._unwritten = changing(pl_module.model)
+            self._unwritten = weights
             try:
                 self.write()
             except OSError as error:
@@ -93,8 +95,9 @@ class SelectBest(Callback):
 
 
 def changing(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What training can change: trained parameters, and buffers, which some adapters prune or count in."""
-    trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    """What training can change: trained parameters, and buffers, which some adapters prune or count in. Whole: where
+    weights are shared out, all ranks must ask."""
+    trained = {name: whole(p.data) for name, p in model.named_parameters() if p.requires_grad}
     return trained | {name: buffer for name, buffer in model.named_buffers() if buffer.numel()}
 
 

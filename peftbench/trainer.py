@@ -38,6 +38,22 @@ class Ranks(DDPStrategy):
     def configure_ddp(self) -> None:
         """The model stays as it is."""
 
+    def model_to_device(self) -> None:
+        """Weights that are shared out lie where they belong."""
+        if not _shared_out(self.model):
+            super().model_to_device()
+
+    def teardown(self) -> None:
+        module = self._lightning_module
+        if _shared_out(module):  # Lightning would move their weights to the CPU.
+            self._lightning_module, self.optimizers = None, []
+        super().teardown()
+        self._lightning_module = module
+
+
+def _shared_out(model: Any) -> bool:
+    return getattr(model, "shards", None) is not None
+
 
 def build_trainer(
     config: RunConfig, sinks: Sequence[Logger], callbacks: list[Any], *, steps: int, epoch_steps: int

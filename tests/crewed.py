@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from peftbench import dropout, isolate, ranks, run, stop
+from peftbench import dropout, isolate, ranks, run, sharding, stop
 from peftbench.job import Cell
 from peftbench.meter import Memory
+from peftbench.module import FineTuner
 from peftbench.run import Job
 from peftbench.schema import HardwareConfig
 from peftbench.stop import Interrupted
@@ -60,6 +61,7 @@ def _train(cell: Cell, stop_after: int | None) -> dict[str, Any]:
     tuner.method.callbacks = lambda: [*own(), watch]  # type: ignore[method-assign]
     stop.ask(False)
     found: dict[str, Any] = {}
+    portions = ranks.gathered(sharding.portion(tuner.model))
     try:
         trained = run.train(job, tuner, data, memory)
         metrics, _ = run.evaluate(trained.trainer, tuner, data, places.predictions, [])
@@ -72,13 +74,18 @@ def _train(cell: Cell, stop_after: int | None) -> dict[str, Any]:
         found = {"said": ranks.gathered(str(interrupted))}
     finally:
         stop.ask(False)
-    return {**found, "losses": list(watch.losses.items()), "weights": ranks.gathered(_hash(tuner.model))}
+    return {**found, "losses": list(watch.losses.items()), "portions": portions, "weights": _hashes(tuner)}
 
 
 def _without_dropout(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+
+
+def _hashes(tuner: FineTuner) -> list[str]:
+    tuner.settle()
+    return ranks.gathered(_hash(tuner.model))
 
 
 def _hash(model: torch.nn.Module) -> str:

@@ -31,8 +31,8 @@ SHORT = [f"recipe.max_steps={STEPS}", "recipe.epochs=9", "recipe.eval_steps=2", 
 def at(cell: Callable[..., Cell], tmp_path: Path) -> Callable[..., Cell]:
     """A short run on so many devices, in a folder of its own."""
 
-    def make(folder: str, devices: int, *more: str) -> Cell:
-        strategy = [] if devices == 1 else [f"hardware.devices={devices}", "hardware.strategy=ddp"]
+    def make(folder: str, devices: int, *more: str, strategy: str = "ddp") -> Cell:
+        strategy = [] if devices == 1 else [f"hardware.devices={devices}", f"hardware.strategy={strategy}"]
         found = cell(*SHORT, *more, *strategy)
         return dataclasses.replace(found, config=dataclasses.replace(found.config, results_dir=str(tmp_path / folder)))
 
@@ -74,7 +74,10 @@ def test_alone_there_is_nothing_to_do_together() -> None:
         (["hardware.devices=9", "recipe.batch_size=8"], "hardware.devices=9: allowed is nothing above recipe.batch"),
         (["hardware.devices=0"], "hardware.devices=0: allowed is a number at least 1"),
         (["hardware.strategy=dp"], "hardware.strategy=dp: allowed is auto | ddp | fsdp"),
-        (["hardware.strategy=fsdp"], "hardware.strategy=fsdp: shards weights over devices, and hardware.devices is 1"),
+        (
+            ["hardware.strategy=fsdp"],
+            "hardware.strategy=fsdp: shares out weights over devices, and hardware.devices is 1",
+        ),
     ],
 )
 def test_devices_that_cannot_be_are_said(given: list[str], said: str) -> None:
@@ -118,12 +121,19 @@ def test_batches_are_halved_from_a_devices_share() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full", "prefix", "adalora", "lisa"])
-def test_two_ranks_have_the_losses_of_one_process(at, tmp_path: Path, method: str) -> None:
-    # A batch of 9 is cut into 4 and 5, the last of an epoch, of 3, into 1 and 2.
-    more = [f"method={method}", "recipe.batch_size=9"]
-    one = crewed.train(at("one", 1, *more))
-    two = crewed.crew(at("two", 2, *more).config, tmp_path, "train", cell=at("two", 2, *more))
+@pytest.mark.parametrize(
+    ("strategy", "method"),
+    [
+        *(("ddp", method) for method in ("lora", "full", "prefix", "adalora", "lisa")),
+        ("fsdp", "lora"),
+        ("fsdp", "full"),
+    ],
+)
+def test_two_ranks_have_the_losses_of_one_process(at, tmp_path: Path, strategy: str, method: str) -> None:
+    # A batch of 9 is cut into 4 and 5, the last of an epoch, of 1, into 0 and 1.
+    more = [f"method={method}", "recipe.batch_size=9", "recipe.train_samples=28"]
+    one, shared = crewed.train(at("one", 1, *more)), at("two", 2, *more, strategy=strategy)
+    two = crewed.crew(shared.config, tmp_path, "train", cell=shared)
     assert len(losses(one)) == STEPS
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
     assert (two["selected"], two["score"], two["params"]) == (one["selected"], one["score"], one["params"])
@@ -142,37 +152,71 @@ MODELS = ["tiny_bert", "tiny_llama", "tiny_t5"]
 NOISY = {"diff_pruning", "poly", "pvera"}
 
 
+@pytest.fixture
+def every(at, named) -> Callable[[str], dict[str, list[str]]]:
+    """By method the overrides of a run that it can be applied in, on two ranks: all batches of one size."""
+
+    def find(strategy: str) -> dict[str, list[str]]:
+        chosen = {}
+        for method in ALL:
+            for model in MODELS:
+                given = [*named(method, model), "recipe.batch_size=8", "recipe.train_samples=32"]
+                found = at("one", 2, *given, strategy=strategy)
+                if _problem(found.config, found.checkpoint) is None:
+                    chosen[method] = given
+                    break
+        return chosen
+
+    return find
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_every_method_takes_the_same_steps_on_two_ranks(at, named, tmp_path: Path) -> None:
-    chosen: dict[str, list[str]] = {}
-    for method in ALL:
-        for model in MODELS:
-            # No batch is smaller than another.
-            given = [*named(method, model), "recipe.batch_size=8", "recipe.train_samples=32"]
-            found = at("one", 1, *given)
-            if _problem(found.config, found.checkpoint) is None:
-                chosen[method] = given
-                break
-    assert len(chosen) >= len(ALL) - 3
-    assert set(chosen) > NOISY
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_every_method_takes_the_same_steps_on_two_ranks(at, every, tmp_path: Path, strategy: str) -> None:
+    chosen = every(strategy)
+    apart = {m for m in ALL if strategy == "fsdp" and _cannot_share(composed([f"method={m}"]).method)}
+    assert len(chosen) >= len(ALL) - len(apart) - 3
+    assert not set(chosen) & apart
+    assert set(chosen) - NOISY
     # A rank's part is then a micro batch, and a sum of two has one value: to the bit.
     halves = "hardware.micro_batch_size=4"
     one = crewed.train_all({method: at("one", 1, *given, halves) for method, given in chosen.items()})
-    cells = {method: at("two", 2, *given) for method, given in chosen.items()}
+    cells = {method: at("two", 2, *given, strategy=strategy) for method, given in chosen.items()}
     two = crewed.crew(composed(["hardware=ddp_cpu"]), tmp_path, "train_all", cells=cells)
     assert {method for method in chosen if len(set(two[method]["weights"])) != 1} == set()
+    expected = 0.5 if strategy == "fsdp" else 1
+    assert [m for m in chosen if two[m]["portions"] != pytest.approx([expected] * 2, abs=0.02)] == []
     alike = set(chosen) - NOISY
     assert {m for m in alike if losses(two[m]) != pytest.approx(losses(one[m]), rel=1e-5)} == set()
     assert {m for m in alike if two[m]["selected"] != one[m]["selected"]} == set()
+    assert {m for m in alike if two[m]["params"] != one[m]["params"]} == set()
     different = {m for m in alike if losses(one[m]) != losses(two[m])}
     assert len(different) < len(alike) / 10, different
 
 
+def _cannot_share(method: schema.MethodConfig) -> bool:
+    return method.sharding is False or bool(method.quantization)
+
+
+def test_methods_that_look_at_whole_weights_are_refused_where_weights_are_shared_out(cell) -> None:
+    named = {m for m in ALL if _cannot_share(composed([f"method={m}"]).method)}
+    assert {"galore", "adalora", "qlora"} <= named
+    assert "lora" not in named
+    for method in ("galore", "qlora"):
+        found = cell(f"method={method}", "hardware=gpu_fsdp", "hardware.accelerator=cpu")
+        reason, not_applicable = _problem(found.config, found.checkpoint) or ("", False)
+        assert "hardware.strategy=fsdp" in reason
+        assert not_applicable
+
+
 @pytest.mark.slow
-def test_stopped_on_one_rank_all_stop_and_end_where_they_would_have(at, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "method"), [("ddp", "adalora"), ("fsdp", "full"), ("fsdp", "lora")])
+def test_stopped_on_one_rank_all_stop_and_end_where_they_would_have(
+    at, tmp_path: Path, strategy: str, method: str
+) -> None:
     def train(folder: str, stop_after: int | None) -> dict[str, Any]:
-        found = at(folder, 2, "method=adalora", "recipe.batch_size=8")
+        found = at(folder, 2, f"method={method}", "recipe.batch_size=8", strategy=strategy)
         return crewed.crew(found.config, tmp_path, "train", cell=found, stop_after=stop_after, drop=True)
 
     whole, first, second = train("whole", None), train("cut", 3), train("cut", None)
@@ -190,8 +234,10 @@ def _only(results: Path) -> RunRecord:
 
 
 @pytest.mark.slow
-def test_a_run_on_two_ranks_is_one_record(run_cli: Run, tiny, results: Path) -> None:
-    line = tiny("hardware=ddp_cpu", "recipe.max_steps=8", "logger=csv")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_run_on_two_ranks_is_one_record(run_cli: Run, tiny, results: Path, strategy: str) -> None:
+    more = ["recipe.max_steps=8", "recipe.eval_steps=3", "logger=csv", "hardware.workers=1"]
+    line = tiny("hardware=ddp_cpu", f"hardware.strategy={strategy}", *more)
     assert run_cli(*line)[0] == 0
     record = _only(results)
     assert (record.status, record.config["hardware"]["devices"]) == ("completed", 2)

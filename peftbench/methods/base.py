@@ -58,6 +58,11 @@ class Method:
             return f"supports {', '.join(self.config.supports)}; {model.name} is of the family {model.family}"
         if config.hardware.gradient_checkpointing and self.config.checkpointing is False:
             return "doesn't work with hardware.gradient_checkpointing=true"
+        if config.hardware.strategy == "fsdp":
+            if self.config.sharding is False:
+                return "looks at whole weights while it trains, which hardware.strategy=fsdp shares out"
+            if self.config.quantization:
+                return "has packed weights, which hardware.strategy=fsdp can't share out"
         return None
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:

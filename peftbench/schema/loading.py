@@ -70,7 +70,9 @@ def _check_devices(config: RunConfig) -> None:
     if devices > batch:
         raise ConfigError(f"hardware.devices={devices}: allowed is nothing above recipe.batch_size={batch}")
     if config.hardware.strategy == "fsdp" and devices == 1:
-        raise ConfigError("hardware.strategy=fsdp: shards weights over devices, and hardware.devices is 1")
+        raise ConfigError("hardware.strategy=fsdp: shares out weights over devices, and hardware.devices is 1")
+    if config.hardware.strategy == "fsdp" and config.hardware.compile:
+        raise ConfigError("hardware.compile=true: allowed is false with hardware.strategy=fsdp")
 
 
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:

@@ -63,10 +63,11 @@ class MethodConfig:
     #: Where it can't in every way; the first is then what `formulation=auto` means.
     formulations: Optional[list[str]] = _words()
     #: Promises: it folds into the weights; untrained it answers as the base does (null: nearly so, having
-    #: a small random start); gradient checkpointing works.
+    #: a small random start); gradient checkpointing works; weights may be shared out over devices.
     mergeable: Optional[bool] = _words()
     identity: Optional[bool] = _words()
     checkpointing: Optional[bool] = _words()
+    sharding: Optional[bool] = _words()
     footnote: Optional[str] = _words()
     search: Optional[dict[str, Any]] = _words()
     family: Optional[str] = _words()

@@ -1,0 +1,98 @@
+"""Weights shared out over the ranks (torch's FSDP2): each keeps its part of every weight, of its gradient and of the
+optimiser's state, and a layer is whole only while it is computed.
+
+What looks at weights besides training (validation, saving, what comes after training) is given them whole.
+"""
+
+import copy
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from peftbench import ranks
+from peftbench.methods import layers
+
+
+class Shards:
+    """A model whose weights are shared out, in place.
+
+    Attributes:
+        model: it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        # Its like without weights: taken before, since sharding changes classes and hooks.
+        empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
+        self._empty = copy.deepcopy(model, empty)  # type: ignore[arg-type]
+        mesh = init_device_mesh("cuda" if ranks.on_gpus() else "cpu", (ranks.world(),))
+        for part in [*_layers(model), model]:
+            fully_shard(part, mesh=mesh)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                # Every rank's gradient is of its share of one loss: a sum, not a mean.
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
+
+    def whole(self) -> nn.Module:
+        """A plain model with today's weights, on every rank. All ranks must ask."""
+        model = copy.deepcopy(self._empty)
+        made: dict[int, nn.Parameter] = {}
+        sources = dict(self.model.named_parameters(remove_duplicate=False))
+        for name, p in list(model.named_parameters(remove_duplicate=False)):
+            if id(p) not in made:
+                source = sources[name]
+                made[id(p)] = nn.Parameter(whole(source.data), source.requires_grad)
+            owner, _, leaf = name.rpartition(".")
+            model.get_submodule(owner)._parameters[leaf] = made[id(p)]
+        buffers = dict(self.model.named_buffers(remove_duplicate=False))
+        for name, buffer in model.named_buffers(remove_duplicate=False):
+            buffer.data = buffers[name].data.clone()
+        return model
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """What is computed one after another; nothing where layers share weights, which belong to one part only."""
+    found = [layer for stack in layers.stacks(model).values() for layer in stack if list(layer.parameters())]
+    uses = Counter(id(p) for layer in found for p in set(layer.parameters()))
+    inside = {id(p) for layer in found for p in layer.parameters()}
+    names = {id(m) for layer in found for m in layer.modules()}
+    outside = {id(p) for m in model.modules() if id(m) not in names for p in m.parameters(recurse=False)}
+    return [] if max(uses.values(), default=1) > 1 or inside & outside else found
+
+
+def whole(value: Any) -> Any:
+    """A tensor of all ranks' parts, or what holds such with them. All ranks must ask."""
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    if isinstance(value, dict):
+        return {name: whole(part) for name, part in value.items()}
+    return [whole(part) for part in value] if isinstance(value, list) else value
+
+
+def portion(model: nn.Module) -> float:
+    """How much of a model's weights this rank holds."""
+    held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
+    return sum(p.numel() for p in held) / sum(p.numel() for p in model.parameters())
+
+
+def put(target: torch.Tensor, source: torch.Tensor) -> None:
+    """Copy a whole tensor, the same on all ranks, into one that may be shared out."""
+    target.copy_(_like(target, source) if isinstance(target, DTensor) else source)
+
+
+def share_state(optimizer: torch.optim.Optimizer) -> None:
+    """Share out an optimiser's state that was loaded whole, as its weights are."""
+    for p, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(p, DTensor) and isinstance(value, torch.Tensor) and value.shape == p.shape:
+                state[name] = _like(p, value)
+
+
+def _like(target: DTensor, source: torch.Tensor) -> DTensor:
+    return distribute_tensor(source.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
