@@ -131,7 +131,7 @@ def set_up(job: Job) -> tuple[FineTuner, TaskDataModule]:
     config = job.config
     if config.hardware.threads is not None:
         torch.set_num_threads(config.hardware.threads)
-    elif config.hardware.accelerator == "cpu":
+    elif ranks.world() > 1 and not ranks.on_gpus():
         torch.set_num_threads(max(1, torch.get_num_threads() // ranks.world()))
     L.seed_everything(config.seed, verbose=False)
 

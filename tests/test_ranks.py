@@ -185,8 +185,10 @@ def test_every_method_takes_the_same_steps_on_two_ranks(at, every, tmp_path: Pat
     cells = {method: at("two", 2, *given, strategy=strategy) for method, given in chosen.items()}
     two = crewed.crew(composed(["hardware=ddp_cpu"]), tmp_path, "train_all", cells=cells)
     assert {method for method in chosen if len(set(two[method]["weights"])) != 1} == set()
-    expected = 0.5 if strategy == "fsdp" else 1
-    assert [m for m in chosen if two[m]["portions"] != pytest.approx([expected] * 2, abs=0.02)] == []
+    # Nothing is held twice, or everything; a weight of one row is with one rank.
+    portions = {m: two[m]["portions"] for m in chosen}
+    assert {m for m in chosen if sum(portions[m]) != pytest.approx(1 if strategy == "fsdp" else 2)} == set()
+    assert strategy == "ddp" or {m for m in chosen if max(portions[m]) > 0.75} == set()
     alike = set(chosen) - NOISY
     assert {m for m in alike if losses(two[m]) != pytest.approx(losses(one[m]), rel=1e-5)} == set()
     assert {m for m in alike if two[m]["selected"] != one[m]["selected"]} == set()
