@@ -10,10 +10,12 @@ from typing import Any
 
 import crewed
 import pytest
+import torch
 from composed import composed
 from conftest import TROUBLE, wait
 
 from peftbench import compose, launchers, paths, ranks, schema
+from peftbench.data.encode import part
 from peftbench.errors import ConfigError
 from peftbench.job import Cell
 from peftbench.records import RunRecord
@@ -66,6 +68,19 @@ def test_alone_there_is_nothing_to_do_together() -> None:
     assert ranks.interleaved([1, 2]) == [1, 2]
     assert ranks.summed({"peak": 3}) == {"peak": 3}
     assert ranks.any_of(True, False) == [True, False]
+
+
+def test_a_part_of_a_batch_lies_in_memory_as_a_batch_does() -> None:
+    mask = torch.tensor([[1] * 5, [1] * 3 + [0] * 2, [1] * 2 + [0] * 3])
+    batch = {
+        "input_ids": mask * 7,
+        "attention_mask": mask,
+        "targets": mask * 8 - 100 * (1 - mask),
+        "labels": mask[:, 0],
+    }
+    half = part(batch, 1, 3)
+    assert half["targets"].tolist() == [[8, 8, 8], [8, 8, -100]]
+    assert all(tensor.is_contiguous() for tensor in half.values())
 
 
 @pytest.mark.parametrize(

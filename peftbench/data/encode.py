@@ -129,7 +129,8 @@ def trim(batch: Batch) -> Batch:
     longest = int(batch["attention_mask"].sum(dim=1).max())
     answer = int(batch["targets"].ne(IGNORED).sum(dim=1).max()) if "targets" in batch else 0
     widths = {name: answer if name == "targets" else longest for name in _SEQUENCES}
-    return {k: v[:, : widths[k]] if k in _SEQUENCES else v for k, v in batch.items()}
+    # Contiguous: T5's own loss takes a view of its labels.
+    return {k: v[:, : widths[k]].contiguous() if k in _SEQUENCES else v for k, v in batch.items()}
 
 
 def tokens(batch: Batch) -> tuple[torch.Tensor, int]:
