@@ -96,6 +96,9 @@ class Crew:
     def __init__(self, context: Any, target: str, arguments: tuple[Any, ...], *, log: Path, devices: int) -> None:
         self.members: list[Member] = []
         self._killed_before = kernel_kills()
+        #: When the reason must have shown why a rank lost another; whether it went without a word.
+        self._settled: float | None = None
+        self._silent = False
         self._folder = tempfile.TemporaryDirectory(prefix="peftbench-") if devices > 1 else None
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -123,7 +126,6 @@ class Crew:
     def listen(self, on_event: Emit, timeout_s: float | None) -> Outcome:
         """Events until the result, or until somebody failed or went without a word. Raises TimeoutError."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
-        settled: float | None = None
         while True:
             for member in self.members:
                 member.hear(on_event if member.rank == 0 else lambda event: None)
@@ -133,17 +135,17 @@ class Crew:
             failed = [member for member in self.members if member.failed]
             causes = [member for member in failed if not member.led]
             now = time.monotonic()
-            if failed and settled is None:
-                settled = now + _SETTLE_S
-            if causes or (settled is not None and now >= settled):
+            if failed and self._settled is None:
+                self._settled = now + _SETTLE_S
+            if causes or (self._settled is not None and now >= self._settled):
                 return self._outcome(min(causes or failed, key=lambda member: member.said is not None))
-            ends = [moment for moment in (end, settled) if moment is not None]
+            ends = [moment for moment in (end, self._settled) if moment is not None]
             if not self._wait(min(ends) - now if ends else None) and end is not None and time.monotonic() >= end:
                 raise TimeoutError
 
     def _outcome(self, member: Member) -> Outcome:
         """What became of the one that failed."""
-        found = member.said
+        found, self._silent = member.said, member.said is None
         if found is None:
             found = died(member.process.exitcode, member.log, kernel_kills() > self._killed_before)
         several = len(self.members) > 1 and found.status != "interrupted"
@@ -164,7 +166,10 @@ class Crew:
             for member in self.members:
                 member.process.terminate()
             with contextlib.suppress(TimeoutError):
-                return self.listen(lambda event: None, min(left, _ASK_S))
+                found = self.listen(lambda event: None, min(left, _ASK_S))
+                if not self._silent:
+                    return found
+                break  # It wasn't listening yet.
         return Outcome(status="interrupted", error="stopped before it could save its state")
 
     def join(self, seconds: float) -> None:

@@ -39,8 +39,9 @@ def find(key: str, path: str) -> Trained:
     if not isinstance(record, RunRecord) or record.status != "completed":
         raise ConfigError(f"{key}={path}: {record if not isinstance(record, RunRecord) else 'the run has failed'}")
     weights = ResultStore.weights_of(where)
-    if not weights.is_dir():
-        raise ConfigError(f"{key}={path}: the run's weights weren't kept (save_adapters=true keeps them)")
+    if weights is None or not weights.is_dir():
+        lost = "aren't beside it" if weights is None else "weren't kept (save_adapters=true keeps them)"
+        raise ConfigError(f"{key}={path}: the run's weights {lost}")
     return Trained(weights, record)
 
 

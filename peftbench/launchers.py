@@ -95,10 +95,11 @@ def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     if launcher.ray.init.get("address") is not None:
         return Launcher("ray", None, threads=int(each or 1))
     cores = int(launcher.ray.init.get("num_cpus") or len(os.sched_getaffinity(0)))
-    jobs = min(len(configs), max(1, cores // int(each or _devices(configs))))
-    # Ray counts the machine's CPUs, not those that this process may use.
-    counted = f"++hydra.launcher.ray.init.num_cpus={cores}"
-    return Launcher("ray", jobs, threads=int(each or max(1, cores // jobs)), overrides=(counted,))
+    taken = int(each or _devices(configs))
+    jobs = min(len(configs), max(1, cores // taken))
+    # Ray counts the machine's CPUs, not those that this process may use, and one for a run.
+    counted = (f"++hydra.launcher.ray.init.num_cpus={cores}", f"++hydra.launcher.ray.remote.num_cpus={taken}")
+    return Launcher("ray", jobs, threads=int(each or max(1, cores // jobs)), overrides=counted)
 
 
 _WAYS: dict[str, Callable[[Any, Sequence[RunConfig]], Launcher]] = {
@@ -122,7 +123,7 @@ def own_gpu(config: RunConfig) -> Iterator[None]:
     """Within this, children see as many GPUs as the run has devices: such that no other run of this user on this
     machine has, while there are. Each is a file with a lock of the kernel's, which its owner's death frees."""
     devices, wanted = gpus(), config.hardware.devices
-    if config.hardware.accelerator != "gpu" or wanted >= len(devices):
+    if config.hardware.accelerator != "gpu" or len(devices) < 2 or wanted > len(devices):
         yield
         return
     before = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -133,6 +133,10 @@ class RunState(Callback):
             trainer: None when training has ended.
         """
         started = time.perf_counter()
+        if trainer is not None and not sharding.can_be_saved(trainer.optimizers[0]):
+            _log.warning("the state at step %d isn't saved: the optimiser's can't be shared out again", step)
+            self._last = time.monotonic()
+            return False
         try:
             state = self._state(tuner, trainer, step)
             return ranks.told(ranks.is_first() and self._write(state, step))
@@ -156,7 +160,7 @@ class RunState(Callback):
             {}
             if trainer is None
             else {
-                "optimizer": sharding.whole(optimizers[0].state_dict()),
+                "optimizer": sharding.saved(optimizers[0].state_dict()),
                 "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
                 "random": _random(),
             }
@@ -180,8 +184,9 @@ class RunState(Callback):
 def _weights(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
     """What training has changed or may have: also weights that are frozen now and in the optimiser all the same."""
     stepped = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    stepped_on = {name: sharding.whole(p.data) for name, p in model.named_parameters() if id(p) in stepped}
-    return changing(model) | stepped_on
+    found = changing(model)
+    rest = [(name, p.data) for name, p in model.named_parameters() if id(p) in stepped and name not in found]
+    return found | {name: sharding.saved(weight) for name, weight in rest}
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], *, trained: list[str]) -> None:

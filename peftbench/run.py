@@ -102,11 +102,7 @@ def run(job: Job) -> RunRecord | None:
             **tuner.writing(),
             "run_time_s": time.time() - started,
         },
-        samples={
-            "train": data.train.row_count,
-            "examples": len(data.train),
-            "truncated": data.train.truncated,
-        },
+        samples={"train": data.train.row_count, "examples": len(data.train), "truncated": data.train.truncated},
         learnt=tuner.method.describe(tuner.model, data.tokenizer),
         environment={
             **environment.describe(),
@@ -131,7 +127,7 @@ def set_up(job: Job) -> tuple[FineTuner, TaskDataModule]:
     config = job.config
     if config.hardware.threads is not None:
         torch.set_num_threads(config.hardware.threads)
-    elif ranks.world() > 1 and not ranks.on_gpus():
+    elif ranks.world() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // ranks.world()))
     L.seed_everything(config.seed, verbose=False)
 

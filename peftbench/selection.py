@@ -12,7 +12,7 @@ from torch import nn
 
 from peftbench import files, ranks
 from peftbench.schema import DatasetConfig
-from peftbench.sharding import whole
+from peftbench.sharding import saved
 
 _log = logging.getLogger(__name__)
 
@@ -95,9 +95,9 @@ class SelectBest(Callback):
 
 
 def changing(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What training can change: trained parameters, and buffers, which some adapters prune or count in. Whole: where
-    weights are shared out, all ranks must ask."""
-    trained = {name: whole(p.data) for name, p in model.named_parameters() if p.requires_grad}
+    """What training can change: trained parameters, and buffers, which some adapters prune or count in. Where
+    weights are shared out, all ranks must ask, and the first is given them whole."""
+    trained = {name: saved(p.data) for name, p in model.named_parameters() if p.requires_grad}
     return trained | {name: buffer for name, buffer in model.named_buffers() if buffer.numel()}
 
 

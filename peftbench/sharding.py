@@ -66,13 +66,30 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     return [] if max(uses.values(), default=1) > 1 or inside & outside else found
 
 
-def whole(value: Any) -> Any:
-    """A tensor of all ranks' parts, or what holds such with them. All ranks must ask."""
+def whole(value: torch.Tensor) -> torch.Tensor:
+    """A tensor of all ranks' parts, on every rank. All ranks must ask."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def saved(value: Any) -> Any:
+    """`whole` for a file: tensor by tensor, into the first rank's main memory alone. All ranks must ask."""
     if isinstance(value, DTensor):
-        return value.full_tensor()
+        full = value.full_tensor()
+        return full.cpu() if ranks.is_first() else full.new_empty(0)
     if isinstance(value, dict):
-        return {name: whole(part) for name, part in value.items()}
-    return [whole(part) for part in value] if isinstance(value, list) else value
+        return {name: saved(part) for name, part in value.items()}
+    return [saved(part) for part in value] if isinstance(value, list) else value
+
+
+def can_be_saved(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimiser's state can be put together and shared out again: where weights are shared out it must have
+    their shapes, which Adafactor's rows and columns haven't."""
+    return all(
+        value.shape == p.shape or not value.ndim
+        for p, state in optimizer.state.items()
+        for value in state.values()
+        if isinstance(p, DTensor) and isinstance(value, torch.Tensor)
+    )
 
 
 def portion(model: nn.Module) -> float:

@@ -24,23 +24,26 @@ def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
     task head is new unless the labels are the same.
 
     Raises:
-        ConfigError: also if the run lacks weights of this model, or the base is packed.
+        ConfigError: also if the run lacks weights of this model.
     """
     model = backbones.load_model(run, checkpoint, task)
     if checkpoint.start is None:
         return model
-    if run.method.quantization is not None:
-        raise ConfigError(f"start_from: not with method={run.method.name}, whose base is packed")
     assert checkpoint.start.record is not None
     config = schema.from_description(checkpoint.start.record.config)
     theirs = _plain(checkpoint.start, config, checkpoint).state_dict()
-    same_head = config.dataset.labels == run.dataset.labels
+    same_head = _answers(config) == _answers(run)
     for name, mine in model.state_dict().items():
         if name in theirs and theirs[name].shape == mine.shape and (same_head or not _head(name, run)):
             mine.copy_(theirs[name])
         elif not _head(name, run):
             raise ConfigError(f"start_from: the run has no weights for {name}")
     return model
+
+
+def _answers(run: RunConfig) -> tuple[str, object]:
+    """What a head's outputs mean."""
+    return run.dataset.task, run.dataset.labels or run.dataset.name
 
 
 def _head(name: str, run: RunConfig) -> bool:

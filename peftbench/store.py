@@ -65,10 +65,13 @@ class ResultStore:
         )
 
     @staticmethod
-    def weights_of(record: Path) -> Path:
-        """Where the run lies whose record is this file: the folder of its weights."""
-        root, cell = record.absolute().parents[4], record.absolute().parts[-4:-1]
-        return root / "adapters" / Path(*cell) / record.stem
+    def weights_of(record: Path) -> Path | None:
+        """Where the run lies whose record is this file: the folder of its weights; None where it is in no results
+        folder."""
+        where = record.absolute()
+        if len(where.parents) < 5:
+            return None
+        return where.parents[4] / "adapters" / Path(*where.parts[-4:-1]) / record.stem
 
     @property
     def cache(self) -> Path:

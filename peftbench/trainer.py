@@ -46,7 +46,8 @@ class Ranks(DDPStrategy):
     def teardown(self) -> None:
         module = self._lightning_module
         if _shared_out(module):  # Lightning would move their weights to the CPU.
-            self._lightning_module, self.optimizers = None, []
+            self._lightning_module = None
+            self._reset_optimizers_and_schedulers()
         super().teardown()
         self._lightning_module = module
 

@@ -88,7 +88,9 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     refusal = method.refusal(config)
     if refusal is not None:
         raise NotApplicable(f"method={config.method.name} on model={config.model.name}: {refusal}")
-    quantize.settings(config)
+    packed = quantize.settings(config)
+    if packed and checkpoint.start is not None:
+        raise NotApplicable(f"start_from: not with method={config.method.name}, whose base is packed")
     tokenizer = backbones.load_tokenizer(config.model, checkpoint)
     task.prepare(tokenizer)
     model = backbones.build_empty(config.model, checkpoint, task)

@@ -3,6 +3,9 @@
 import dataclasses
 import hashlib
 import logging
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import torch
 from lightning.pytorch import Callback
 
 from peftbench import dropout, isolate, ranks, run, sharding, stop
+from peftbench.crew import MEETING
 from peftbench.job import Cell
 from peftbench.meter import Memory
 from peftbench.module import FineTuner
@@ -102,10 +106,10 @@ def on_ranks(hardware: HardwareConfig, function: str, arguments: dict[str, Any],
     emit({"result": found} if ranks.leave() else {"done": True})
 
 
-def crew(config: Any, folder: Path, function: str, **arguments: Any) -> Any:
-    """Calls a function of this module on two ranks; rank 0's result."""
-    hardware = dataclasses.replace(config.hardware, devices=2, threads=None)
-    log, devices = folder / "crew.log", hardware.devices
+def crew(config: Any, folder: Path, function: str, *, devices: int = 2, **arguments: Any) -> Any:
+    """Calls a function of this module on ranks; rank 0's result."""
+    hardware = dataclasses.replace(config.hardware, devices=devices, threads=None)
+    log = folder / "crew.log"
     outcome = isolate.call("crewed:on_ranks", hardware, function, arguments, log=log, devices=devices, timeout_s=250)
     assert outcome.error is None, (outcome, log.read_text()[-2000:])
     return outcome.result
@@ -118,6 +122,23 @@ def train_all(cells: dict[str, Cell]) -> dict[str, Any]:
         logging.warning("here begins %s", name)
         found[name] = train(cell)
     return found
+
+
+def deaf(emit: Callable[..., None]) -> None:
+    """A process that has not begun to listen when it is asked to stop."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    emit({"event": "here"})
+    time.sleep(60)
+
+
+def late(seconds: float) -> list[float]:
+    """How long each rank waits at a barrier that the last one comes to so late."""
+    ranks.barrier()
+    started = time.monotonic()
+    if ranks.rank() == ranks.world() - 1:
+        time.sleep(seconds)
+    ranks.barrier()
+    return ranks.gathered(time.monotonic() - started)
 
 
 def sums() -> dict[str, Any]:
@@ -138,8 +159,12 @@ def sums() -> dict[str, Any]:
     sent = [torch.tensor([rank + 0.5]), torch.tensor(rank == 0), torch.tensor(rank, dtype=torch.int8)]
     for tensor in sent:
         ranks.spread(tensor)
+    mark = Path(os.environ[MEETING]).with_name("made")
     with ranks.first_alone():
-        made = ranks.world()
+        there = mark.exists()
+        if ranks.is_first():
+            time.sleep(0.3)
+            mark.touch()
     return {
         "gradients": [None if p.grad is None else p.grad.tolist() for p in (large, one_sided, unused, frozen)],
         "all_alike": len(set(ranks.gathered(str(one_sided.grad)))) == 1,
@@ -153,5 +178,5 @@ def sums() -> dict[str, Any]:
         "moved": not torch.equal(before, torch.get_rng_state()),
         "sent": ranks.gathered([t.item() for t in sent]),
         "memory": ranks.summed({"peak": 5 + rank, "unknown": None if rank else 3}),
-        "made": made,
+        "there": ranks.gathered(there),
     }

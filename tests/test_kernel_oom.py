@@ -17,19 +17,25 @@ from peftbench.store import ResultStore
 #: Bytes that the command line and all its processes may have: enough for one run on little.
 _LIMIT = 2 * 1024**3
 _ROOT = Path("/sys/fs/cgroup")
-#: Where groups that limit memory are made, and the file that takes the limit: version 2 and version 1.
-_PLACES = ((_ROOT, "memory.max"), (_ROOT / "memory", "memory.limit_in_bytes"))
+#: Where groups that limit memory are made, the file that takes the limit, and what keeps them from the swap where it is
+#: there: version 2 and version 1.
+_PLACES = (
+    (_ROOT, "memory.max", ("memory.swap.max", 0)),
+    (_ROOT / "memory", "memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", _LIMIT)),
+)
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
     """A control group that may hold `_LIMIT` bytes."""
-    for place, limit in _PLACES:
+    for place, limit, (swap, swapped) in _PLACES:
         folder = place / f"peftbench-{os.getpid()}"
         with contextlib.suppress(OSError):
             folder.mkdir()
             try:
                 (folder / limit).write_text(str(_LIMIT))
+                if (folder / swap).exists():
+                    (folder / swap).write_text(str(swapped))
                 (folder / "cgroup.procs").read_text()
                 yield folder
                 return

@@ -45,6 +45,7 @@ def losses(found: dict[str, Any]) -> list[float]:
     return [loss for _, loss in found["losses"]]
 
 
+@pytest.mark.slow
 def test_the_small_things_that_ranks_do_together(tmp_path: Path) -> None:
     found = crewed.crew(composed(["hardware=ddp_cpu"]), tmp_path, "sums")
     summed = [[3.0] * 4] * 3
@@ -59,7 +60,13 @@ def test_the_small_things_that_ranks_do_together(tmp_path: Path) -> None:
     assert found["moved"]
     assert found["sent"] == [[0.5, True, 0]] * 2
     assert found["memory"] == {"peak": 11, "peak_per_device": 6, "unknown": None, "unknown_per_device": None}
-    assert found["made"] == 2
+    assert found["there"] == [False, True]
+
+
+@pytest.mark.slow
+def test_nobody_passes_a_barrier_before_the_last_is_there(tmp_path: Path) -> None:
+    waited = crewed.crew(composed(["hardware=ddp_cpu"]), tmp_path, "late", devices=4, seconds=2)
+    assert min(waited) > 1.9
 
 
 def test_alone_there_is_nothing_to_do_together() -> None:
@@ -319,10 +326,11 @@ def test_asked_to_stop_all_ranks_save_one_state(start, tmp_path: Path, number: i
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["hungry", "hungry_there"])
 def test_memory_that_runs_out_on_one_rank_halves_the_batches_of_all(
-    run_cli: Run, tiny, results: Path, trouble: Path
+    run_cli: Run, tiny, results: Path, trouble: Path, method: str
 ) -> None:
-    assert run_cli(TROUBLE, *tiny("method=hungry", "hardware=ddp_cpu", "recipe.max_steps=8"))[0] == 0
+    assert run_cli(TROUBLE, *tiny(f"method={method}", "hardware=ddp_cpu", "recipe.max_steps=8"))[0] == 0
     record = _only(results)
     assert record.efficiency is not None
     assert (record.efficiency["micro_batch_size"], record.efficiency["oom_halvings"]) == (2, 1)
@@ -336,3 +344,12 @@ def test_an_error_names_its_rank_and_its_log(run_cli: Run, tiny, results: Path, 
     assert record.error == "rank 1: ValueError: only here"
     assert "ValueError: only here" in record.log_tail
     assert str(record.log).endswith("run.rank1.log")
+
+
+@pytest.mark.slow
+def test_ranks_that_hang_are_ended(run_cli: Run, tiny, results: Path, trouble: Path) -> None:
+    started = time.monotonic()
+    assert run_cli(TROUBLE, *tiny("method=hangs", "hardware=ddp_cpu", "recipe.max_steps=8", "timeout_s=15"))[0] == 1
+    assert time.monotonic() - started < 60
+    assert _only(results).status == "timeout"
+    assert _ranks_of(os.getpid()) == {}

@@ -13,6 +13,7 @@ from peftbench import start, tasks
 from peftbench.errors import ConfigError
 from peftbench.job import prepare
 from peftbench.store import ResultStore
+from peftbench.worker import _problem
 
 
 @pytest.fixture
@@ -94,3 +95,26 @@ def test_runs_that_do_not_fit_are_refused_before_anything_starts(finished, tiny,
     assert "it was trained on another minilm" in refusal(second)
     shutil.rmtree(next((lora.parents[4] / "adapters").rglob(record.key)))
     assert "the run's weights weren't kept" in refusal(lora)
+
+
+def test_a_head_is_taken_where_its_outputs_mean_the_same() -> None:
+    def answers(*more: str) -> tuple[str, object]:
+        return start._answers(composed(["model=tiny_bert", *more]))
+
+    assert answers("dataset=rte") == answers("dataset=qnli")
+    assert answers("dataset=rte") != answers("dataset=mrpc")
+    assert len({answers(f"dataset={name}") for name in ("copa", "stsb")}) == 2
+
+
+def test_a_packed_base_cannot_start_elsewhere(finished, cell, minilm) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra quantised isn't installed")
+    _, file = finished("method=lora")
+    found = cell(*minilm, "method=lora_int8", f"start_from={file}")
+    assert _problem(found.config, found.checkpoint) == (
+        "start_from: not with method=lora_int8, whose base is packed",
+        True,
+    )
+
+
+def test_a_record_that_lies_alone_has_no_weights_beside_it() -> None:
+    assert ResultStore.weights_of(Path("/tmp/0.json")) is None

@@ -89,6 +89,16 @@ def test_a_dead_data_worker_fails_its_run_alone(run_cli: Run, tiny, results: Pat
     assert "DataLoader worker" in only(results, "error").error
 
 
+def test_stopped_before_it_listens_it_is_interrupted_not_failed(tmp_path: Path) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(isolate.Stopped) as stopped:
+        isolate.call("crewed:deaf", log=tmp_path / "log", on_event=stop, grace_s=20)
+    assert stopped.value.outcome.status == "interrupted"
+    assert stopped.value.outcome.error == "stopped before it could save its state"
+
+
 def test_what_the_kernel_killed_ran_out_of_memory(tmp_path: Path) -> None:
     assert crew.died(-signal.SIGKILL, tmp_path / "log", kernel_killed=True).status == "oom"
     assert crew.died(-signal.SIGKILL, tmp_path / "log", kernel_killed=False).status == "error"

@@ -53,6 +53,15 @@ class Hungry(Hub):
         return batch
 
 
+class HungryThere(Hub):
+    """Has memory for two examples at once on the second device."""
+
+    def prepare_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if torch.is_grad_enabled() and len(batch["input_ids"]) > 2 and os.environ["RANK"] == "1":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return batch
+
+
 class Gluttonous(Hub):
     """Takes memory until the kernel says no, for more than two examples at once."""
 
