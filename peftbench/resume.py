@@ -133,10 +133,6 @@ class RunState(Callback):
             trainer: None when training has ended.
         """
         started = time.perf_counter()
-        if trainer is not None and not sharding.can_be_saved(trainer.optimizers[0]):
-            _log.warning("the state at step %d isn't saved: the optimiser's can't be shared out again", step)
-            self._last = time.monotonic()
-            return False
         try:
             state = self._state(tuner, trainer, step)
             return ranks.told(ranks.is_first() and self._write(state, step))

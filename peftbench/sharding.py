@@ -81,17 +81,6 @@ def saved(value: Any) -> Any:
     return [saved(part) for part in value] if isinstance(value, list) else value
 
 
-def can_be_saved(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimiser's state can be put together and shared out again: where weights are shared out it must have
-    their shapes, which Adafactor's rows and columns haven't."""
-    return all(
-        value.shape == p.shape or not value.ndim
-        for p, state in optimizer.state.items()
-        for value in state.values()
-        if isinstance(p, DTensor) and isinstance(value, torch.Tensor)
-    )
-
-
 def portion(model: nn.Module) -> float:
     """How much of a model's weights this rank holds."""
     held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
