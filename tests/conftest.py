@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # Several processes share the cor
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 import random  # noqa: E402
+import signal  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -28,6 +29,10 @@ from composed import composed  # noqa: E402
 from peftbench import cli, paths, store  # noqa: E402
 from peftbench.job import Cell, prepare  # noqa: E402
 from peftbench.records import RunRecord  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As in a script's background; what tests start and interrupt would ignore it as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ASSETS = Path(__file__).parent / "assets"
 

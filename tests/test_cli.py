@@ -392,27 +392,6 @@ def _descendants(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_interrupted_by_ctrl_c(tmp_path: Path, data_root: Path) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-m", "peftbench", *TINY, "recipe.max_steps=100000", f"data_root={data_root}"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)},
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("run.log")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
-    parent.send_signal(signal.SIGINT)
-    assert parent.wait(60) == 130
-    assert parent.stderr is not None
-    assert parent.stderr.read() == "peftbench: stopped; the same line goes on from here\n"
-    assert [r.status for r in records(tmp_path / "results")] == ["interrupted"]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("after", [1.0, 2.0, 3.5])
 def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, data_root: Path, after: float) -> None:
     """A terminal sends it to every process of the group, the fork server that is importing torch among them."""
