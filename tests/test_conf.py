@@ -50,7 +50,7 @@ def test_a_data_set_is_whole(name: str) -> None:
 @pytest.mark.slow
 def test_check_finds_what_is_broken_and_nothing_else(run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a few files that are right; that all of ours are, `peftbench check` says for itself."""
-    there, beside = paths.choices, {"method": ["lora", "full"], "sweep": ["rank"], "dataset": ["sst2", "demo"]}
+    there, beside = paths.choices, {"method": ["lora", "full"], "sweep": ["rank"]}
     monkeypatch.setattr(
         paths,
         "choices",
