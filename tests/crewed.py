@@ -24,8 +24,8 @@ from peftbench.stop import Interrupted
 from peftbench.store import ResultStore
 
 
-class _Watch(Callback):
-    """Keeps every step's loss, and asks rank 1 to stop after a step."""
+class Watch(Callback):
+    """Keeps every step's loss, and asks the last rank (alone: the only one) to stop after a step."""
 
     def __init__(self, step: int | None) -> None:
         self.step, self.losses = step, {}
@@ -61,7 +61,7 @@ def _train(cell: Cell, stop_after: int | None) -> dict[str, Any]:
     job = Job(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
     memory = Memory()
     tuner, data = run.set_up(job)
-    watch, own = _Watch(stop_after), tuner.method.callbacks
+    watch, own = Watch(stop_after), tuner.method.callbacks
     tuner.method.callbacks = lambda: [*own(), watch]  # type: ignore[method-assign]
     stop.ask(False)
     found: dict[str, Any] = {}

@@ -27,7 +27,8 @@ _PLACES = (
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group that may hold `_LIMIT` bytes."""
+    """A control group that may hold `_LIMIT` bytes. Only root, or who was given a group, can make one, and a
+    container's /sys/fs/cgroup is often read-only: the kernel can't be brought to kill then."""
     for place, limit, (swap, swapped) in _PLACES:
         folder = place / f"peftbench-{os.getpid()}"
         with contextlib.suppress(OSError):
@@ -41,7 +42,7 @@ def group() -> Iterator[Path]:
                 return
             finally:
                 _remove(folder)
-    pytest.skip("no control group that limits memory can be made here")
+    pytest.skip("no control group that limits memory can be made here (needs root and a writable /sys/fs/cgroup)")
 
 
 def _remove(folder: Path) -> None:

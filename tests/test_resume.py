@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from composed import composed
-from lightning.pytorch import Callback
+from crewed import Watch
 
 from peftbench import dropout, paths, run, schema, stop
 from peftbench.job import Cell
@@ -22,25 +22,12 @@ from peftbench.worker import _problem
 STEPS, STOPPED = 6, 3
 
 
-class _Ask(Callback):
-    """Asks for a stop in a step, and keeps the losses of all steps and the weights after the last one."""
+class _Ask(Watch):
+    """Keeps the weights after the last step too."""
 
     def __init__(self, step: int | None) -> None:
-        self.step, self.losses, self.last = step, {}, {}
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        look = pl_module._look
-
-        def keep(loss: torch.Tensor) -> None:
-            self.losses[trainer.global_step] = loss.item()
-            pl_module._look = look
-            look(loss)
-
-        pl_module._look = keep
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            stop.ask()
+        super().__init__(step)
+        self.last: dict[str, torch.Tensor] = {}
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.last = _state(pl_module.model)
