@@ -1,18 +1,22 @@
 """From a command line to checked run configurations, with Hydra's errors said in one line."""
 
+import copy
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
 from peftbench import combine, guard, launchers, paths, rules, schema
@@ -119,10 +123,31 @@ def _hydra() -> Iterator[None]:
 
 class _ReadOnce(CachingConfigRepository):
     """Hydra reads every file again for every cell, which is most of the time that composing takes; here each is read
-    once a command."""
+    once a command, and by a later command of this process only if it has changed since."""
+
+    _kept: ClassVar[dict[tuple[str, str], tuple[Any, ConfigResult]]] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_ReadOnce":
         return self
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if config_path not in self.cache:
+            self.cache[config_path] = self._read(config_path)
+        return self.cache[config_path]
+
+    def _read(self, config_path: str) -> ConfigResult | None:
+        source: Any = self.delegate._find_object_source(config_path, ObjectType.CONFIG)  # type: ignore[attr-defined]
+        if source is None:
+            return None
+        stamp = None  # What comes with a package doesn't change.
+        if source.scheme() == "file":
+            written = os.stat(os.path.join(source.path, source._normalize_file_name(config_path)))
+            stamp = (written.st_ino, written.st_mtime_ns, written.st_size)
+        at = (source.path, config_path)
+        if at not in self._kept or self._kept[at][0] != stamp:
+            self._kept[at] = stamp, self.delegate.load_config(config_path)  # type: ignore[assignment]
+        # A copy, for overrides are written into what was read.
+        return copy.deepcopy(self._kept[at][1])
 
 
 def _cells(combinations: list[list[str]]) -> Iterator[tuple[RunConfig, list[str]]]:

@@ -50,7 +50,7 @@ def test_a_data_set_is_whole(name: str) -> None:
 @pytest.mark.slow
 def test_check_finds_what_is_broken_and_nothing_else(run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a few files that are right; that all of ours are, `peftbench check` says for itself."""
-    there, beside = paths.choices, {"method": ["lora", "full"], "sweep": ["rank"]}
+    there, beside = paths.choices, {"method": ["lora", "full"], "dataset": ["demo", "sst2", "rte"], "sweep": ["rank"]}
     monkeypatch.setattr(
         paths,
         "choices",
@@ -77,3 +77,20 @@ def test_check_finds_what_is_broken_and_nothing_else(run_cli, tmp_path: Path, mo
     assert {re.split(": | on ", line)[0] for line in problems} == {"method=nowhere", "method=typo", "recipe=forever"}
     assert last.startswith(f"{sum(len(paths.choices(group)) for group in paths.groups()) + 3} files, ")
     assert last.endswith(f" {len(problems)} problems")
+
+
+def test_what_one_command_changes_the_next_does_not_see(tmp_path: Path) -> None:
+    """Files and checked sections are kept for later commands of a process."""
+    (tmp_path / "recipe").mkdir()
+    file = tmp_path / "recipe" / "mine.yaml"
+    file.write_text("defaults: [default]\nepochs: 2\n")
+    zipped = ["zip=[seed,method]", "seed=0,1", "method=lora,full"]
+    compose.plan(["recipe=mine", *zipped], multirun=True, config_dirs=[tmp_path])
+    first = compose.plan(["recipe=mine"], multirun=False, config_dirs=[tmp_path]).cells[0]
+    assert (first.zip, first.recipe.epochs) == ([], 2)
+    first.recipe.epochs = 7
+    first.method.supports.clear()
+    again = compose.plan(["recipe=mine"], multirun=False, config_dirs=[tmp_path]).cells[0]
+    assert (again.recipe.epochs, again.method.supports) == (2, compose.one([]).method.supports)
+    file.write_text("defaults: [default]\nepochs: 3\n")
+    assert compose.plan(["recipe=mine"], multirun=False, config_dirs=[tmp_path]).cells[0].recipe.epochs == 3
