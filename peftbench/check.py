@@ -1,8 +1,11 @@
 """`peftbench check`: every file in conf/ and sweeps/ composes, is valid, and what it names can be built."""
 
 import functools
+import multiprocessing
+import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,18 +22,17 @@ def main(arguments: Sequence[str]) -> int:
     if rest:
         raise ConfigError(f"check: takes no {rest[0]}")
     problems: list[str] = []
+    choices = {group: paths.choices(group, folders) for group in paths.groups()}
+    problems += [f"conf/{group}: holds no file" for group, names in choices.items() if not names]
+    files = [(group, name, tuple(folders)) for group, names in choices.items() for name in names]
     composed: dict[str, list[RunConfig]] = {}
-    for group in paths.groups():
-        names = paths.choices(group, folders)
-        if not names:
-            problems.append(f"conf/{group}: holds no file")
-        for name in names:
+    # Composing takes a core a minute. Not forked: there may be threads here.
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for (group, name, _), found in zip(files, pool.map(_composed, files), strict=True):
             choice = f"{group}={name}"
-            try:
-                composed[choice] = _runs(group, name, folders)
-            except ConfigError as error:
-                problems.append(f"{choice}: {error}")
-                composed[choice] = []
+            composed[choice] = found if isinstance(found, list) else []
+            if isinstance(found, str):
+                problems.append(f"{choice}: {found}")
     problems += _sites(composed, folders)
     # A sweep only combines what the other files' runs build anyway.
     problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
@@ -39,6 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     runs = sum(map(len, composed.values()))
     print(f"{len(composed)} files, {runs} configurations composed, {len(set(problems))} problems")
     return 2 if problems else 0
+
+
+def _composed(file: tuple[str, str, tuple[Path, ...]]) -> list[RunConfig] | str:
+    """A file's runs, or what is wrong with it."""
+    try:
+        return _runs(*file)
+    except ConfigError as error:
+        return str(error)
 
 
 def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
