@@ -4,8 +4,11 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
-from peftbench import compose
+from hydra.utils import get_class
+
+from peftbench import compose, paths, schema
 from peftbench.schema import RunConfig
 
 #: Where things are: nothing else in a configuration depends on them.
@@ -17,6 +20,23 @@ def composed(overrides: Sequence[str]) -> RunConfig:
     places = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in _PLACES}
     others = tuple(word for word in overrides if word.partition("=")[0] not in _PLACES)
     return replace(copy.deepcopy(_once(others)), **places)
+
+
+@cache
+def written(group: str) -> dict[str, dict[str, Any]]:
+    """A group's files as they are written. Tests are enumerated from these: composing all takes 12 s a worker."""
+    return {name: schema.read_yaml(file) for name, file in paths.choice_files(group).items()}
+
+
+def trained() -> list[str]:
+    """The methods that train something."""
+    return [name for name, file in written("method").items() if file.get("lr") is not None]
+
+
+def adapter_classes(of: type) -> dict[str, type]:
+    """By method of this class: the peft configuration that its file names."""
+    files = {name: file for name, file in written("method").items() if issubclass(get_class(file["_target_"]), of)}
+    return {name: get_class(file["adapter"]["_target_"]) for name, file in files.items()}
 
 
 @cache

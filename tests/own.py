@@ -4,20 +4,15 @@ import copy
 
 import torch
 from built import Built, shake
-from composed import composed
-from hydra.utils import get_class
+from composed import adapter_classes
 from peft import PeftModel
 
-from peftbench import paths
-from peftbench.methods.build import build
 from peftbench.methods.hub import Hub
 
 
 def own_methods() -> list[str]:
     """The methods whose adapter is a configuration of ours."""
-    configs = {method: composed([f"method={method}"]).method for method in paths.choices("method")}
-    hubs = {method: config for method, config in configs.items() if issubclass(get_class(config.target), Hub)}
-    return [method for method, config in hubs.items() if build(config)._class.__module__.startswith("peftbench.")]
+    return [name for name, kind in adapter_classes(Hub).items() if kind.__module__.startswith("peftbench.")]
 
 
 def add_second(model: PeftModel) -> None:

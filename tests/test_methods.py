@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from built import Built
-from composed import composed
+from composed import adapter_classes, composed, trained
 from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -19,14 +19,14 @@ from peftbench.methods.build import build
 from peftbench.methods.head_only import HeadOnlyConfig
 from peftbench.methods.hub import Hub
 from peftbench.methods.lora_init import Residual
+from peftbench.schema import MethodConfig
 from peftbench.worker import _problem
 
 MODELS = [name for name in paths.choices("model") if name.startswith("tiny_")]
 #: One of each kind is held to all promises; on the others a method must build, step, save and load.
 WHOLE = ["tiny_bert", "tiny_llama", "tiny_gpt2", "tiny_t5"]
 METHODS = paths.choices("method")
-CONFIGS = {method: composed([f"method={method}"]).method for method in METHODS}
-TRAINED = [method for method in METHODS if CONFIGS[method].lr is not None]
+TRAINED = trained()
 
 
 def cases(models: list[str], methods: list[str] = METHODS) -> list:
@@ -41,15 +41,13 @@ def built(cell, named) -> Callable[..., Built]:
 
 
 def test_every_type_of_peft_has_a_file() -> None:
-    found = {build(config)._class for config in CONFIGS.values() if issubclass(_class(config), Hub)}
+    found = {build(_method(name))._class for name in adapter_classes(Hub)}
     known = {PEFT_TYPE_TO_CONFIG_MAPPING[kind]: kind.value for kind in PeftType}
     assert {name for known_class, name in known.items() if known_class not in found} == set()
 
 
-def _class(config) -> type:
-    from hydra.utils import get_class
-
-    return get_class(config.target)
+def _method(name: str) -> MethodConfig:
+    return composed([f"method={name}"]).method
 
 
 def test_the_cases_are_there() -> None:
@@ -61,7 +59,7 @@ def test_the_cases_are_there() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_file_says_what_it_promises_and_where_it_is_from(method: str) -> None:
-    config = CONFIGS[method]
+    config = _method(method)
     text = paths.choice_files("method")[method].read_text()
     assert text.startswith("# ")
     assert config.summary
@@ -70,7 +68,7 @@ def test_a_file_says_what_it_promises_and_where_it_is_from(method: str) -> None:
         assert config.source
         assert re.search(r"arXiv \d{4}\.\d{4,5}|documentation", config.source), config.source
         assert re.search(r"^identity: (true|false|null)$", text, re.MULTILINE)
-        assert config.mergeable is not None or not issubclass(_class(config), Hub)
+        assert config.mergeable is not None or method not in adapter_classes(Hub)
         assert "lr" in config.search
 
 
@@ -196,7 +194,7 @@ def test_gradient_checkpointing_works_or_is_refused(built, cell, named, method: 
     arguments = (method, model, "hardware.gradient_checkpointing=true")
     found = cell(*named(method, model), arguments[2])
     problem = _problem(found.config, found.checkpoint)
-    if CONFIGS[method].checkpointing is False:
+    if _method(method).checkpointing is False:
         assert problem is not None
     if problem is not None:
         assert problem[1], problem[0]
@@ -234,7 +232,7 @@ def test_a_run_records_everything(train, cell, named, method: str) -> None:
             break
         assert problem[1], problem[0]
     else:
-        assert CONFIGS[method].target.endswith(("Refused", "LoftQ"))
+        assert _method(method).target.endswith(("Refused", "LoftQ"))
         return
     record = train(*named(method, model), "recipe.max_steps=6")
     assert record.status == "completed"
@@ -249,7 +247,7 @@ def test_a_run_records_everything(train, cell, named, method: str) -> None:
         assert speed["train_samples_per_s"] > 0
         assert speed["adapter_bytes"] > 0
         merged = speed["inference_latency_ms_merged"]
-        assert (merged is not None) is bool(CONFIGS[method].mergeable)
+        assert (merged is not None) is bool(_method(method).mergeable)
     else:
         assert record.params["trainable"] == 0
         assert speed["train_time_s"] is None
@@ -289,9 +287,5 @@ def test_what_only_torch_and_peft_can_see_is_refused_before_training(cell, overr
 
 def test_prompt_methods_are_those_of_peft() -> None:
     """Guards the test above: a method that is silently not applicable everywhere would pass it."""
-    prompts = [
-        m
-        for m, c in CONFIGS.items()
-        if issubclass(_class(c), Hub) and issubclass(build(c)._class, PromptLearningConfig)
-    ]
+    prompts = [kind for kind in adapter_classes(Hub).values() if issubclass(kind, PromptLearningConfig)]
     assert len(prompts) >= 8

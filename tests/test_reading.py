@@ -5,23 +5,17 @@ import math
 import pytest
 import torch
 from built import Built
-from composed import composed
+from composed import adapter_classes
 from peft import PromptLearningConfig
 from test_report import board, made
 
-from peftbench import paths
 from peftbench.methods.build import build
 from peftbench.methods.classification import NO_POSITIONS
 from peftbench.methods.hub import Hub
 from peftbench.methods.reading import nearest_tokens
 from peftbench.report import render_markdown
 
-METHODS = {name: build(composed([f"method={name}"]).method) for name in paths.choices("method")}
-PROMPTS = [
-    name
-    for name, method in METHODS.items()
-    if isinstance(method, Hub) and issubclass(method._class, PromptLearningConfig)
-]
+PROMPTS = [name for name, kind in adapter_classes(Hub).items() if issubclass(kind, PromptLearningConfig)]
 
 
 class Letters:

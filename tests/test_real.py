@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from composed import composed
+from composed import composed, written
 from peft import PeftModel
 
-from peftbench import backbones, paths, tasks
+from peftbench import backbones, tasks
 from peftbench.job import prepare
 from peftbench.run import Job, run
 from peftbench.store import ResultStore
@@ -16,8 +16,8 @@ from peftbench.store import ResultStore
 pytestmark = pytest.mark.slow
 
 #: Data sets of the hub; of these, PEFTBENCH_DATA_ROOT may hold some.
-SETS = [name for name in paths.choices("dataset") if composed([f"dataset={name}"]).dataset.path]
-SHORT = ["recipe.train_samples=64", "recipe.eval_samples=64", "recipe.epochs=1"]
+SETS = [name for name, file in written("dataset").items() if file.get("path")]
+SHORT = ["recipe.train_samples=64", "recipe.eval_samples=16", "recipe.epochs=1"]
 
 
 def present(root: str) -> list[str]:

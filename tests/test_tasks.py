@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from built import Built
-from composed import composed
+from composed import composed, written
 
-from peftbench import compose, paths, tasks
+from peftbench import compose, tasks
 from peftbench.data.encode import part
 from peftbench.data.examples import Example
 from peftbench.data.readers import READERS, reader
@@ -26,15 +26,11 @@ from peftbench.tasks.fitting import Posed, fit
 from peftbench.tasks.mixture import Mixture
 
 #: A data set of every task type: the types are enumerated, and each must have one.
-ONE_EACH = {
-    composed([f"dataset={name}"]).dataset.task: name
-    for name in sorted(paths.choices("dataset"), reverse=True)
-    if composed([f"dataset={name}"]).dataset.suite
-}
+ONE_EACH = {file["task"]: name for name, file in sorted(written("dataset").items(), reverse=True) if file.get("suite")}
 SUITES = [
     name
-    for name in paths.choices("dataset")
-    if (composed([f"dataset={name}"]).dataset.path or "").split("/")[-1] in {folder for folder, _ in hub_sets.SETS}
+    for name, file in written("dataset").items()
+    if (file.get("path") or "").split("/")[-1] in {folder for folder, _ in hub_sets.SETS}
 ]
 TINY = ["recipe.epochs=2", "recipe.batch_size=8", "recipe.max_length=120"]
 
