@@ -34,8 +34,7 @@ def join(hardware: HardwareConfig) -> None:
     rank, cuda = int(os.environ["RANK"]), hardware.accelerator != "cpu" and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(rank)
-    # All are on this machine: no other interface need be listened on.
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    _stay_here()
     # What is equal on all ranks needs no mean.
     warnings.filterwarnings("ignore", message=".*sync_dist.*")
     dist.init_process_group(
@@ -45,6 +44,22 @@ def join(hardware: HardwareConfig) -> None:
         world_size=hardware.devices,
         timeout=_PATIENCE,
     )
+
+
+def _stay_here() -> None:
+    """All are on this machine: no other interface need be listened on."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within this, outside of any run, a process is the only rank: to try on a CPU what needs ranks."""
+    _stay_here()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def leave() -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -18,11 +18,16 @@ from peftbench import ranks
 from peftbench.methods import layers
 
 
+def mesh() -> DeviceMesh:
+    """All ranks' devices in a row."""
+    return init_device_mesh("cuda" if ranks.on_gpus() else "cpu", (ranks.world(),))
+
+
 class Shards:
     """A model whose weights are shared out, in place.
 
     Attributes:
-        model: it.
+        model: it; `mesh`: over which devices.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,9 +35,9 @@ class Shards:
         # Its like without weights: taken before, since sharding changes classes and hooks.
         empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
         self._empty = copy.deepcopy(model, empty)  # type: ignore[arg-type]
-        mesh = init_device_mesh("cuda" if ranks.on_gpus() else "cpu", (ranks.world(),))
+        self.mesh = mesh()
         for part in [*_layers(model), model]:
-            fully_shard(part, mesh=mesh)
+            fully_shard(part, mesh=self.mesh)
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 # Every rank's gradient is of its share of one loss: a sum, not a mean.

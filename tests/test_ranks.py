@@ -14,7 +14,7 @@ import torch
 from composed import composed
 from conftest import TROUBLE, wait
 
-from peftbench import compose, launchers, paths, ranks, schema
+from peftbench import compose, launchers, optim, paths, ranks, schema, sharding
 from peftbench.data.encode import part
 from peftbench.errors import ConfigError
 from peftbench.job import Cell
@@ -136,6 +136,28 @@ def test_a_launcher_counts_the_devices_of_a_run(monkeypatch: pytest.MonkeyPatch,
 def test_batches_are_halved_from_a_devices_share() -> None:
     config = composed(["recipe.batch_size=9", "hardware=ddp_cpu"])
     assert [schema.micro_batch_size(config, n) for n in range(3)] == [5, 2, 1]
+
+
+def _by(optimizer: str) -> list[str]:
+    return [f"recipe.optimizer._target_=torch.optim.{optimizer}", "~recipe.optimizer.betas", "~recipe.optimizer.eps"]
+
+
+def test_an_optimiser_is_fused_where_it_can_be_on_weights_that_are_shared_out() -> None:
+    recipes = {name: composed(_by(name)).recipe for name in ("AdamW", "SGD")}
+    with ranks.alone():
+        fused = {name: optim.factory(recipe, 1e-3, sharding.mesh()).keywords for name, recipe in recipes.items()}
+    assert fused["AdamW"]["fused"] is True
+    assert "fused" not in fused["SGD"]
+    assert optim.factory(recipes["SGD"], 1e-3).keywords["fused"] is True
+
+
+def test_an_optimiser_that_cannot_share_is_refused_before_anything_starts(cell) -> None:
+    shared = ["hardware=ddp_cpu", "hardware.strategy=fsdp"]
+    refused, taken = (cell(*_by(optimizer), *shared) for optimizer in ("Adafactor", "SGD"))
+    reason, not_applicable = _problem(refused.config, refused.checkpoint) or ("", True)
+    assert reason.startswith("recipe.optimizer: Adafactor can't step on weights that hardware.strategy=fsdp shares out")
+    assert not not_applicable
+    assert _problem(taken.config, taken.checkpoint) is None
 
 
 @pytest.mark.slow

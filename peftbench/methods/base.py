@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from peftbench import optim
+from peftbench.optim import MakeOptimizer
 from peftbench.schema import MethodConfig, ModelConfig, RunConfig
 from peftbench.tasks.base import Batch, Task
 
@@ -35,10 +36,6 @@ class Context:
     batches: Callable[[], Iterable[Batch]]
     tokenizer: Any = None
     model_root: str | None = None
-
-
-#: Parameter groups -> the recipe's optimiser of them.
-MakeOptimizer = Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
 
 
 class Method:
