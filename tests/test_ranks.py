@@ -14,7 +14,8 @@ import torch
 from composed import composed
 from conftest import TROUBLE, wait
 
-from peftbench import compose, launchers, optim, paths, ranks, schema, sharding
+from peftbench import child, compose, crew, launchers, optim, paths, ranks, schema, sharding, stop
+from peftbench.crew import Member, Outcome
 from peftbench.data.encode import part
 from peftbench.errors import ConfigError
 from peftbench.job import Cell
@@ -131,6 +132,25 @@ def test_a_launcher_counts_the_devices_of_a_run(monkeypatch: pytest.MonkeyPatch,
         os.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3,4"  # As another process sees it.
         with launchers.own_gpu(found.cells[0]):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_the_rank_to_blame_is_not_one_that_another_led() -> None:
+    gone = Outcome(status="error", error="RuntimeError: [gloo] Connection closed by peer")
+
+    def member(rank: int, said: Outcome | None, *, lost: bool = False) -> Member:
+        return Member(rank, None, None, Path(), said, lost, gone=said is None)  # type: ignore[arg-type]
+
+    lost, silent = member(0, gone, lost=True), member(1, None)
+    stopped, failed = member(1, Outcome(status="interrupted")), member(1, Outcome(status="error", error="only here"))
+    assert crew.blamed([lost, stopped]) is stopped
+    assert crew.blamed([lost, silent]) is silent
+    assert crew.blamed([lost, failed]) is failed
+
+
+def test_a_rank_that_another_asked_to_stop_was_not_in_error() -> None:
+    assert not stop.asked()
+    assert child._status(stop.Interrupted("stopped at step 3")) == "interrupted"
+    assert child._status(ValueError("only here")) == "error"
 
 
 def test_batches_are_halved_from_a_devices_share() -> None:
@@ -305,8 +325,6 @@ def test_a_run_on_two_ranks_is_one_record(run_cli: Run, tiny, results: Path, str
 
 def _ranks_of(parent: int) -> dict[str, int]:
     """By rank the processes below a process that are one."""
-    from peftbench import child
-
     found = {}
     for pid in child.descendants(parent):
         log = os.readlink(f"/proc/{pid}/fd/1")
