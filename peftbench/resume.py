@@ -84,7 +84,6 @@ class RunState(Callback):
         _log.info("going on from step %d of %d", self.step, total_steps)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        stop.reinstall()
         self._last = time.monotonic()
         if self._kept is not None:
             _set_step(trainer, self.step)

@@ -1,6 +1,7 @@
 """A run that was stopped and taken up again ends where an uninterrupted one ends, to the bit."""
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 import torch
 from composed import composed
 from crewed import Watch
+from lightning.pytorch import Callback
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from peftbench import dropout, paths, run, schema, stop
 from peftbench.job import Cell
@@ -16,6 +19,7 @@ from peftbench.meter import Memory
 from peftbench.run import Job
 from peftbench.stop import Interrupted
 from peftbench.store import ResultStore
+from peftbench.trainer import build_trainer
 from peftbench.worker import _problem
 
 #: Steps of a run, over two epochs of 4, and those after which it is stopped: not where an epoch or an evaluation ends.
@@ -156,6 +160,17 @@ def _no_dropout(module: torch.nn.Module) -> None:
 
 def _elsewhere(config: schema.RunConfig, folder: str = "halved") -> schema.RunConfig:
     return dataclasses.replace(config, results_dir=str(Path(config.results_dir).parent / folder))
+
+
+def test_lightning_leaves_the_question_to_stop_alone() -> None:
+    seen, before = [], signal.getsignal(signal.SIGTERM)
+
+    class Look(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    build_trainer(composed([]), [], [Look()], steps=1, epoch_steps=1).fit(BoringModel())
+    assert (seen, signal.getsignal(signal.SIGTERM)) == ([before], before)
 
 
 def test_how_batches_are_halved() -> None:
