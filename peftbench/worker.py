@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, sharding, tasks
+from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, sharding, start, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
@@ -95,6 +95,7 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     task.prepare(tokenizer)
     model = backbones.build_empty(config.model, checkpoint, task)
     backbones.check_length(model, config, task)
+    start.check(model, config, checkpoint, task)
     if method.trains:
         _try_on(method, model, Context(config.model, task, 100, config.seed, list, tokenizer, config.model_root))
 
