@@ -164,10 +164,9 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     trained = [p for p in parameters if p.requires_grad]
     if not trained:
         return
-    there = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32)
-    dist.all_reduce(there, dist.ReduceOp.MAX)
+    there = any_of(*(p.grad is not None for p in trained))
     gradients = []
-    for p, used in zip(trained, there.tolist(), strict=True):
+    for p, used in zip(trained, there, strict=True):
         if used:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             gradients.append(p.grad)
@@ -181,11 +180,13 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Tensors in groups of like size, a large one alone."""
     bucket: list[torch.Tensor] = []
+    size = 0
     for tensor in tensors:
-        if bucket and sum(t.numel() for t in bucket) + tensor.numel() > _BUCKET:
+        if bucket and size + tensor.numel() > _BUCKET:
             yield bucket
-            bucket = []
+            bucket, size = [], 0
         bucket.append(tensor)
+        size += tensor.numel()
     if bucket:
         yield bucket
 
