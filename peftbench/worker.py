@@ -9,11 +9,12 @@ from torch import nn
 
 from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, sharding, start, tasks
 from peftbench.checkpoints import Checkpoint
+from peftbench.crew import Emit
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
-from peftbench.run import Emit, Job, run
+from peftbench.run import Job, run
 from peftbench.schema import RecipeConfig, RunConfig
 from peftbench.store import Places, write_ended
 from peftbench.tasks.base import Batch
