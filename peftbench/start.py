@@ -95,7 +95,7 @@ def _plain(found: Trained, config: RunConfig, checkpoint: Checkpoint) -> nn.Modu
 def _empty(found: Trained, config: RunConfig, checkpoint: Checkpoint) -> nn.Module:
     """`_plain` without weights."""
     task = tasks.build(config)
-    if (found.weights / "adapter_config.json").is_file():
+    if found.is_adapter:
         return backbones.build_empty(config.model, checkpoint, task)
     with torch.device("meta"):  # Its own configuration knows how many layers it has left.
         return task.auto_model.from_config(AutoConfig.from_pretrained(found.weights))
@@ -109,7 +109,7 @@ def trained(found: Trained, config: RunConfig, checkpoint: Checkpoint, task: Tas
         checkpoint: its base.
         task: its task, prepared.
     """
-    if (found.weights / "adapter_config.json").is_file():
+    if found.is_adapter:
         base: Any = backbones.load_model(config, checkpoint, task)
         return PeftModel.from_pretrained(base, found.weights)
     return task.auto_model.from_pretrained(found.weights, dtype=torch.float32)
