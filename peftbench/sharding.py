@@ -86,23 +86,24 @@ def saved(value: Any) -> Any:
     return [saved(part) for part in value] if isinstance(value, list) else value
 
 
-def portion(model: nn.Module) -> float:
-    """How much of a model's weights this rank holds."""
-    held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
-    return sum(p.numel() for p in held) / sum(p.numel() for p in model.parameters())
-
-
 def put(target: torch.Tensor, source: torch.Tensor) -> None:
     """Copy a whole tensor, the same on all ranks, into one that may be shared out."""
     target.copy_(_like(target, source) if isinstance(target, DTensor) else source)
 
 
-def share_state(optimizer: torch.optim.Optimizer) -> None:
-    """Share out an optimiser's state that was loaded whole, as its weights are."""
-    for p, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(p, DTensor) and isinstance(value, torch.Tensor) and value.shape == p.shape:
-                state[name] = _like(p, value)
+def shared_state(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state that was saved whole, shared out as its weights are: tensor by tensor, and before the
+    optimiser loads it, which moves every tensor that it's given to the weight's device."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    names = [name for group in kept["param_groups"] for name in group["params"]]
+    of = dict(zip(names, parameters, strict=True))
+    state = {name: {k: _part(of[name], value) for k, value in values.items()} for name, values in kept["state"].items()}
+    return {**kept, "state": state}
+
+
+def _part(p: torch.Tensor, value: Any) -> Any:
+    same = isinstance(p, DTensor) and isinstance(value, torch.Tensor) and value.shape == p.shape
+    return _like(p, value) if same else value  # type: ignore[arg-type]
 
 
 def _like(target: DTensor, source: torch.Tensor) -> DTensor:

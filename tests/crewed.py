@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
+from torch.distributed.tensor import DTensor
 
-from peftbench import dropout, isolate, ranks, run, sharding, stop
+from peftbench import dropout, isolate, ranks, run, stop
 from peftbench.crew import MEETING
 from peftbench.job import Cell
 from peftbench.meter import Memory
@@ -65,7 +66,7 @@ def _train(cell: Cell, stop_after: int | None) -> dict[str, Any]:
     tuner.method.callbacks = lambda: [*own(), watch]  # type: ignore[method-assign]
     stop.ask(False)
     found: dict[str, Any] = {}
-    portions = ranks.gathered(sharding.portion(tuner.model))
+    portions = ranks.gathered(_portion(tuner.model))
     try:
         trained = run.train(job, tuner, data, memory)
         metrics, _ = run.evaluate(trained.trainer, tuner, data, places.predictions, [])
@@ -79,6 +80,12 @@ def _train(cell: Cell, stop_after: int | None) -> dict[str, Any]:
     finally:
         stop.ask(False)
     return {**found, "losses": list(watch.losses.items()), "portions": portions, "weights": _hashes(tuner)}
+
+
+def _portion(model: torch.nn.Module) -> float:
+    """How much of a model's weights this rank holds."""
+    held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
+    return sum(p.numel() for p in held) / sum(p.numel() for p in model.parameters())
 
 
 def _without_dropout(model: torch.nn.Module) -> None:

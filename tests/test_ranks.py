@@ -13,6 +13,8 @@ import pytest
 import torch
 from composed import composed
 from conftest import TROUBLE, wait
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from peftbench import child, compose, crew, launchers, optim, paths, ranks, schema, sharding, stop
 from peftbench.crew import Member, Outcome
@@ -178,6 +180,27 @@ def test_an_optimiser_that_cannot_share_is_refused_before_anything_starts(cell) 
     assert reason.startswith("recipe.optimizer: Adafactor can't step on weights that hardware.strategy=fsdp shares out")
     assert not not_applicable
     assert _problem(taken.config, taken.checkpoint) is None
+
+
+def test_an_optimisers_state_is_shared_out_before_it_is_loaded() -> None:
+    def made() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = fully_shard(torch.nn.Linear(3, 2), mesh=sharding.mesh())
+        return model, torch.optim.AdamW([{"params": [model.bias]}, {"params": [model.weight]}], fused=True)
+
+    with ranks.alone():
+        (model, first), (_, second) = made(), made()
+        model(torch.ones(1, 3)).sum().backward()
+        first.step()
+        kept = sharding.saved(first.state_dict())
+        assert not any(isinstance(value, DTensor) for state in kept["state"].values() for value in state.values())
+        shared = sharding.shared_state(second, kept)
+        assert all(isinstance(state["exp_avg"], DTensor) for state in shared["state"].values())
+        second.load_state_dict(shared)
+        for (p, mine), (q, theirs) in zip(first.state.items(), second.state.items(), strict=True):
+            assert p.shape == q.shape
+            assert mine["step"] == theirs["step"] == 1
+            assert torch.equal(mine["exp_avg"].full_tensor(), theirs["exp_avg"].full_tensor())
 
 
 @pytest.mark.slow
