@@ -57,7 +57,7 @@ class Method:
             return "doesn't work with hardware.gradient_checkpointing=true"
         if config.hardware.strategy == "fsdp":
             if self.config.sharding is False:
-                return "looks at whole weights while it trains, which hardware.strategy=fsdp shares out"
+                return "needs whole weights while it trains, which hardware.strategy=fsdp shares out"
             if self.config.quantization:
                 return "has packed weights, which hardware.strategy=fsdp can't share out"
         return None
