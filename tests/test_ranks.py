@@ -95,10 +95,9 @@ def test_a_part_of_a_batch_lies_in_memory_as_a_batch_does() -> None:
         (["hardware.devices=9", "recipe.batch_size=8"], "hardware.devices=9: allowed is nothing above recipe.batch"),
         (["hardware.devices=0"], "hardware.devices=0: allowed is a number at least 1"),
         (["hardware.strategy=dp"], "hardware.strategy=dp: allowed is auto | ddp | fsdp"),
-        (
-            ["hardware.strategy=fsdp"],
-            "hardware.strategy=fsdp: shares out weights over devices, and hardware.devices is 1",
-        ),
+        (["hardware.strategy=fsdp"], "hardware.strategy=fsdp: allowed is auto with hardware.devices=1"),
+        (["hardware=ddp_cpu", "hardware.devices=1"], "hardware.strategy=ddp: allowed is auto with hardware.devices=1"),
+        (["hardware.devices=2"], "hardware.strategy=auto: allowed is ddp | fsdp with hardware.devices=2"),
     ],
 )
 def test_devices_that_cannot_be_are_said(given: list[str], said: str) -> None:
