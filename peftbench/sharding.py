@@ -95,13 +95,16 @@ def shared_state(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> dict
     """An optimiser's state that was saved whole, shared out as its weights are: tensor by tensor, and before the
     optimiser loads it, which moves every tensor that it's given to the weight's device."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    names = [name for group in kept["param_groups"] for name in group["params"]]
-    of = dict(zip(names, parameters, strict=True))
-    state = {name: {k: _part(of[name], value) for k, value in values.items()} for name, values in kept["state"].items()}
+    numbers = [number for group in kept["param_groups"] for number in group["params"]]
+    of = dict(zip(numbers, parameters, strict=True))
+    # LoRA-FA's optimiser keeps some by the names of its matrices.
+    state = {
+        key: {k: _part(of.get(key), value) for k, value in values.items()} for key, values in kept["state"].items()
+    }
     return {**kept, "state": state}
 
 
-def _part(p: torch.Tensor, value: Any) -> Any:
+def _part(p: torch.Tensor | None, value: Any) -> Any:
     same = isinstance(p, DTensor) and isinstance(value, torch.Tensor) and value.shape == p.shape
     return _like(p, value) if same else value  # type: ignore[arg-type]
 

@@ -163,6 +163,8 @@ def test_an_optimisers_state_is_shared_out_before_it_is_loaded() -> None:
             assert p.shape == q.shape
             assert mine["step"] == theirs["step"] == 1
             assert torch.equal(mine["exp_avg"].full_tensor(), theirs["exp_avg"].full_tensor())
+        by_name = {**kept, "state": {"a matrix": {"step": 1}}}
+        assert sharding.shared_state(second, by_name) == by_name
 
 
 def _restore(kept: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
@@ -217,9 +219,8 @@ NOISY = {"diff_pruning", "poly", "pvera"}
 #: Methods that can't be applied to any of the models here, and why.
 NOT_HERE = {"loftq": "needs a CUDA device", "xlora": "peft doesn't save its classifier"}
 if importlib.util.find_spec("bitsandbytes") is None:
-    NOT_HERE |= {
-        name: "the extra quantised isn't installed" for name, file in trained().items() if "quantization" in file
-    }
+    packed = [name for name, file in trained().items() if "quantization" in file]
+    NOT_HERE |= dict.fromkeys(packed, "the extra quantised isn't installed")
 
 
 def _apart(strategy: str) -> set[str]:
