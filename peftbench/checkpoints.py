@@ -48,16 +48,12 @@ def _starting(config: ModelConfig, base: Checkpoint, path: str) -> Checkpoint:
     of = found.record.config["model"]["name"]
     if of != config.name:
         raise ConfigError(f"{_START}: the run is of model={of}; allowed is one of model={config.name}")
-    if (found.weights / "adapter_config.json").is_file():
-        method = found.record.config["method"]
-        if base.folder is None:
-            raise ConfigError(f"{_START}: {of} starts at random, so that an adapter alone is of no use")
-        inputs.check_base(_START, found.record, base.fingerprint)
-        if not method.get("mergeable"):
-            name = method["name"]
-            raise ConfigError(
-                f"{_START}: {name} can't be folded into the weights; allowed is a method that can, or full"
-            )
+    inputs.check_adapter(_START, found, base.folder, base.fingerprint)
+    method = found.record.config["method"]
+    if found.is_adapter and not method.get("mergeable"):
+        raise ConfigError(
+            f"{_START}: {method['name']} can't be folded into the weights; allowed is a method that can, or full"
+        )
     return Checkpoint(base.folder, fingerprint.of_json([base.fingerprint, inputs.contents(found)]), found)
 
 

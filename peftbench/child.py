@@ -111,7 +111,9 @@ def children(pid: int) -> Iterator[int]:
 
 
 def _status(error: BaseException) -> str:
-    if stop.asked():  # Whatever it ran into while it was stopping, such as data workers that were stopped too.
+    # Asked by another rank it raises; asked itself, whatever it ran into while it was stopping is that (data workers
+    # that were stopped too).
+    if stop.asked() or isinstance(error, stop.Interrupted):
         return "interrupted"
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & {"MemoryError", "OutOfMemoryError"} or any(sign in str(error) for sign in _OUT_OF_MEMORY):

@@ -90,6 +90,12 @@ class Member:
         return self.lost or (self.rank > 0 and self.said is not None and self.said.status == "interrupted")
 
 
+def blamed(failed: list[Member]) -> Member:
+    """Of those that failed the one to ask why: not one that was led, and if all were, not one that lost another. What
+    went without a word is likelier the cause than what it made others say."""
+    return min(failed, key=lambda member: (member.led, member.lost, member.said is not None))
+
+
 class Crew:
     """The processes of one call, started."""
 
@@ -133,12 +139,12 @@ class Crew:
             if first is not None and first.status == "completed":
                 return first
             failed = [member for member in self.members if member.failed]
-            causes = [member for member in failed if not member.led]
             now = time.monotonic()
             if failed and self._settled is None:
                 self._settled = now + _SETTLE_S
-            if causes or (self._settled is not None and now >= self._settled):
-                return self._outcome(min(causes or failed, key=lambda member: member.said is not None))
+            caused = not all(member.led for member in failed)
+            if caused or (self._settled is not None and now >= self._settled):
+                return self._outcome(blamed(failed))
             ends = [moment for moment in (end, self._settled) if moment is not None]
             if not self._wait(min(ends) - now if ends else None) and end is not None and time.monotonic() >= end:
                 raise TimeoutError

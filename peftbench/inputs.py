@@ -19,6 +19,11 @@ class Trained:
     weights: Path
     record: RunRecord | None
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether they are of use on their base only."""
+        return (self.weights / "adapter_config.json").is_file()
+
 
 def find(key: str, path: str) -> Trained:
     """What a path leads to: a completed run's record whose weights were kept, or a checkpoint's or adapter's folder.
@@ -51,11 +56,20 @@ def fingerprints(inputs: Mapping[str, str | None]) -> dict[str, str]:
     return {name: contents(trained) for name, trained in found.items()}
 
 
-def check_base(key: str, record: RunRecord, here: str) -> None:
-    """Raises ConfigError if an adapter's run was of another base than the one here, by their fingerprints."""
-    then = record.environment.get("model_fingerprint")
+def check_adapter(key: str, found: Trained, folder: str | None, here: str) -> None:
+    """Raises ConfigError if a run left an adapter, and its base isn't the one here.
+
+    Args:
+        folder, here: of the base, its folder and its fingerprint (`checkpoints.Checkpoint`).
+    """
+    if not found.is_adapter:
+        return
+    assert found.record is not None
+    name, then = found.record.config["model"]["name"], found.record.environment.get("model_fingerprint")
+    if folder is None:
+        raise ConfigError(f"{key}: {name} starts at random, so that an adapter alone is of no use")
     if then != here:
-        raise ConfigError(f"{key}: it was trained on another {record.config['model']['name']} ({then}, here {here})")
+        raise ConfigError(f"{key}: it was trained on another {name} ({then}, here {here})")
 
 
 def contents(trained: Trained) -> str:

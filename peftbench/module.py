@@ -197,7 +197,8 @@ class FineTuner(L.LightningModule):
         if not self.method.trains:
             return None
         assert self.method.config.lr is not None
-        make = optim.factory(self.recipe, self.method.config.lr)
+        mesh = None if self.shards is None else self.shards.mesh
+        make = optim.factory(self.recipe, self.method.config.lr, mesh)
         head = {id(p) for name, p in self.model.named_parameters() if in_head(name, self.head)}
         rate = self.method.config.head_lr
         optimizer = self.method.optimizer(self.model, lambda groups: make(optim.at_rate(groups, head, rate)))

@@ -1,11 +1,12 @@
 """Progress of a run as events: the process that trains never draws."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 from lightning.pytorch import Callback
+
+from peftbench.crew import Emit
 
 #: Seconds between two events.
 _EVERY = 0.1
@@ -14,7 +15,7 @@ _EVERY = 0.1
 class Reporter(Callback):
     """Emits the step, the last loss looked at and the last selection score."""
 
-    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._last = 0.0
         self._score: float | None = None

@@ -34,8 +34,7 @@ def join(hardware: HardwareConfig) -> None:
     rank, cuda = int(os.environ["RANK"]), hardware.accelerator != "cpu" and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(rank)
-    # All are on this machine: no other interface need be listened on.
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    _stay_here()
     # What is equal on all ranks needs no mean.
     warnings.filterwarnings("ignore", message=".*sync_dist.*")
     dist.init_process_group(
@@ -45,6 +44,22 @@ def join(hardware: HardwareConfig) -> None:
         world_size=hardware.devices,
         timeout=_PATIENCE,
     )
+
+
+def _stay_here() -> None:
+    """All are on this machine: no other interface need be listened on."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within this, outside of any run, a process is the only rank: to try on a CPU what needs ranks."""
+    _stay_here()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def leave() -> bool:
@@ -149,10 +164,9 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     trained = [p for p in parameters if p.requires_grad]
     if not trained:
         return
-    there = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32)
-    dist.all_reduce(there, dist.ReduceOp.MAX)
+    there = any_of(*(p.grad is not None for p in trained))
     gradients = []
-    for p, used in zip(trained, there.tolist(), strict=True):
+    for p, used in zip(trained, there, strict=True):
         if used:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             gradients.append(p.grad)
@@ -166,11 +180,13 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Tensors in groups of like size, a large one alone."""
     bucket: list[torch.Tensor] = []
+    size = 0
     for tensor in tensors:
-        if bucket and sum(t.numel() for t in bucket) + tensor.numel() > _BUCKET:
+        if bucket and size + tensor.numel() > _BUCKET:
             yield bucket
-            bucket = []
+            bucket, size = [], 0
         bucket.append(tensor)
+        size += tensor.numel()
     if bucket:
         yield bucket
 

@@ -71,7 +71,9 @@ class RunState(Callback):
         if not self._file.is_file():
             return
         try:
-            kept = torch.load(self._file, map_location="cpu", weights_only=True)
+            # Ranks would each have all of it in memory, of which they need a part: it's read where it's looked at.
+            several = ranks.world() > 1
+            kept = torch.load(self._file, map_location="cpu", weights_only=True, mmap=several)
         except Exception as error:  # Whatever is wrong with the file, the run can be made without it.
             _log.warning("the saved state can't be read (%s); the run starts afresh", error)
             return
@@ -84,7 +86,6 @@ class RunState(Callback):
         _log.info("going on from step %d of %d", self.step, total_steps)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        stop.reinstall()
         self._last = time.monotonic()
         if self._kept is not None:
             _set_step(trainer, self.step)
@@ -101,8 +102,8 @@ class RunState(Callback):
         tuner.method.load_state_dict(kept["method"])
         load_weights(tuner.model, kept["weights"], trained=kept["trained"])
         if trainer is not None:
-            trainer.optimizers[0].load_state_dict(kept["optimizer"])
-            sharding.share_state(trainer.optimizers[0])
+            optimizer = trainer.optimizers[0]
+            optimizer.load_state_dict(sharding.shared_state(optimizer, kept["optimizer"]))
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(kept["scheduler"])
         self._select.load_state_dict(kept["select"])
         self._meter.load_state_dict(kept["meter"])

@@ -3,7 +3,7 @@
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from peftbench import (
 )
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
+from peftbench.crew import Emit
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
 from peftbench.data.sources import DataSource
@@ -48,8 +49,6 @@ from peftbench.selection import SelectBest, maximise
 from peftbench.store import Places
 from peftbench.tasks.base import Batch
 from peftbench.trainer import build_trainer, total_steps, validates
-
-Emit = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)

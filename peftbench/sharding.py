@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -18,11 +18,16 @@ from peftbench import ranks
 from peftbench.methods import layers
 
 
+def mesh() -> DeviceMesh:
+    """All ranks' devices in a row."""
+    return init_device_mesh("cuda" if ranks.on_gpus() else "cpu", (ranks.world(),))
+
+
 class Shards:
     """A model whose weights are shared out, in place.
 
     Attributes:
-        model: it.
+        model: it; `mesh`: over which devices.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,9 +35,9 @@ class Shards:
         # Its like without weights: taken before, since sharding changes classes and hooks.
         empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
         self._empty = copy.deepcopy(model, empty)  # type: ignore[arg-type]
-        mesh = init_device_mesh("cuda" if ranks.on_gpus() else "cpu", (ranks.world(),))
+        self.mesh = mesh()
         for part in [*_layers(model), model]:
-            fully_shard(part, mesh=mesh)
+            fully_shard(part, mesh=self.mesh)
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 # Every rank's gradient is of its share of one loss: a sum, not a mean.
@@ -81,23 +86,27 @@ def saved(value: Any) -> Any:
     return [saved(part) for part in value] if isinstance(value, list) else value
 
 
-def portion(model: nn.Module) -> float:
-    """How much of a model's weights this rank holds."""
-    held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
-    return sum(p.numel() for p in held) / sum(p.numel() for p in model.parameters())
-
-
 def put(target: torch.Tensor, source: torch.Tensor) -> None:
     """Copy a whole tensor, the same on all ranks, into one that may be shared out."""
     target.copy_(_like(target, source) if isinstance(target, DTensor) else source)
 
 
-def share_state(optimizer: torch.optim.Optimizer) -> None:
-    """Share out an optimiser's state that was loaded whole, as its weights are."""
-    for p, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(p, DTensor) and isinstance(value, torch.Tensor) and value.shape == p.shape:
-                state[name] = _like(p, value)
+def shared_state(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state that was saved whole, shared out as its weights are: tensor by tensor, and before the
+    optimiser loads it, which moves every tensor that it's given to the weight's device."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    numbers = [number for group in kept["param_groups"] for number in group["params"]]
+    of = dict(zip(numbers, parameters, strict=True))
+    # LoRA-FA's optimiser keeps some by the names of its matrices.
+    state = {
+        key: {k: _part(of.get(key), value) for k, value in values.items()} for key, values in kept["state"].items()
+    }
+    return {**kept, "state": state}
+
+
+def _part(p: torch.Tensor | None, value: Any) -> Any:
+    same = isinstance(p, DTensor) and isinstance(value, torch.Tensor) and value.shape == p.shape
+    return _like(p, value) if same else value  # type: ignore[arg-type]
 
 
 def _like(target: DTensor, source: torch.Tensor) -> DTensor:

@@ -4,11 +4,13 @@ Tuning on a larger task first helps small ones (Phang et al. 2018, arXiv 1811.01
 STS-B often start them from MNLI (LoRA: arXiv 2106.09685, section 5.1).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import nn
+from transformers import AutoConfig
 
 from peftbench import backbones, schema, tasks
 from peftbench.checkpoints import Checkpoint
@@ -24,30 +26,57 @@ def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
     task head is new unless the labels are the same.
 
     Raises:
-        ConfigError: also if the run lacks weights of this model.
+        ConfigError: also as `check`.
     """
     model = backbones.load_model(run, checkpoint, task)
     if checkpoint.start is None:
         return model
-    assert checkpoint.start.record is not None
-    config = schema.from_description(checkpoint.start.record.config)
-    theirs = _plain(checkpoint.start, config, checkpoint).state_dict()
-    same_head = _answers(config) == _answers(run)
-    for name, mine in model.state_dict().items():
-        if name in theirs and theirs[name].shape == mine.shape and (same_head or not _head(name, run)):
-            mine.copy_(theirs[name])
-        elif not _head(name, run):
-            raise ConfigError(f"start_from: the run has no weights for {name}")
+    config = _config(checkpoint.start)
+    mine, theirs = model.state_dict(), _plain(checkpoint.start, config, checkpoint).state_dict()
+    for name in _taken(mine, theirs, run, config, task):
+        mine[name].copy_(theirs[name])
     return model
+
+
+def check(model: nn.Module, run: RunConfig, checkpoint: Checkpoint, task: Task) -> None:
+    """Raises ConfigError if the record of `checkpoint.start` can't be read, or its run lacks weights of this model.
+
+    Args:
+        model: as `backbones.build_empty` makes it: names and shapes are all that is looked at.
+    """
+    if checkpoint.start is not None:
+        config = _config(checkpoint.start)
+        theirs = _empty(checkpoint.start, config, checkpoint)
+        _taken(model.state_dict(), theirs.state_dict(), run, config, task)
+
+
+def _config(found: Trained) -> RunConfig:
+    assert found.record is not None
+    try:
+        return schema.from_description(found.record.config)
+    except ConfigError as error:
+        raise ConfigError(f"start_from: {error}") from None
+
+
+def _taken(
+    mine: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], run: RunConfig, config: RunConfig, task: Task
+) -> list[str]:
+    """The names of the weights that a finished run of `config` gives: all, but of a task head whose outputs mean
+    something else none. Where words are the answer there is no such head, whatever its modules are called: ModernBERT's
+    masked model has a `head` too."""
+    same_head, found = _answers(config) == _answers(run), []
+    for name, tensor in mine.items():
+        in_head = task.formulation == "head" and backbones.in_head(name, run.model.head)
+        if name in theirs and theirs[name].shape == tensor.shape and (same_head or not in_head):
+            found.append(name)
+        elif not in_head:
+            raise ConfigError(f"start_from: the run has no weights for {name}")
+    return found
 
 
 def _answers(run: RunConfig) -> tuple[str, object]:
     """What a head's outputs mean."""
     return run.dataset.task, run.dataset.labels or run.dataset.name
-
-
-def _head(name: str, run: RunConfig) -> bool:
-    return backbones.in_head(name, run.model.head)
 
 
 def _plain(found: Trained, config: RunConfig, checkpoint: Checkpoint) -> nn.Module:
@@ -63,6 +92,15 @@ def _plain(found: Trained, config: RunConfig, checkpoint: Checkpoint) -> nn.Modu
     return merged
 
 
+def _empty(found: Trained, config: RunConfig, checkpoint: Checkpoint) -> nn.Module:
+    """`_plain` without weights."""
+    task = tasks.build(config)
+    if found.is_adapter:
+        return backbones.build_empty(config.model, checkpoint, task)
+    with torch.device("meta"):  # Its own configuration knows how many layers it has left.
+        return task.auto_model.from_config(AutoConfig.from_pretrained(found.weights))
+
+
 def trained(found: Trained, config: RunConfig, checkpoint: Checkpoint, task: Task) -> Any:
     """The model that a finished run left: whole, or its adapter on the base.
 
@@ -71,7 +109,7 @@ def trained(found: Trained, config: RunConfig, checkpoint: Checkpoint, task: Tas
         checkpoint: its base.
         task: its task, prepared.
     """
-    if (found.weights / "adapter_config.json").is_file():
+    if found.is_adapter:
         base: Any = backbones.load_model(config, checkpoint, task)
         return PeftModel.from_pretrained(base, found.weights)
     return task.auto_model.from_pretrained(found.weights, dtype=torch.float32)

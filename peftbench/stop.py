@@ -15,7 +15,6 @@ class Interrupted(Exception):
 
 
 class _Asked:
-    installed = False
     asked = False
     deferred = False
 
@@ -24,16 +23,8 @@ _state = _Asked()
 
 
 def install() -> None:
-    """Take SIGTERM as the question, in this process from now on. Lightning puts its own handler in the way while it
-    trains, so that it is called again there."""
+    """Take SIGTERM as the question, in this process from now on."""
     signal.signal(signal.SIGTERM, _on_signal)
-    _state.installed = True
-
-
-def reinstall() -> None:
-    """`install` again, where that was called before."""
-    if _state.installed:
-        install()
 
 
 def asked() -> bool:

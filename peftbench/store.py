@@ -24,7 +24,7 @@ from peftbench.errors import ConfigError
 from peftbench.records import RecordError, RunRecord, from_dict
 from peftbench.redact import redact
 
-if TYPE_CHECKING:  # The schema brings OmegaConf, which a report does without.
+if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
     from peftbench.schema import RunConfig
 
 
@@ -122,7 +122,7 @@ class ResultStore:
         if reason is None:
             target.unlink(missing_ok=True)
             return
-        from peftbench import schema  # Brings OmegaConf, which a report does without.
+        from peftbench import schema  # Brings OmegaConf, which watching does without.
 
         record = RunRecord(key=key, status="not_applicable", error=reason, config=schema.description(config))
         files.write(target, lambda temporary: temporary.write_text(_text(record), encoding="utf-8"))

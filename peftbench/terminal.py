@@ -2,13 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from peftbench import live, watch
+from peftbench.crew import Emit
 from peftbench.records import RunRecord
 
 if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
@@ -52,7 +53,7 @@ def waiting(text: str) -> contextlib.AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
-def progress(config: "RunConfig") -> Iterator[Callable[[dict[str, Any]], None]]:
+def progress(config: "RunConfig") -> Iterator[Emit]:
     """A bar for one run, which `status` sees too; yields what takes its events. Draws nothing without a terminal, nor
     in a sweep, which has its table."""
     with live.reporting(config, name(config)) as report, _bar(config) as draw:
@@ -65,7 +66,7 @@ def progress(config: "RunConfig") -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 @contextlib.contextmanager
-def _bar(config: "RunConfig") -> Iterator[Callable[[dict[str, Any]], None]]:
+def _bar(config: "RunConfig") -> Iterator[Emit]:
     if not console.is_terminal or watch.WATCHED in os.environ:
         yield lambda event: None
         return

@@ -66,7 +66,7 @@ def build_trainer(
     """
     hardware = config.hardware
     several = hardware.devices > 1
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
         strategy=Ranks() if several else "auto",
@@ -87,3 +87,8 @@ def build_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    # SIGTERM is `stop`'s alone. Lightning would send word to all ranks from within its handler, wherever they are, and
+    # ask them all before every step.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer

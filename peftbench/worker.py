@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, tasks
+from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, sharding, start, tasks
 from peftbench.checkpoints import Checkpoint
+from peftbench.crew import Emit
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
-from peftbench.run import Emit, Job, run
-from peftbench.schema import RunConfig
+from peftbench.run import Job, run
+from peftbench.schema import RecipeConfig, RunConfig
 from peftbench.store import Places, write_ended
 from peftbench.tasks.base import Batch
 
@@ -83,7 +84,7 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     task, method = tasks.build(config), build_method(config.method)
     benchmarks.check(config, task.formulation)
     if config.method.lr is not None:
-        optim.factory(config.recipe, config.method.lr)
+        _try_optimizer(config.recipe, config.method.lr, sharded=config.hardware.strategy == "fsdp")
     loggers.check(config)
     refusal = method.refusal(config)
     if refusal is not None:
@@ -95,8 +96,18 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     task.prepare(tokenizer)
     model = backbones.build_empty(config.model, checkpoint, task)
     backbones.check_length(model, config, task)
+    start.check(model, config, checkpoint, task)
     if method.trains:
         _try_on(method, model, Context(config.model, task, 100, config.seed, list, tokenizer, config.model_root))
+
+
+def _try_optimizer(recipe: RecipeConfig, lr: float, *, sharded: bool) -> None:
+    """Raises ConfigError as `optim.factory` will in the run."""
+    if not sharded:
+        optim.factory(recipe, lr)
+        return
+    with ranks.alone():
+        optim.factory(recipe, lr, sharding.mesh())
 
 
 def _try_on(method: Method, model: nn.Module, context: Context) -> None:

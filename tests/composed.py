@@ -28,9 +28,9 @@ def written(group: str) -> dict[str, dict[str, Any]]:
     return {name: schema.read_yaml(file) for name, file in paths.choice_files(group).items()}
 
 
-def trained() -> list[str]:
-    """The methods that train something."""
-    return [name for name, file in written("method").items() if file.get("lr") is not None]
+def trained() -> dict[str, dict[str, Any]]:
+    """The files of the methods that train something."""
+    return {name: file for name, file in written("method").items() if file["lr"] is not None}
 
 
 def adapter_classes(of: type) -> dict[str, type]:

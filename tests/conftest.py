@@ -3,6 +3,7 @@
 Nothing here needs a network; tests that want real data read PEFTBENCH_DATA_ROOT and are skipped without it.
 """
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import pytest  # noqa: E402
 from composed import composed  # noqa: E402
 
 from peftbench import cli, paths, store  # noqa: E402
+from peftbench.errors import NotApplicable  # noqa: E402
 from peftbench.job import Cell, prepare  # noqa: E402
 from peftbench.records import RunRecord  # noqa: E402
 
@@ -91,6 +93,38 @@ def tiny(data_root: Path, results: Path) -> Callable[..., list[str]]:
 def cell(tiny: Callable[..., list[str]]) -> Callable[..., Cell]:
     """A composed run whose inputs were found."""
     return lambda *more: prepare(composed(tiny(*more)))
+
+
+@pytest.fixture
+def at(cell: Callable[..., Cell], tmp_path: Path) -> Callable[..., Cell]:
+    """A run of six steps in a folder of its own: an epoch is four batches, of which the last is smaller; evaluated
+    every two steps."""
+    short = ["recipe.max_steps=6", "recipe.epochs=9", "recipe.eval_steps=2", "recipe.train_samples=30"]
+
+    def make(folder: str, *more: str) -> Cell:
+        found = cell(*short, *more)
+        return dataclasses.replace(found, config=dataclasses.replace(found.config, results_dir=str(tmp_path / folder)))
+
+    return make
+
+
+@pytest.fixture
+def fitting(at: Callable[..., Cell], named: Callable[[str, str], list[str]]) -> Callable[..., list[str]]:
+    """The overrides of a run of a method on the first model that it can be applied to; NotApplicable says why there is
+    none."""
+    from peftbench.worker import _problem
+
+    def find(method: str, *more: str) -> list[str]:
+        problems = []
+        for model in ("tiny_bert", "tiny_llama", "tiny_t5"):
+            given = [*named(method, model), *more]
+            found = at("nowhere", *given)
+            problems.append(_problem(found.config, found.checkpoint))
+            if problems[-1] is None:
+                return given
+        raise NotApplicable(str(problems))
+
+    return find
 
 
 @pytest.fixture
@@ -175,6 +209,14 @@ def start(tmp_path: Path, data_root: Path) -> Iterator[Callable[..., subprocess.
         if parent.poll() is None:
             parent.kill()
         parent.wait()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits for its parent to look doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait(until: Callable[[], Any], seconds: float = 120) -> Any:

@@ -1,20 +1,23 @@
 """What the tests run on ranks: training as a run does it, without dropout, and what every rank ends with."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback
+from torch.distributed.tensor import DTensor
 
-from peftbench import dropout, isolate, ranks, run, sharding, stop
+from peftbench import dropout, isolate, ranks, run, stop
 from peftbench.crew import MEETING
+from peftbench.data.datamodule import TaskDataModule
 from peftbench.job import Cell
 from peftbench.meter import Memory
 from peftbench.module import FineTuner
@@ -45,46 +48,80 @@ class Watch(Callback):
             stop.ask()
 
 
-def train(cell: Cell, *, stop_after: int | None = None, drop: bool = False) -> dict[str, Any]:
-    """A run's training: losses by step, selected step, memory, and a hash of the weights on every rank."""
-    install = dropout.install
-    if not drop:
-        dropout.install = _without_dropout
-    try:
-        return _train(cell, stop_after)
-    finally:
-        dropout.install = install
+@dataclasses.dataclass
+class Followed:
+    """A training that was watched, to its end or (`trained` None) to where it was stopped, with what it `said` then.
+
+    Attributes:
+        portion: of the model's weights, what this rank held while it trained; `peak`: of its memory.
+    """
+
+    job: Job
+    tuner: FineTuner
+    data: TaskDataModule
+    portion: float
+    trained: run.Trained | None = None
+    said: str = ""
+    peak: int | None = None
 
 
-def _train(cell: Cell, stop_after: int | None) -> dict[str, Any]:
-    places = ResultStore(cell.config.results_dir).places(cell.config, cell.key)
+def follow(cell: Cell, watch: Watch) -> Followed:
+    """Train as a run does."""
+    places, memory = ResultStore(cell.config.results_dir).places(cell.config, cell.key), Memory()
     job = Job(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
-    memory = Memory()
     tuner, data = run.set_up(job)
-    watch, own = Watch(stop_after), tuner.method.callbacks
+    own = tuner.method.callbacks
     tuner.method.callbacks = lambda: [*own(), watch]  # type: ignore[method-assign]
+    found = Followed(job, tuner, data, _portion(tuner.model))
     stop.ask(False)
-    found: dict[str, Any] = {}
-    portions = ranks.gathered(sharding.portion(tuner.model))
     try:
-        trained = run.train(job, tuner, data, memory)
-        metrics, _ = run.evaluate(trained.trainer, tuner, data, places.predictions, [])
-        validation = metrics["validation"]
-        assert validation is not None
-        found = {"selected": trained.selected, "resumed": trained.resumed, "score": validation["score"]}
-        found |= {"loss": validation["loss"], "params": trained.params, "figures": trained.figures}
-        found |= {"own_peak": ranks.gathered(memory.peak()["peak_memory_bytes"])}
+        found.trained = run.train(job, tuner, data, memory)
     except Interrupted as interrupted:
-        found = {"said": ranks.gathered(str(interrupted))}
+        found.said = str(interrupted)
     finally:
         stop.ask(False)
-    return {**found, "losses": list(watch.losses.items()), "portions": portions, "weights": _hashes(tuner)}
+    found.peak = memory.peak()["peak_memory_bytes"]
+    return found
 
 
-def _without_dropout(model: torch.nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+def train(cell: Cell, *, stop_after: int | None = None, drop: bool = False) -> dict[str, Any]:
+    """A run's training: losses by step, selected step, memory, and a hash of the weights on every rank."""
+    watch = Watch(stop_after)
+    with contextlib.nullcontext() if drop else without_dropout():
+        found = follow(cell, watch)
+    trained = found.trained
+    if trained is None:
+        told: dict[str, Any] = {"said": ranks.gathered(found.said)}
+    else:
+        metrics, _ = run.evaluate(trained.trainer, found.tuner, found.data, found.job.places.predictions, [])
+        validation = metrics["validation"]
+        assert validation is not None
+        told = {"score": validation["score"], "loss": validation["loss"], "selected": trained.selected}
+        told |= {"resumed": trained.resumed, "params": trained.params, "figures": trained.figures}
+    everyone = {"peaks": ranks.gathered(found.peak), "portions": ranks.gathered(found.portion)}
+    return {**told, **everyone, "losses": list(watch.losses.items()), "weights": _hashes(found.tuner)}
+
+
+def _portion(model: torch.nn.Module) -> float:
+    """How much of a model's weights this rank holds."""
+    held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
+    return sum(p.numel() for p in held) / sum(p.numel() for p in model.parameters())
+
+
+@contextlib.contextmanager
+def without_dropout() -> Iterator[None]:
+    """Within this models are trained without it, so that the same steps have the same losses however they are cut."""
+
+    def install(model: torch.nn.Module) -> None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+
+    before, dropout.install = dropout.install, install
+    try:
+        yield
+    finally:
+        dropout.install = before
 
 
 def _hashes(tuner: FineTuner) -> list[str]:
@@ -115,12 +152,12 @@ def crew(config: Any, folder: Path, function: str, *, devices: int = 2, **argume
     return outcome.result
 
 
-def train_all(cells: dict[str, Cell]) -> dict[str, Any]:
+def train_all(cells: dict[str, Cell], **more: Any) -> dict[str, Any]:
     """`train` of each."""
     found = {}
     for name, cell in cells.items():
         logging.warning("here begins %s", name)
-        found[name] = train(cell)
+        found[name] = train(cell, **more)
     return found
 
 
@@ -129,6 +166,17 @@ def deaf(emit: Callable[..., None]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     emit({"event": "here"})
     time.sleep(60)
+
+
+def stuck(hardware: HardwareConfig, emit: Callable[..., None]) -> None:
+    """Ranks that say which processes they are, and then wait for the last one, which doesn't come: as they do in a
+    step, where nothing but their end gets through to them."""
+    ranks.join(hardware)
+    pids = ranks.gathered(os.getpid())
+    emit({"pids": pids})
+    if ranks.rank() == ranks.world() - 1:
+        time.sleep(600)
+    ranks.barrier()
 
 
 def late(seconds: float) -> list[float]:

@@ -13,6 +13,7 @@ import pytest
 from conftest import ASSETS, TINY
 
 from peftbench import compose, paths
+from peftbench.child import descendants
 from peftbench.cli import main
 from peftbench.errors import ConfigError
 from peftbench.store import ResultStore
@@ -375,7 +376,7 @@ def test_a_run_whose_parent_is_killed_does_not_train_on(tmp_path: Path, data_roo
         while not list(tmp_path.rglob("run.log")) and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1)
-        workers = _descendants(parent.pid)
+        workers = list(descendants(parent.pid))
         assert workers
     finally:
         parent.send_signal(signal.SIGKILL)
@@ -384,11 +385,6 @@ def test_a_run_whose_parent_is_killed_does_not_train_on(tmp_path: Path, data_roo
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
-
-
-def _descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children] + [d for child in children for d in _descendants(int(child))]
 
 
 @pytest.mark.slow

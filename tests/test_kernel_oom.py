@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ASSETS, TINY
+from conftest import ASSETS, TINY, TROUBLE
 
 from peftbench import paths
 from peftbench.store import ResultStore
@@ -55,7 +55,7 @@ def _remove(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_the_kernel_kills_goes_on_in_smaller_batches(group: Path, tmp_path: Path, data_root: Path) -> None:
-    line = [f"--config-dir={ASSETS / 'trouble'}", *TINY, f"data_root={data_root}", "method=gluttonous"]
+    line = [TROUBLE, *TINY, f"data_root={data_root}", "method=gluttonous"]
     done = subprocess.run(
         [sys.executable, "-m", "peftbench", *line, "recipe.max_steps=8"],
         cwd=tmp_path,

@@ -26,7 +26,7 @@ MODELS = [name for name in paths.choices("model") if name.startswith("tiny_")]
 #: One of each kind is held to all promises; on the others a method must build, step, save and load.
 WHOLE = ["tiny_bert", "tiny_llama", "tiny_gpt2", "tiny_t5"]
 METHODS = paths.choices("method")
-TRAINED = trained()
+TRAINED = list(trained())
 
 
 def cases(models: list[str], methods: list[str] = METHODS) -> list:

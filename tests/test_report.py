@@ -1,6 +1,7 @@
 """The leaderboard against a table worked out by hand."""
 
 import csv
+import dataclasses
 import io
 import itertools
 import random
@@ -113,6 +114,16 @@ def test_unlike_runs_are_never_averaged() -> None:
         ("full", "recipe.epochs=3"),
     ]
     assert all(cell.n == 1 for row in result.rows for cell in row.cells.values())
+
+
+def test_what_only_describes_a_run_makes_no_row_or_column() -> None:
+    before = made(0.5, "method=galore", "seed=0")
+    after = made(0.7, "method=galore", "seed=1")
+    assert after.config["method"]["sharding"] is False
+    words = {"method": ("sharding", "summary", "search"), "model": ("gguf",), "dataset": ("title", "rows")}
+    older = {group: {k: v for k, v in before.config[group].items() if k not in names} for group, names in words.items()}
+    result = board(dataclasses.replace(before, config={**before.config, **older}), after)
+    assert [(row.variant, [cell.n for cell in row.cells.values()]) for row in result.rows] == [("", [2])]
 
 
 def test_other_data_under_the_same_name_is_another_column() -> None:

@@ -1,22 +1,23 @@
 """A run that was stopped and taken up again ends where an uninterrupted one ends, to the bit."""
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import crewed
 import pytest
 import torch
-from composed import composed
+from composed import composed, trained
 from crewed import Watch
+from lightning.pytorch import Callback
+from lightning.pytorch.demos.boring_classes import BoringModel
 
-from peftbench import dropout, paths, run, schema, stop
+from peftbench import run, schema
+from peftbench.errors import NotApplicable
 from peftbench.job import Cell
-from peftbench.meter import Memory
-from peftbench.run import Job
-from peftbench.stop import Interrupted
-from peftbench.store import ResultStore
-from peftbench.worker import _problem
+from peftbench.trainer import build_trainer
 
 #: Steps of a run, over two epochs of 4, and those after which it is stopped: not where an epoch or an evaluation ends.
 STEPS, STOPPED = 6, 3
@@ -50,21 +51,10 @@ class Ended:
 
 def _train(cell: Cell, *, stop_after: int | None = None) -> Ended:
     """A run in this process, up to its end or to where it is stopped."""
-    places = ResultStore(cell.config.results_dir).places(cell.config, cell.key)
-    job = Job(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
-    tuner, data = run.set_up(job)
-    ask, own = _Ask(stop_after), tuner.method.callbacks
-    tuner.method.callbacks = lambda: [*own(), ask]  # type: ignore[method-assign]
-    stop.ask(False)
-    trained, said = None, ""
-    try:
-        trained = run.train(job, tuner, data, Memory())
-    except Interrupted as interrupted:
-        said = str(interrupted)
-    finally:
-        stop.ask(False)
-    assert said == (f"stopped at step {stop_after} of {STEPS}; goes on from there" if stop_after else "")
-    return Ended(_state(tuner.model), ask.last, ask.losses, trained)
+    ask = _Ask(stop_after)
+    found = crewed.follow(cell, ask)
+    assert found.said == (f"stopped at step {stop_after} of {STEPS}; goes on from there" if stop_after else "")
+    return Ended(_state(found.tuner.model), ask.last, ask.losses, found.trained)
 
 
 def _same(left: Ended, right: Ended) -> None:
@@ -77,65 +67,39 @@ def _same(left: Ended, right: Ended) -> None:
         assert [name for name, tensor in one.items() if not torch.equal(tensor, other[name])] == []
 
 
-@pytest.fixture
-def resumable(cell: Callable[..., Cell]) -> Callable[..., Callable[..., Cell]]:
-    """Two like runs in two folders, of four steps an epoch, evaluated every two."""
-    more = ["recipe.train_samples=32", f"recipe.max_steps={STEPS}", "recipe.epochs=9", "recipe.eval_steps=2"]
-
-    def make(*arguments: str) -> Callable[..., Cell]:
-        def one(folder: str) -> Cell:
-            found = cell(*more, *arguments)
-            root = str(Path(found.config.results_dir).parent / folder)
-            return dataclasses.replace(found, config=dataclasses.replace(found.config, results_dir=root))
-
-        return one
-
-    return make
+def _stop_and_go_on(at: Callable[..., Cell], given: list[str]) -> None:
+    """The model has dropout: a random number too many or too few is seen."""
+    whole = _train(at("whole", *given))
+    first = _train(at("cut", *given), stop_after=STOPPED)
+    second = _train(at("cut", *given))
+    assert whole.losses == {**first.losses, **second.losses}
+    assert not first.losses.keys() & second.losses.keys()
+    assert second.trained is not None
+    assert second.trained.resumed == [STOPPED]
+    _same(whole, second)
 
 
 CASES = ["lora", "full", "adalora"]
 
 
 @pytest.mark.parametrize("method", CASES)
-def test_stopped_and_taken_up_again_it_ends_where_it_would_have(resumable, method: str) -> None:
-    runs = resumable(f"method={method}")  # The model has dropout: a random number too many or too few is seen.
-    whole = _train(runs("whole"))
-    first = _train(runs("cut"), stop_after=STOPPED)
-    second = _train(runs("cut"))
-    assert whole.losses == {**first.losses, **second.losses}
-    assert not first.losses.keys() & second.losses.keys()
-    assert second.trained.resumed == [STOPPED]
-    _same(whole, second)
-
-
-ALL = [name for name in paths.choices("method") if composed([f"method={name}"]).method.lr is not None]
-#: The first that a method can be applied to is taken.
-MODELS = ["tiny_bert", "tiny_llama", "tiny_t5"]
+def test_stopped_and_taken_up_again_it_ends_where_it_would_have(at, method: str) -> None:
+    _stop_and_go_on(at, [f"method={method}"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [name for name in ALL if name not in CASES])
-def test_every_method_keeps_what_it_needs(resumable, named, method: str) -> None:
-    problems = []
-    for model in MODELS:
-        runs = resumable(*named(method, model))
-        found = runs("whole")
-        problems.append(_problem(found.config, found.checkpoint))
-        if problems[-1] is None:
-            break
-    else:
-        pytest.skip(str(problems))
-    whole = _train(runs("whole"))
-    first = _train(runs("cut"), stop_after=STOPPED)
-    second = _train(runs("cut"))
-    assert whole.losses == {**first.losses, **second.losses}
-    assert second.trained.resumed == [STOPPED]
-    _same(whole, second)
+@pytest.mark.parametrize("method", sorted(trained().keys() - set(CASES)))
+def test_every_method_keeps_what_it_needs(at, fitting, method: str) -> None:
+    try:
+        given = fitting(method)
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
+    _stop_and_go_on(at, given)
 
 
-def test_batches_halved_because_memory_ran_out_give_the_same_steps(resumable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dropout, "install", lambda model: [_no_dropout(m) for m in model.modules()])
-    found = resumable("method=lora")("whole")
+@crewed.without_dropout()
+def test_batches_halved_because_memory_ran_out_give_the_same_steps(at) -> None:
+    found = at("whole", "method=lora")
     whole = _train(found)
     halved = _train(dataclasses.replace(found, config=schema.halved(_elsewhere(found.config), 2)))
     assert len(whole.losses) == STEPS
@@ -149,13 +113,19 @@ def test_batches_halved_because_memory_ran_out_give_the_same_steps(resumable, mo
     assert list(losses.values()) == pytest.approx(list(whole.losses.values()), rel=1e-5)
 
 
-def _no_dropout(module: torch.nn.Module) -> None:
-    if isinstance(module, torch.nn.Dropout):
-        module.p = 0.0
-
-
 def _elsewhere(config: schema.RunConfig, folder: str = "halved") -> schema.RunConfig:
     return dataclasses.replace(config, results_dir=str(Path(config.results_dir).parent / folder))
+
+
+def test_lightning_leaves_the_question_to_stop_alone() -> None:
+    seen, before = [], signal.getsignal(signal.SIGTERM)
+
+    class Look(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    build_trainer(composed([]), [], [Look()], steps=1, epoch_steps=1).fit(BoringModel())
+    assert (seen, signal.getsignal(signal.SIGTERM)) == ([before], before)
 
 
 def test_how_batches_are_halved() -> None:
@@ -168,4 +138,4 @@ def test_how_batches_are_halved() -> None:
 
 
 def test_there_are_methods_to_test() -> None:
-    assert set(CASES) < set(ALL)
+    assert set(CASES) < trained().keys()

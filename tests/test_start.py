@@ -9,7 +9,7 @@ import torch
 from built import checkpoint
 from composed import composed
 
-from peftbench import start, tasks
+from peftbench import backbones, start, tasks
 from peftbench.errors import ConfigError
 from peftbench.job import prepare
 from peftbench.store import ResultStore
@@ -95,6 +95,37 @@ def test_runs_that_do_not_fit_are_refused_before_anything_starts(finished, tiny,
     assert "it was trained on another minilm" in refusal(second)
     shutil.rmtree(next((lora.parents[4] / "adapters").rglob(record.key)))
     assert "the run's weights weren't kept" in refusal(lora)
+
+
+def test_a_run_that_lacks_weights_is_refused_before_anything_starts(finished, cell, minilm) -> None:
+    def said(file: Path, *more: str) -> str:
+        found = cell(*minilm, "method=lora", f"start_from={file}", *more)
+        reason, not_applicable = _problem(found.config, found.checkpoint) or ("nothing", False)
+        assert not not_applicable
+        return reason
+
+    record, file = finished("method=full", "recipe.max_steps=1")
+    assert said(file, "dataset=mrpc") == "nothing"
+    assert said(file, "formulation=verbaliser") == "start_from: the run has no weights for cls.predictions.bias"
+    shape = next((file.parents[4] / "adapters").rglob(record.key)) / "config.json"
+    shape.write_text(json.dumps({**json.loads(shape.read_text()), "num_hidden_layers": 1}))
+    assert said(file).startswith("start_from: the run has no weights for bert.encoder.layer.1.")
+    text = json.loads(file.read_text())
+    file.write_text(json.dumps({**text, "config": {**text["config"], "unheard": 1}}))
+    assert said(file).startswith("start_from: a record's configuration can't be read: ")
+
+
+def test_what_a_word_is_read_from_is_no_task_head(cell) -> None:
+    def built(dataset: str, formulation: str):
+        found = cell("model=tiny_modernbert", "method=full", f"dataset={dataset}", f"formulation={formulation}")
+        task = tasks.build(found.config)
+        weights = backbones.build_empty(found.config.model, found.checkpoint, task).state_dict()
+        return found.config, task, weights
+
+    for formulation, left in (("verbaliser", set()), ("head", {"head", "classifier"})):
+        (here, task, mine), (there, _, theirs) = (built(dataset, formulation) for dataset in ("mrpc", "sst2"))
+        taken = start._taken(mine, theirs, here, there, task)
+        assert {name.split(".")[0] for name in mine if name not in taken} == left
 
 
 def test_a_head_is_taken_where_its_outputs_mean_the_same() -> None:

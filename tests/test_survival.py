@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TROUBLE, wait
+from conftest import TROUBLE, alive, wait
 
 from peftbench import crew, isolate, store
+from peftbench.child import children, descendants
 from peftbench.records import RunRecord
 from peftbench.store import ResultStore
 
@@ -182,23 +183,11 @@ def test_no_grace_means_none(start, tmp_path: Path) -> None:
 def test_a_fork_server_that_is_killed_takes_the_run_along(start, tmp_path: Path) -> None:
     parent = start("recipe.max_steps=1000", "checkpoint_every_s=0")
     wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
-    below = _tree(parent.pid)
-    (server,) = [pid for pid in below if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text() and _tree(pid)]
+    below = list(descendants(parent.pid))
+    (server,) = [pid for pid in below if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text() and [*children(pid)]]
     os.kill(server, signal.SIGKILL)
     assert parent.wait(60) == 1
-    wait(lambda: not [pid for pid in below if _alive(pid)], 10)
-
-
-def _tree(pid: int) -> list[int]:
-    children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return children + [d for child in children for d in _tree(child)]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    wait(lambda: not [pid for pid in below if alive(pid)], 10)
 
 
 def test_a_record_that_cannot_be_put_is_kept_elsewhere_and_said(

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from peftbench import optim
+from peftbench.optim import MakeOptimizer
 from peftbench.schema import MethodConfig, ModelConfig, RunConfig
 from peftbench.tasks.base import Batch, Task
 
@@ -37,10 +38,6 @@ class Context:
     model_root: str | None = None
 
 
-#: Parameter groups -> the recipe's optimiser of them.
-MakeOptimizer = Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
-
-
 class Method:
     """A way of training a model. The base class is a method that changes nothing about the loop."""
 
@@ -60,7 +57,7 @@ class Method:
             return "doesn't work with hardware.gradient_checkpointing=true"
         if config.hardware.strategy == "fsdp":
             if self.config.sharding is False:
-                return "looks at whole weights while it trains, which hardware.strategy=fsdp shares out"
+                return "needs whole weights while it trains, which hardware.strategy=fsdp shares out"
             if self.config.quantization:
                 return "has packed weights, which hardware.strategy=fsdp can't share out"
         return None

@@ -14,8 +14,8 @@ from transformers.pytorch_utils import Conv1D
 
 from peftbench import optim
 from peftbench.methods import layers
-from peftbench.methods.base import MakeOptimizer
 from peftbench.methods.full import Full
+from peftbench.optim import MakeOptimizer
 from peftbench.rules import between, whole
 
 

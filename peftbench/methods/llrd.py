@@ -11,8 +11,8 @@ from torch import nn
 
 from peftbench import optim
 from peftbench.methods import layers
-from peftbench.methods.base import MakeOptimizer
 from peftbench.methods.full import Full
+from peftbench.optim import MakeOptimizer
 from peftbench.rules import between
 
 

@@ -15,8 +15,9 @@ from torch import nn
 from peftbench import optim
 from peftbench.errors import ConfigError
 from peftbench.methods import layers
-from peftbench.methods.base import Context, MakeOptimizer
+from peftbench.methods.base import Context
 from peftbench.methods.full import Full
+from peftbench.optim import MakeOptimizer
 from peftbench.rules import between, one_of
 from peftbench.schema import MethodConfig
 

@@ -54,10 +54,7 @@ def _of_run(found: Trained, context: Context) -> tuple[nn.Module, Task, Method, 
     task, method = tasks.build(config), build(config.method)
     _compare_tasks(config, task, context)
     checkpoint = checkpoints.locate(config.model, context.model_root)
-    if (found.weights / "adapter_config.json").is_file():
-        inputs.check_base(_KEY, found.record, checkpoint.fingerprint)
-        if checkpoint.folder is None:
-            raise ConfigError(f"{_KEY}: {config.model.name} starts at random, so that its adapter alone is no teacher")
+    inputs.check_adapter(_KEY, found, checkpoint.folder, checkpoint.fingerprint)
     tokenizer = backbones.load_tokenizer(config.model, checkpoint)
     task.prepare(tokenizer)
     return start.trained(found, config, checkpoint, task), task, method, tokenizer

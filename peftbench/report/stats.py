@@ -15,12 +15,11 @@ from peftbench.report import forgetting, machines, prompts, suites
 from peftbench.report.forgetting import Forgot
 from peftbench.report.load import Results, flat, settings
 from peftbench.report.suites import RowName, Suite
+from peftbench.schema import DatasetConfig, MethodConfig, ModelConfig, words
 
-#: Parts of a method's or data set's configuration that describe and decide nothing.
-_DESCRIPTIVE = (
-    *("summary", "source", "search", "supports", "family", "rows", "name", "suite", "title"),
-    *("formulations", "mergeable", "identity", "checkpointing", "footnote"),
-)
+_KINDS = {"method": MethodConfig, "model": ModelConfig, "dataset": DatasetConfig}
+#: By part of the configuration: what only describes it, and its name, by which it's grouped.
+_LEFT_OUT = {group: {"name", *words(kind)} for group, kind in _KINDS.items()}
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
     records = list(records)
 
     def own(record: RunRecord) -> dict[str, str]:
-        method, model = (_deciding(record.config[group]) for group in ("method", "model"))
+        method, model = _deciding(record, "method"), _deciding(record, "model")
         method = {key: value for key, value in method.items() if key not in _tuned(record)}
         fingerprint = str(record.environment.get("model_fingerprint"))[:8]
         inputs = {k: str(v)[:8] for k, v in (record.environment.get("inputs") or {}).items()}
@@ -204,7 +203,7 @@ def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
 
     def own(record: RunRecord) -> dict[str, str]:
         fingerprint = str(record.environment.get("data_fingerprint"))[:8]
-        return {**_deciding(record.config["dataset"]), "data": fingerprint}
+        return {**_deciding(record, "dataset"), "data": fingerprint}
 
     def name(record: RunRecord) -> str:
         return record.config["dataset"]["name"]
@@ -218,8 +217,9 @@ def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
     }
 
 
-def _deciding(config: Mapping[str, Any]) -> dict[str, str]:
-    return flat({k: v for k, v in config.items() if k not in _DESCRIPTIVE})
+def _deciding(record: RunRecord, group: str) -> dict[str, str]:
+    """A part of the configuration, of what decides a score."""
+    return flat({k: v for k, v in record.config[group].items() if k not in _LEFT_OUT[group]})
 
 
 def _differences(described: list[dict[str, str]], groups: list[Any]) -> list[dict[str, str]]:

@@ -13,6 +13,11 @@ def identity(config: Any) -> dict[str, Any]:
     return _without_nulls({f.name: _plain(getattr(config, f.name), identity) for f in kept})
 
 
+def words(kind: type) -> set[str]:
+    """The fields of a config's class that decide nothing: they describe, or say where things are."""
+    return {f.name for f in dataclasses.fields(kind) if not f.metadata.get("identity", True)}
+
+
 def description(config: RunConfig) -> dict[str, Any]:
     """What a record keeps of its configuration: all but the sinks and places, nulls included."""
 

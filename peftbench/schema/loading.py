@@ -73,9 +73,11 @@ def _check_devices(config: RunConfig) -> None:
     devices, batch = config.hardware.devices, config.recipe.batch_size
     if devices > batch:
         raise ConfigError(f"hardware.devices={devices}: allowed is nothing above recipe.batch_size={batch}")
-    if config.hardware.strategy == "fsdp" and devices == 1:
-        raise ConfigError("hardware.strategy=fsdp: shares out weights over devices, and hardware.devices is 1")
-    if config.hardware.strategy == "fsdp" and config.hardware.compile:
+    strategy = config.hardware.strategy
+    if (devices > 1) != (strategy != "auto"):  # Otherwise one run would have two keys.
+        allowed = "ddp | fsdp" if devices > 1 else "auto"
+        raise ConfigError(f"hardware.strategy={strategy}: allowed is {allowed} with hardware.devices={devices}")
+    if strategy == "fsdp" and config.hardware.compile:
         raise ConfigError("hardware.compile=true: allowed is false with hardware.strategy=fsdp")
 
 
