@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from composed import composed
 
 from peftbench import compose, paths, schema
 
@@ -36,7 +37,7 @@ def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
 
 @pytest.mark.parametrize("name", paths.choices("dataset"))
 def test_a_data_set_is_whole(name: str) -> None:
-    data = compose.one([f"dataset={name}"]).dataset
+    data = composed([f"dataset={name}"]).dataset
     if data.format is not None:  # The user's own: all of it is said on the command line.
         assert data.train_file is data.path is None
         return
