@@ -59,6 +59,9 @@ def factory(recipe: RecipeConfig, lr: float, mesh: DeviceMesh | None = None) -> 
     """
     arguments = dict(recipe.optimizer)
     found = imports.subclass("recipe.optimizer._target_", arguments.pop("_target_", None), torch.optim.Optimizer)
+    for name, key in {"lr": "method.lr", "weight_decay": "recipe.weight_decay"}.items():
+        if name in arguments:
+            raise ConfigError(f"recipe.optimizer.{name}: is given by {key}")
     make = functools.partial(found, lr=lr, weight_decay=recipe.weight_decay, **arguments)
     fused = functools.partial(make, fused=True)
     asked = arguments.keys() & {"fused", "foreach", "differentiable"}
