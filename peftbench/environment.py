@@ -1,5 +1,6 @@
 """What a run ran on. No host name, no path, no variable of the environment: a record may be published."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -22,7 +23,7 @@ def describe() -> dict[str, Any]:
         "git_commit": commit,
         "git_dirty": dirty,
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": dict(_versions()),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": processor(),
         "cpu_count": os.cpu_count(),
@@ -31,6 +32,13 @@ def describe() -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+# Once a process: what is loaded is of that commit, and every saved state names it.
+@functools.cache
 def _commit() -> tuple[str | None, bool | None]:
     """The checkout's commit and whether it has changes; nulls where the package wasn't run from a checkout."""
     root = paths.PACKAGE.parent

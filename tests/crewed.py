@@ -84,7 +84,7 @@ def follow(cell: Cell, watch: Watch) -> Followed:
     return found
 
 
-def train(cell: Cell, *, stop_after: int | None = None, drop: bool = False) -> dict[str, Any]:
+def train(cell: Cell, *, stop_after: int | None = None, drop: bool = False, score: bool = True) -> dict[str, Any]:
     """A run's training: losses by step, selected step, memory, and a hash of the weights on every rank."""
     watch = Watch(stop_after)
     with contextlib.nullcontext() if drop else without_dropout():
@@ -93,11 +93,13 @@ def train(cell: Cell, *, stop_after: int | None = None, drop: bool = False) -> d
     if trained is None:
         told: dict[str, Any] = {"said": ranks.gathered(found.said)}
     else:
-        metrics, _ = run.evaluate(trained.trainer, found.tuner, found.data, found.job.places.predictions, [])
-        validation = metrics["validation"]
-        assert validation is not None
-        told = {"score": validation["score"], "loss": validation["loss"], "selected": trained.selected}
-        told |= {"resumed": trained.resumed, "params": trained.params, "figures": trained.figures}
+        told = {"selected": trained.selected, "params": trained.params}
+        told |= {"resumed": trained.resumed, "figures": trained.figures}
+        if score:
+            metrics, _ = run.evaluate(trained.trainer, found.tuner, found.data, found.job.places.predictions, [])
+            validation = metrics["validation"]
+            assert validation is not None
+            told |= {"score": validation["score"], "loss": validation["loss"]}
     everyone = {"peaks": ranks.gathered(found.peak), "portions": ranks.gathered(found.portion)}
     return {**told, **everyone, "losses": list(watch.losses.items()), "weights": _hashes(found.tuner)}
 

@@ -134,9 +134,9 @@ def _only_verifies(call: Callable[..., Any]) -> Callable[..., Any]:
 def test_asked_to_stop_it_saves_itself_and_later_ends_as_if_it_never_was(
     start, run_cli: Run, tiny, trouble: Path, tmp_path: Path, number: int
 ) -> None:
-    line = tiny("method=slow", "recipe.max_steps=40")
+    line = tiny("method=slow", "recipe.max_steps=24")
     assert run_cli(TROUBLE, *line, f"results_dir={tmp_path / 'whole'}")[0] == 0
-    cut = start("recipe.max_steps=40", "checkpoint_every_s=0")
+    cut = start("recipe.max_steps=24", "checkpoint_every_s=0")
     wait(lambda: list((tmp_path / "results" / "unfinished").glob("*/state.pt")))
     time.sleep(0.5)
     asked = time.monotonic()
@@ -146,7 +146,7 @@ def test_asked_to_stop_it_saves_itself_and_later_ends_as_if_it_never_was(
     assert (cut.returncode, err) == (130, "peftbench: stopped; the same line goes on from here\n")
     assert "stopping: its state is being saved" in out
     stopped = only(tmp_path / "results", "interrupted")
-    assert "of 40; goes on from there" in stopped.error
+    assert "of 24; goes on from there" in stopped.error
     assert run_cli(TROUBLE, *line)[0] == 0
     ended, expected = (only(tmp_path / folder, "completed") for folder in ("results", "whole"))
     step = int(stopped.error.split()[3])
