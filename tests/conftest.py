@@ -25,7 +25,7 @@ from typing import Any  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import pytest  # noqa: E402
-from composed import composed  # noqa: E402
+from composed import composed, written  # noqa: E402
 
 from peftbench import cli, paths, store  # noqa: E402
 from peftbench.errors import NotApplicable  # noqa: E402
@@ -136,13 +136,13 @@ def named(cell: Callable[..., Cell], tmp_path: Path) -> Callable[[str, str], lis
     from peftbench.methods.fusion import AdapterFusion
 
     def overrides(method: str, model: str) -> list[str]:
-        config = composed([f"method={method}"]).method
-        wanted = [name for name, path in config.inputs.items() if path is None]
+        file = written("method")[method]
+        wanted = [name for name, path in file.get("inputs", {}).items() if path is None]
         folders = {name: tmp_path / "inputs" / model / name for name in wanted}
         for seed, folder in enumerate(folders.values()):
             if folder.exists():
                 continue
-            if issubclass(get_class(config.target), AdapterFusion):
+            if issubclass(get_class(file["_target_"]), AdapterFusion):
                 adapter(cell("method=pfeiffer", f"model={model}"), folder, seed=seed)
             else:
                 checkpoint(cell("method=full", f"model={model}"), folder)
