@@ -73,7 +73,7 @@ def _wrong_values() -> Iterator[Case]:
             yield key, [f"{key}=many"]
             # Three a key, each key another three: all of them with all keys take a minute.
             wrong = [number for number in _NUMBERS if _refused(kind, rule, number)]
-            yield from ((key, [f"{key}={wrong[(turn + i) % len(wrong)]}"]) for i in range(3))
+            yield from ((key, [f"{key}={wrong[(3 * turn + i) % len(wrong)]}"]) for i in range(3))
         if kind is bool:
             yield key, [f"{key}=perhaps"]
             yield key, [f"{key}=17"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import os
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import crewed
 import pytest
 import torch
 from composed import composed, trained
+from conftest import NOT_HERE
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -215,11 +215,6 @@ def test_two_ranks_have_the_losses_of_one_process(at, tmp_path: Path) -> None:
 
 #: Methods with random numbers in their forward pass, which ranks draw each its own.
 NOISY = {"diff_pruning", "poly", "pvera"}
-#: Methods that can't be applied to any of the models here, and why.
-NOT_HERE = {"loftq": "needs a CUDA device", "xlora": "peft doesn't save its classifier"}
-if importlib.util.find_spec("bitsandbytes") is None:
-    packed = [name for name, file in trained().items() if "quantization" in file]
-    NOT_HERE |= dict.fromkeys(packed, "the extra quantised isn't installed")
 
 
 def _apart(strategy: str) -> set[str]:

@@ -20,6 +20,7 @@ OmegaConf.register_new_resolver("peftbench.token", lambda: secrets.token_hex(3),
 
 T = TypeVar("T")
 
+#: What was checked before, by its class and how it was written.
 _SECTIONS: dict[tuple[Any, str, str], Any] = {}
 
 _NAMED = ("model", "method", "dataset", "hardware")
@@ -84,7 +85,7 @@ def _check_devices(config: RunConfig) -> None:
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
     fields: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in raw.keys() - fields.keys():
+    for key in sorted(raw.keys() - fields.keys(), key=str):
         raise ConfigError(f"{prefix}{key}: no such key; allowed are {', '.join(sorted(fields))}")
     parts = [key for key, value in raw.items() if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict)]
     typed = {key: _section(fields[key], raw[key], f"{prefix}{key}.") for key in parts}
