@@ -92,6 +92,14 @@ def one(arguments: Sequence[str]) -> RunConfig:
     return plan(arguments, multirun=False).cells[0]
 
 
+def check_hydra(arguments: Sequence[str], config_dirs: Sequence[Path]) -> None:
+    """Raises ConfigError for what Hydra's own part of a configuration may not say, where Hydra only shows it."""
+    with _hydra():
+        _compose(
+            [str(o.input_line) for o in _parse([*arguments, *search_path(config_dirs)]) if not o.is_sweep_override()]
+        )
+
+
 def search_path(config_dirs: Sequence[Path]) -> list[str]:
     """The override that makes Hydra look into these folders too."""
     if not config_dirs:
@@ -227,7 +235,7 @@ def _values(override: Override) -> list[Any]:
 def _compose(arguments: Sequence[str]) -> DictConfig:
     try:
         composed = compose("config", overrides=list(arguments), return_hydra_config=True)
-        guard.check(composed.hydra, str(composed.results_dir))
+        guard.check(composed.hydra, str(composed.results_dir), _parse(arguments))
         return composed
     except ConfigError:
         raise

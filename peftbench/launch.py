@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     arguments, folders = config_dirs(arguments)
     if any(a.split("=")[0] in _HYDRA_SHOWS for a in arguments):
+        compose.check_hydra([a for a in arguments if "=" in a and not a.startswith("-")], folders)
         return _hydra([*arguments, *compose.search_path(folders)])
     overrides = [a for a in arguments if a not in ("-m", "--multirun")]
     unknown = [a for a in overrides if a.startswith("-")]
