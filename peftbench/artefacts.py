@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
-from peftbench import files, quantize
+from peftbench import files, quantize, redact
 from peftbench.backbones import in_head
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
@@ -45,6 +45,7 @@ def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
     def fill(temporary: Path) -> None:
         nonlocal size
         method.save(model, temporary)
+        redact.folder(temporary, ("*.json", "*.md"))
         size = sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in temporary.rglob(pattern))
 
     files.write_folder(folder, fill)

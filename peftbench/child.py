@@ -16,8 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from peftbench import stop
-from peftbench.redact import redact
+from peftbench import files, redact, stop
 
 
 def main(
@@ -29,6 +28,8 @@ def main(
     os.environ.update(environ)
     sys.path[:] = path
     _redirect(log)
+    redact.install()
+    sys.argv[:] = map(redact.redact, sys.argv)  # A sink may keep the command line.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what Ctrl-C means.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -56,7 +57,7 @@ class _Log(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
-            super().write(redact(text))
+            super().write(redact.redact(text))
         return len(text)
 
     def flush(self) -> None:
@@ -66,7 +67,7 @@ class _Log(io.TextIOWrapper):
 
 def _redirect(log: str) -> None:
     """Everything this process says goes to its log, also what compiled code writes, and a crash's stack."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    descriptor = files.open_own(Path(log), os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -136,7 +137,7 @@ def _of_another(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    text = redact(" ".join(str(error).split()))[:500]
+    text = " ".join(redact.redact(str(error)).split())[:500]
     if isinstance(error, stop.Interrupted):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

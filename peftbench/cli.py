@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peftbench import __version__
+from peftbench import __version__, redact
 from peftbench.errors import ConfigError, nearest
 
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
@@ -45,12 +45,13 @@ Options: -m several runs   --config-dir DIR your own conf/ beside ours   --cfg j
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    redact.install()
     try:
         return _dispatch(arguments)
     except ConfigError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"peftbench: {error}", file=sys.stderr)
+        print(f"peftbench: {redact.redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("peftbench: stopped; the same line goes on from here", file=sys.stderr)

@@ -5,15 +5,55 @@ import errno
 import fcntl
 import logging
 import os
+import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 _log = logging.getLogger(__name__)
 
 #: Free bytes below which a disk counts as full.
 _FULL = 1 << 16
+
+
+def temporary(target: Path) -> Path:
+    """An empty file of our own beside `target`, under a name that nobody can have laid a link at. Those that killed
+    processes left begin with `.<target's name>.` and end in `.tmp`."""
+    file = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    return file
+
+
+def open_lock(file: Path) -> TextIO:
+    """A file to be locked, made where it isn't there. A link in its place is deleted, never followed: what it points
+    to isn't ours.
+
+    Raises:
+        OSError: it can't be made, or is no plain file.
+    """
+    return os.fdopen(open_own(file, os.O_RDWR), "r+")
+
+
+def open_own(file: Path, flags: int) -> int:
+    """The descriptor of a plain file in a folder of ours, made where it isn't there; as `open_lock` of links."""
+    for _ in range(3):
+        with contextlib.suppress(FileNotFoundError):
+            if file.is_symlink():
+                file.unlink()
+        try:
+            descriptor = os.open(file, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # It was laid meanwhile.
+                continue
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        break
+    raise OSError(errno.EINVAL, "not a plain file", str(file))
 
 
 def write(target: Path, fill: Callable[[Path], object]) -> None:
@@ -26,32 +66,33 @@ def write(target: Path, fill: Callable[[Path], object]) -> None:
         OSError: the disk doesn't take it, whatever `fill`'s library says then.
     """
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unnamed = temporary(target)
     try:
         with _disk_errors(target.parent):
-            fill(temporary)
-        sync(temporary)
-        os.replace(temporary, target)
+            fill(unnamed)
+        sync(unnamed)
+        os.replace(unnamed, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        unnamed.unlink(missing_ok=True)
     sync(target.parent)
 
 
 def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
     """The same for a folder of files; replaces the one that is there."""
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    unnamed = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    unnamed.mkdir()
     try:
         with _disk_errors(target.parent):
-            fill(temporary)
-        for path in [*temporary.rglob("*"), temporary]:
+            fill(unnamed)
+        for path in [*unnamed.rglob("*"), unnamed]:
             sync(path)
+        if target.is_symlink():
+            target.unlink()
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
+        os.replace(unnamed, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(unnamed, ignore_errors=True)
     sync(target.parent)
 
 
@@ -109,7 +150,7 @@ def owned(folder: Path) -> Iterator[None]:
     """
     try:
         make_folder(folder)
-        stream = (folder / "lock").open("w")
+        stream = open_lock(folder / "lock")
     except OSError as error:
         _log.warning("%s can't be written (%s): the run leaves no state behind", folder, error)
         yield

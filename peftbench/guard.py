@@ -39,6 +39,10 @@ _REFERENCE = re.compile(
     r"\$\{(?:results_dir|now:[\w%:-]*|peftbench\.token:|hydra[.:](?:run|sweep)\.dir|hydra[.:]job\.(?:name|num|id)"
     r"|hydra[.:]runtime\.(?:output_dir|version)|hydra\.(?:hydra_)?help\.\w+)\}"
 )
+#: Texts that are the command line's, Hydra's own or ours, or that their own check compares.
+_LOOKED_AT = tuple(
+    f"hydra.{key}" for key in ("launcher.", "overrides.", "runtime.", "sweeper.params.", "job.override_dirname")
+)
 _JOB = re.compile(r"\$\{hydra[.:]job\.(?:name|num|id)\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -80,8 +84,8 @@ def check(hydra: DictConfig, results_dir: str, overrides: Sequence[Override] = (
     for key in raw:
         if key not in CHECKS:
             raise ConfigError(f"hydra.{key}: no such key; allowed are {', '.join(sorted(CHECKS))}")
-    for key, text in _texts("hydra", {k: v for k, v in raw.items() if k not in ("launcher", "overrides", "runtime")}):
-        if key not in typed:
+    for key, text in _texts("hydra", raw):
+        if key not in typed and not key.startswith(_LOOKED_AT):
             check_text(key, text)
     for look in dict.fromkeys(CHECKS.values()):
         look(given)

@@ -1,10 +1,10 @@
-"""Classes and functions named in the configuration. Only what is of the expected kind is ever called."""
+"""Classes and functions named in the configuration. Only what is of the expected kind is ever called, and only under
+a module's own name of it: no walk along attributes, by which every module leads to every other."""
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
-
-from hydra.utils import get_class, get_object
 
 from peftbench.errors import ConfigError
 
@@ -16,7 +16,7 @@ def subclass(key: str, path: str | None, base: type) -> Any:
         ConfigError: it can't be imported, or isn't a `base`.
     """
     try:
-        found = get_class(str(path))
+        found = _named(str(path))
     except Exception as error:
         raise ConfigError(f"{key}={path}: can't be imported ({str(error).splitlines()[0]})") from None
     if not (isinstance(found, type) and issubclass(found, base)):
@@ -31,10 +31,39 @@ def function(key: str, path: str | None, returns: Any) -> Callable[[], Any]:
         ConfigError: it can't be imported, or isn't such a function.
     """
     try:
-        found = get_object(str(path))
+        found = _named(str(path))
         hints = get_type_hints(found) if inspect.isfunction(found) else {}
     except Exception as error:
         raise ConfigError(f"{key}={path}: can't be imported ({str(error).splitlines()[0]})") from None
     if hints.get("return") != returns:
         raise ConfigError(f"{key}={path}: allowed is a function that is declared to return {returns}")
     return found  # type: ignore[no-any-return]
+
+
+def _named(path: str) -> Any:
+    """What a module (`a.b` of `a.b.c`) calls by the last name."""
+    module, _, name = path.rpartition(".")
+    if not module or not all(part.isidentifier() for part in path.split(".")):
+        raise ImportError("not of the form package.module.name")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except AttributeError:
+        raise ImportError(f"{module} has no {name}") from None
+
+
+def check_arguments(key: str, arguments: dict[str, Any]) -> None:
+    """Raises ConfigError where an argument of something that is built names a file that it could write to: peft's
+    configurations and loggers take such, and only results_dir is written to."""
+    for name, value in arguments.items():
+        where = f"{key}.{name}"
+        if isinstance(value, dict):
+            check_arguments(where, value)
+        elif isinstance(value, str) and name.endswith(_FILES):
+            raise ConfigError(f"{where}={value}: allowed is null; a run writes nothing beside results_dir")
+        elif isinstance(value, str) and name in _FOLDERS and (value.startswith(("/", "~")) or ".." in value.split("/")):
+            raise ConfigError(f"{where}={value}: allowed is a name within the run's folder")
+
+
+#: How arguments are called that name files (CorDA's `cache_file`), and a logger's that name folders.
+_FILES = ("_file", "_path", "_dir", "_folder")
+_FOLDERS = ("name", "version", "sub_dir", "prefix", "dir", "project", "experiment_name", "run_id", "id", "run_name")

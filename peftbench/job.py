@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, schema, terminal
+from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, redact, schema, terminal
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
@@ -58,6 +58,9 @@ def prepare(config: RunConfig) -> Cell:
 def job(composed: DictConfig) -> None:
     """One Hydra job. A failed run is a record, not an exception: the sweep goes on, the exit status is the caller's."""
     hydra = HydraConfig.get()
+    redact.install()  # A launcher's worker didn't come by `cli`.
+    if hydra.output_subdir is not None:  # Hydra has written the configuration as it was typed.
+        redact.folder(Path(hydra.runtime.output_dir, hydra.output_subdir), ("*.yaml",))
     folders = schema.search_path(hydra.searchpath)
     config = schema.load(composed, dict(hydra.runtime.choices), hydra.overrides.task, folders)
     several = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
@@ -140,6 +143,7 @@ def _try(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
                 keep(cell, store, _failure(cell, stopped.outcome, log, store))
             raise
     record = kept[0] if kept else keep(cell, store, _failure(cell, outcome, log, store))
+    redact.folder(folder, ("*.log",))  # What compiled code wrote past this process's streams.
     terminal.outcome(config, record, time.monotonic() - started)
     return record
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hydra
 
-from peftbench import compose, isolate, paths, plan, sweep, terminal, tuning
+from peftbench import compose, isolate, paths, plan, redact, sweep, terminal, tuning
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, job, prepare
@@ -177,7 +177,7 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
             if not (not_applicable and leave_out):
                 raise ConfigError(reason)
             reasons[alike] = reason
-            terminal.console.print(f"not applicable: {reason}", markup=False, highlight=False)
+            terminal.console.print(redact.redact(f"not applicable: {reason}"), markup=False, highlight=False)
     return {cell.key: reasons[_alike(cell)] for cell in cells if _alike(cell) in reasons}
 
 

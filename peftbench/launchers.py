@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from peftbench import files
 from peftbench.errors import ConfigError
 from peftbench.schema import RunConfig
 
@@ -144,8 +145,8 @@ def own_gpu(config: RunConfig) -> Iterator[None]:
 def _lock(device: str, stack: contextlib.ExitStack) -> bool:
     folder = Path(tempfile.gettempdir(), f"peftbench-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    stream = stack.enter_context((folder / f"gpu-{device.replace('/', '_')}.lock").open("w"))
     try:
+        stream = stack.enter_context(files.open_lock(folder / f"gpu-{device.replace('/', '_')}.lock"))
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench import fingerprint
+from peftbench import files, fingerprint, redact
 from peftbench.records import RunRecord
 from peftbench.store import ResultStore, read
 
@@ -232,11 +232,21 @@ def _state(value: Any) -> Running | None:
 
 
 def _write(file: Path, value: Running | Sweep) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(value)), encoding="utf-8")
-        os.replace(temporary, file)
+        temporary = files.temporary(file)
+        try:
+            temporary.write_text(json.dumps(_shown(asdict(value))), encoding="utf-8")
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _shown(value: dict[str, Any]) -> dict[str, Any]:
+    """Without secrets in what people wrote. Paths and identities are looked up by others and stay."""
+    written: dict[str, Any] = {name: redact.data(value[name]) for name in ("name", "line") if name in value}
+    runs = {"runs": [_shown(run) for run in value["runs"]]} if "runs" in value else {}
+    return {**value, **written, **runs}
 
 
 def _born(pid: int) -> str | None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger
 
-from peftbench import imports, schema
+from peftbench import imports, redact, schema
 from peftbench.errors import ConfigError
 from peftbench.records import RunRecord
 from peftbench.schema import RunConfig
@@ -41,6 +41,7 @@ def check(config: RunConfig) -> None:
     target = config.logger.get("_target_")
     if target is None:
         return
+    imports.check_arguments("logger", {k: v for k, v in config.logger.items() if k != "_target_"})
     if target != _WANDB:
         made = imports.subclass(_KEY, target, Logger)
     try:
@@ -75,14 +76,14 @@ def wandb_logger(
     if mode == "online" and not _answers(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout_s):
         _log.warning("logger: W&B doesn't answer; this run is kept offline in %s", folder)
         mode = "offline"
-    name = f"{config.method.name}-{config.model.name}-{config.dataset.name}-seed{config.seed}"
+    name = redact.redact(f"{config.method.name}-{config.model.name}-{config.dataset.name}-seed{config.seed}")
     common = {
         "project": project,
         "entity": entity,
-        "group": config.sweep,
+        "group": redact.data(config.sweep),
         "name": name,
-        "tags": [config.method.name, config.model.name, config.dataset.name, *tags],
-        "config": {"key": key, **schema.description(config)},
+        "tags": redact.data([config.method.name, config.model.name, config.dataset.name, *tags]),
+        "config": {"key": key, **redact.data(schema.description(config))},
         "dir": str(folder),
     }
     settings = wandb.Settings(init_timeout=timeout_s, console="off", disable_git=True, disable_code=True)
@@ -105,7 +106,7 @@ def finish(loggers: Sequence[Logger], record: RunRecord) -> None:
             logger.log_metrics(numbers)
             experiment: Any = getattr(logger, "experiment", None)
             if hasattr(experiment, "summary") and hasattr(experiment, "finish"):
-                experiment.summary.update({"record": record.to_dict(), **numbers})
+                experiment.summary.update({"record": redact.data(record.to_dict()), **numbers})
                 experiment.finish()
             else:
                 logger.finalize("success")

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench import files
+from peftbench import files, redact
 from peftbench.errors import ConfigError
 from peftbench.records import RecordError, RunRecord, from_dict
-from peftbench.redact import redact
 
 if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
     from peftbench.schema import RunConfig
@@ -80,7 +80,7 @@ class ResultStore:
 
     def check_writable(self) -> None:
         """Raises ConfigError if nothing can be written under the results folder."""
-        probe = self.root / f".writable-{os.getpid()}"
+        probe = self.root / f".writable-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(bytes(_PROBE))  # On a full disk a name may be had that nothing can be written under.
@@ -103,7 +103,7 @@ class ResultStore:
         """
         target = self._file(config, record.key)
         files.make_folder(target.parent)
-        temporary = target.parent / f".{record.key}.{os.getpid()}.tmp"
+        temporary = files.temporary(target)
         try:
             temporary.write_text(_text(record), encoding="utf-8")
             files.sync(temporary)
@@ -173,7 +173,7 @@ class ResultStore:
         """
         folder = self.root / "claims"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{key}.lock").open("w") as stream:
+        with files.open_lock(folder / f"{key}.lock") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -186,10 +186,8 @@ class ResultStore:
     def put_tuning(self, key: str, tried: dict[str, Any]) -> None:
         """Keep what was tried before a run, until its record takes it."""
         file = self._tuning(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(tried, indent=1), encoding="utf-8")
-        os.replace(temporary, file)
+        text = json.dumps(redact.data(tried), indent=1)
+        files.write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def tuning(self, key: str) -> dict[str, Any] | None:
         """What was tried before a run; None: nothing."""
@@ -254,7 +252,7 @@ def read(file: Path) -> RunRecord | RecordError:
 
 
 def _text(record: RunRecord) -> str:
-    return redact(json.dumps(record.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
+    return json.dumps(redact.data(record.to_dict()), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_ended(unfinished: Path, record: RunRecord) -> None:

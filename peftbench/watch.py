@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from peftbench import live
+from peftbench import live, redact
 from peftbench.estimates import in_words
 from peftbench.live import Planned, Running, Sweep
 from peftbench.records import RunRecord
@@ -114,7 +114,7 @@ def ended_line(name: str, record: RunRecord) -> Text:
     """How a run ended, in one line."""
     if record.status != "completed":
         where = f" (log: {record.log})" if record.log else ""
-        return Text.assemble(f"{name}: ", (record.status, "bold red"), f", {record.error}{where}")
+        return Text.assemble(f"{name}: ", (record.status, "bold red"), f", {redact.redact(str(record.error))}{where}")
     trained, took = (record.params or {}).get("trainable") or 0, (record.efficiency or {}).get("run_time_s")
     metrics = " + ".join(record.config["dataset"].get("metrics", {}))
     score = ("unscored" if record.score is None else f"{100 * record.score:.1f}", "bold green")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from peftbench import fingerprint, hub, imports
+from peftbench import files, fingerprint, hub, imports
 from peftbench.data import own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
@@ -192,7 +192,7 @@ def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
         for split, table in splits.items():
             target = folder / f"{split}.parquet"
             if not target.exists():
-                temporary = folder / f".{split}.{os.getpid()}.parquet"
+                temporary = files.temporary(target)
                 pq.write_table(table, temporary)
                 os.replace(temporary, target)
     except OSError as error:

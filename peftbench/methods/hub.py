@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Hub(Method):
                 raise ConfigError(
                     f"method.adapter.{name}: {named.__name__} has no such argument; {nearest(name, known)}"
                 )
+        imports.check_arguments("method.adapter", arguments)
         self._class = with_head(named)
         self._given = arguments
 
@@ -136,14 +138,20 @@ def _is_encoder_decoder(model: nn.Module) -> bool:
 
 def _with_parts(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments that are configurations themselves (`eva_config: {_target_: peft.EvaConfig, rho: 2}`) built."""
-    return {name: _built(name, value) if isinstance(value, dict) else value for name, value in given.items()}
+    return {
+        name: _built(config_class, name, value) if isinstance(value, dict) else value for name, value in given.items()
+    }
 
 
-def _built(name: str, value: dict[str, Any]) -> Any:
+def _built(config_class: type, name: str, value: dict[str, Any]) -> Any:
     if "_target_" not in value:
         return value
     arguments = dict(value)
-    found = imports.subclass(f"method.adapter.{name}._target_", arguments.pop("_target_"), object)
-    if not found.__module__.startswith("peft."):
-        raise ConfigError(f"method.adapter.{name}._target_={found.__module__}: allowed is a class of peft")
+    path = arguments.pop("_target_")
+    found = imports.subclass(f"method.adapter.{name}._target_", path, object)
+    hint = typing.get_type_hints(config_class).get(name)
+    allowed = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+    if found not in allowed:
+        names = ", ".join(kind.__name__ for kind in allowed) or "no class"  # type: ignore[union-attr]
+        raise ConfigError(f"method.adapter.{name}._target_={path}: allowed is {names}")
     return found(**arguments)

@@ -2,13 +2,12 @@
 
 import gc
 import importlib
-import os
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from peftbench import report
+from peftbench import files, redact, report
 from peftbench.errors import ConfigError, nearest
 from peftbench.report import load, render_markdown, stats
 
@@ -22,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     results = load.load(root)
     board = stats.leaderboard(results)
     written = [_write(root / module.FILE, module.render(board)) for module in renderers()]
-    print(render_markdown.scores(board) if board.rows else "No completed runs yet.")
+    print(redact.redact(render_markdown.scores(board)) if board.rows else "No completed runs yet.")
     for file, reason in board.unreadable:
         print(f"{file}: no record ({reason})")
     print(f"\n{len(results.completed)} completed, {len(results.failed)} failed: {', '.join(map(str, written))}")
@@ -47,10 +46,8 @@ def options(command: str, arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _write(file: Path, text: str) -> Path:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, file)
+        files.write(file, lambda temporary: temporary.write_text(redact.redact(text), encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"results_dir={file.parent}: can't be written ({error.strerror})") from None
     return file
