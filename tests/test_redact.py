@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from peftbench import child, live, loggers, redact, schema
-from peftbench.errors import ConfigError
+from peftbench import child, live, loggers, redact
 from peftbench.store import ResultStore
 
 AWKWARD = "p\"w\\d \n<é>'&%x"
@@ -45,8 +44,9 @@ def test_a_value_is_known_in_every_form(monkeypatch: pytest.MonkeyPatch, how: st
     assert not any(part in clean for part in ("p", "w", "é", "x"))
 
 
-NAMES = """PGPASSWORD DB_PASS MYSQL_PWD GITHUB_PAT MYAPIKEY OPENAI_API_KEY SSHPASSPHRASE X_PASSPHRASE HF_TOKENS BASIC_AUTH
-AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID HF_TOKEN HUGGING_FACE_HUB_TOKEN PASSWORD_2 SSH_PRIVATE_KEY api_key TOKEN""".split()
+NAMES = """PGPASSWORD DB_PASS MYSQL_PWD GITHUB_PAT MYAPIKEY OPENAI_API_KEY SSHPASSPHRASE X_PASSPHRASE HF_TOKENS
+BASIC_AUTH AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID HF_TOKEN HUGGING_FACE_HUB_TOKEN PASSWORD_2 SSH_PRIVATE_KEY api_key
+TOKEN""".split()
 PLAIN_NAMES = """PWD OLDPWD PATH MONKEY TOKENIZERS_PARALLELISM XAUTHORITY GIT_AUTHOR_NAME COMPASS BYPASS PATTERN
 KEYBOARD SSH_AUTH_SOCK SSH_ASKPASS""".split()
 
@@ -70,7 +70,7 @@ def test_short_secrets_are_replaced_whole_alone(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("B_KEY", "12345678")
     assert redact.redact("hunter2 hunter25 prerequired2 x12345678 12345678.") == (
         "*** hunter25 prerequired2 x12345678 ***."
-    ).replace("prerequired2", "prerequired2")
+    )
     monkeypatch.setenv("KEY_FILE_KEY", str(tmp_path))
     assert redact.redact(f"{tmp_path}/records") == f"{tmp_path}/records"
 
@@ -183,7 +183,6 @@ def test_wandb_gets_no_secret(monkeypatch: pytest.MonkeyPatch, cell, tmp_path: P
     record.config["method"]["summary"] = AWKWARD
     loggers.finish([Sink()], record)  # type: ignore[list-item]
     assert sent["record"]["config"]["method"]["summary"] == "***"
-    assert schema
 
 
 def test_errors_are_redacted_before_their_lines_are_joined(monkeypatch: pytest.MonkeyPatch, run_cli) -> None:
@@ -228,8 +227,8 @@ def test_no_secret_of_a_line_reaches_hydras_files(
 ) -> None:
     monkeypatch.setenv("DB_PASS", 'quoted"secret')
     words = ["hydra.output_subdir=.hydra", "hydra/job_logging=default", "method.summary='${oc.env:DB_PASS}'"]
-    status, out, err = run_cli(*tiny("recipe.max_steps=2"), *words, "model.source='https://tok3n@host'")
-    assert status == 0
+    status, out, err = run_cli(*tiny("recipe.max_steps=2"), *words, "method.source='https://tok3n@host'")
+    assert status == 0, err
     assert list(results.rglob("overrides.yaml"))
     texts = [file.read_bytes() for file in results.rglob("*") if file.is_file()]
     assert not any(b"tok3n" in text or b'quoted"sec' in text or b'quoted\\"sec' in text for text in texts)
@@ -238,7 +237,6 @@ def test_no_secret_of_a_line_reaches_hydras_files(
 
 def test_unknown_users_home_is_one_line(run_cli) -> None:
     for key in ("results_dir", "data_root", "model_root"):
-        status, _, err = run_cli("model=tiny_bert", f"{key}=~nosuchuser/x")
+        status, _, err = run_cli("model=tiny_bert", f"{key}='~nosuchuser/x'")
         assert (status, len(err.strip().splitlines())) == (2, 1)
-        assert f"{key}=~nosuchuser/x" in err
-    assert ConfigError
+        assert f"{key}=~nosuchuser/x: there is no such user's home" in err

@@ -59,7 +59,10 @@ def _files(config: DatasetConfig) -> dict[str, Path]:
         given = getattr(config, key)
         if given is None:
             raise ConfigError(f"dataset.{key}: is required and not set: a {config.format} file")
-        file = Path(given).expanduser()
+        try:
+            file = Path(given).expanduser()
+        except RuntimeError:
+            raise ConfigError(f"dataset.{key}={given}: there is no such user's home; allowed is a file") from None
         if not file.is_file():
             raise ConfigError(f"dataset.{key}={given}: there is no such file (looked in {os.getcwd()})")
         found[split] = file

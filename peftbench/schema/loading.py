@@ -66,7 +66,17 @@ def load(
     if config.recipe.shots is not None and config.recipe.shots_seed is None:
         raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
     _check_devices(config)
+    for key in ("results_dir", "data_root", "model_root", "start_from"):
+        _check_home(key, getattr(config, key))
     return config
+
+
+def _check_home(key: str, place: str | None) -> None:
+    """Raises ConfigError for the home of a user whom this machine doesn't know."""
+    try:
+        Path(place or "").expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{key}={place}: there is no such user's home; allowed is a folder") from None
 
 
 def _check_devices(config: RunConfig) -> None:
