@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench import files
+from peftbench import cached, files
 from peftbench.errors import ConfigError
 from peftbench.records import RecordError, RunRecord, from_dict
 from peftbench.redact import redact
@@ -185,16 +185,12 @@ class ResultStore:
 
     def put_tuning(self, key: str, tried: dict[str, Any]) -> None:
         """Keep what was tried before a run, until its record takes it."""
-        file = self._tuning(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(tried, indent=1), encoding="utf-8")
-        os.replace(temporary, file)
+        text = json.dumps(tried, indent=1)
+        cached.write(self._tuning(key), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def tuning(self, key: str) -> dict[str, Any] | None:
-        """What was tried before a run; None: nothing."""
-        file = self._tuning(key)
-        return json.loads(file.read_bytes()) if file.is_file() else None
+        """What was tried before a run; None: nothing, or the file doesn't hold."""
+        return cached.read(self._tuning(key), lambda file: json.loads(file.read_bytes()))
 
     def _tuning(self, key: str) -> Path:
         return self.root / "trials" / "studies" / f"{key}.json"

@@ -151,7 +151,9 @@ class TaskDataModule(L.LightningDataModule):
         def read() -> list[Example]:
             return reader.examples(sources.read(self._source, split, reader.columns).take(rows), rows)
 
-        data, tokenizer = self._source.fingerprint, self._tokenizer_fingerprint
+        # The files of this split by themselves: the fingerprint of a whole doesn't say which is which.
+        contents = [self._source.checksums.get(file) for file in self._source.files[split]]
+        data, tokenizer = [self._source.fingerprint, contents], self._tokenizer_fingerprint
         return encode(
             self._task,
             self.tokenizer,
