@@ -9,6 +9,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench import cached, files
+from peftbench import cached, files, fingerprint
 from peftbench.errors import ConfigError
 from peftbench.records import RecordError, RunRecord, from_dict
 from peftbench.redact import redact
@@ -137,7 +138,7 @@ class ResultStore:
         """Delete what processes that were killed have left of a completed run, unless another process owns it."""
         places = self.places(config, key)
         folders = (self._file(config, key).parent, places.adapter.parent, places.predictions.parent)
-        left = [path for folder in folders for path in folder.glob(f".{key}.*.tmp")]
+        left = [folder / name for folder in folders for name in _temporary(folder) if name.startswith(f".{key}.")]
         if not left and not places.unfinished.exists():
             return
         with self.claim(key) as owned:
@@ -213,6 +214,20 @@ class ResultStore:
                 number += 1
                 continue
             return target
+
+
+def _temporary(folder: Path) -> tuple[str, ...]:
+    """The names in a folder of what is being written, or was left when a process was killed."""
+    try:
+        return _listed(folder, fingerprint.stamp(folder))
+    except OSError:
+        return ()
+
+
+@functools.lru_cache(maxsize=1024)
+def _listed(folder: Path, stamp: fingerprint.Stamp) -> tuple[str, ...]:
+    # Once, as long as nothing changes there: a start asks for each of thousands of runs in one folder.
+    return tuple(name for name in os.listdir(folder) if name.startswith(".") and name.endswith(".tmp"))
 
 
 def _give_name(temporary: Path, target: Path) -> None:
