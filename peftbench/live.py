@@ -209,7 +209,13 @@ def _forget(root: str | os.PathLike[str], sweep: Sweep) -> None:
 @functools.cache
 def _record(file: Path, mtime_ns: int) -> RunRecord | None:
     found = read(file)
-    return found if isinstance(found, RunRecord) else None
+    if not isinstance(found, RunRecord):
+        return None
+    # What is shown of it: all of a sweep's records stay in memory.
+    dataset = {"metrics": found.config["dataset"].get("metrics", {})}
+    shown = {name: getattr(found, name) for name in ("status", "error", "score", "params", "log")}
+    took = (found.efficiency or {}).get("run_time_s")
+    return RunRecord(key=found.key, config={"dataset": dataset}, efficiency={"run_time_s": took}, **shown)
 
 
 def _folder(root: str | os.PathLike[str]) -> Path:
