@@ -155,12 +155,14 @@ def announced(root: str | os.PathLike[str], sweep: Sweep) -> Iterator[Callable[[
         file.unlink(missing_ok=True)
 
 
-def running(root: str | os.PathLike[str]) -> list[Running]:
-    """What is being made on a results folder, oldest first; files that dead processes left are deleted."""
+def running(root: str | os.PathLike[str], *, tidy: bool = True) -> list[Running]:
+    """What is being made on a results folder, oldest first; files that dead processes left are deleted, if `tidy`."""
     found = []
     for file, value in _files(root, "run-*.json"):
         state = _state(value)
         if state is None or state.owner.alive() is False:
+            if not tidy:
+                continue
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
         else:

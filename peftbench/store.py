@@ -174,15 +174,19 @@ class ResultStore:
         """
         folder = self.root / "claims"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{key}.lock").open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:  # A file system without locks: nobody can own anything there.
-                pass
-            yield True
+        while True:
+            with (folder / f"{key}.lock").open("w") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                    return
+                except OSError:  # A file system without locks: nobody can own anything there.
+                    pass
+                if files.is_named(stream.fileno(), folder / f"{key}.lock"):
+                    yield True
+                    return
+            # `clean` deleted the file between its opening and its lock: what is owned then has no name for others.
 
     def put_tuning(self, key: str, tried: dict[str, Any]) -> None:
         """Keep what was tried before a run, until its record takes it."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from composed import composed
 from conftest import write_split
@@ -47,7 +48,12 @@ class TestParent:
     def test_data_are_made_once_a_data_set(self, run_cli, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         made: list[int] = []
         generate = demo.generate
-        monkeypatch.setattr(demo, "generate", lambda: made.append(1) or generate())
+
+        def counting() -> dict[str, pa.Table]:
+            made.append(1)
+            return generate()
+
+        monkeypatch.setattr(demo, "generate", counting)
         line = [*LINE, "seed=range(8)", f"results_dir={results}"]
         prepared._PREPARED.clear()
         assert run_cli(*line)[0] == 0

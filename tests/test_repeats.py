@@ -77,7 +77,7 @@ def test_only_rows_trained_on_and_scored_count(count, tmp_path: Path) -> None:
     assert found["validation"].exact < 8
     # Carved rows are selected on and not trained on.
     found, _ = count("dataset=sst2", "recipe.selection=best_on_selection", "dataset.carve.fraction=0.5")
-    assert 0 < found["validation"].exact < 20
+    assert 0 < found["validation"].exact < 10
 
 
 def test_without_a_repeat_nothing_is_said(count, tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_training_on_the_split_that_is_scored_is_said(count, tmp_path: Path, mor
     (found, said), split = count("dataset=sst2", *more), more[0].partition("=")[2].strip("[]")
     assert found == {split: Repeats(3, 3, 3)}
     assert said == [
-        f"sst2: 3 of 3 scored rows of {split} (the split that was trained on) are among the rows trained on, up to case "
-        "and white space (word for word)"
+        f"sst2: 3 of 3 scored rows of {split} (the split that was trained on) are among the rows trained on, "
+        "up to case and white space (word for word)"
     ]
 
 
@@ -163,17 +163,17 @@ def test_the_record_has_the_counts(
     assert any("rows trained on" in note for note in record.footnotes) == (method == "lora")
 
 
-def test_as_many_rows_as_mnli_take_seconds(count, tmp_path: Path) -> None:
-    """400,000 pairs, 20 words each; tokenising them takes a hundred times as long as is allowed here."""
+def test_many_rows_take_seconds(count, tmp_path: Path) -> None:
+    """A quarter of MNLI: 100,000 pairs of 20 words each."""
     draw = np.random.default_rng(0)
     words = np.array([f"word{i}" for i in range(5000)])
-    texts = [" ".join(row) for row in words[draw.integers(0, 5000, (400_000, 20))]]
+    texts = [" ".join(row) for row in words[draw.integers(0, 5000, (100_000, 20))]]
     folder = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"sentence1": texts, "sentence2": texts[::-1]}), folder)
     part: Any = type("Part", (), {})()
     part.reader = type("Reader", (), {"shown": ["sentence1", "sentence2"]})
     part.source = repeats.sources.DataSource({"train": [str(folder)]}, "f")
     began = time.process_time()
-    found = repeats._count([(part, "train", np.arange(400_000))], {"v": (part, "train", np.arange(9_000))})
+    found = repeats._count([(part, "train", np.arange(100_000))], {"v": (part, "train", np.arange(9_000))})
     assert found == {"v": Repeats(9_000, 9_000, 9_000)}
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 10
