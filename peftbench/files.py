@@ -131,6 +131,14 @@ def make_folder(folder: Path) -> None:
         sync(path.parent)
 
 
+def is_named(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that has this name now, links followed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
 def sync(path: Path) -> None:
     """Leave a file's contents, or a folder's names, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -16,16 +16,32 @@ def of_json(value: Any) -> str:
 
 def of_files(files: Iterable[Path]) -> str:
     """A hash of files' names and contents, in the order of their names."""
-    return of_json([[file.name, _of_file(file, *_stamp(file))] for file in sorted(files, key=lambda f: f.name)])
+    return of_json([[file.name, of_file(file)] for file in sorted(files, key=lambda f: f.name)])
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
+def of_file(file: Path) -> str:
+    """A hash of a file's contents, 64 hex digits."""
+    return _of_file(file, stamp(file))
 
 
 @functools.cache
-def _of_file(file: Path, size: int, mtime_ns: int) -> str:
-    """Cached on size and time of change: a sweep asks for the same weights in every cell."""
+def of_code(package: Path) -> str:
+    """A hash of the Python files under a folder: what the code that makes a cache entry is called in its name."""
+    return of_json([[str(file.relative_to(package)), of_file(file)] for file in sorted(package.rglob("*.py"))])
+
+
+Stamp = tuple[int, int, int, int]
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when a file, or the names in a folder, change: size, time of change in ns (its own, which nobody
+    can set, too), inode."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+@functools.cache
+def _of_file(file: Path, stamp: Stamp) -> str:
+    """Cached on the stamp: a sweep asks for the same weights in every cell."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,6 +4,7 @@ from peftbench.checkpoints import Checkpoint
 from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
+from peftbench.data.repeats import Repeats
 from peftbench.data.sources import DataSource
 from peftbench.schema import RunConfig
 from peftbench.tasks.shared import hidden
@@ -17,6 +18,7 @@ def footnotes(config: RunConfig, source: DataSource, checkpoint: Checkpoint, dat
         found = [note for of, module in parts for note in _of_data(of, module)]
     else:
         found = _of_data(source, data)
+    found += [note for name in data.repeats for note in _repeated(config, name, data.repeats[name])]
     if checkpoint.start is not None and checkpoint.start.record is not None:
         before = checkpoint.start.record
         of = " on ".join(before.config[group]["name"] for group in ("method", "dataset"))
@@ -27,6 +29,22 @@ def footnotes(config: RunConfig, source: DataSource, checkpoint: Checkpoint, dat
         splits = ", ".join(data.headline)
         found.append(f"{config.dataset.name}: the step was chosen on {splits}, the split that is scored")
     return found
+
+
+def _repeated(config: RunConfig, name: str, repeats: Repeats) -> list[str]:
+    """That an evaluation split was trained on, in part or all of it.
+
+    Args:
+        name: of the slice: the split's, in a mixture behind its part's.
+    """
+    if not repeats.folded:
+        return []
+    part, _, split = name.rpartition("/")
+    own = next((each for each in config.dataset.parts or [] if each.name == part), config.dataset)
+    trained = " (the split that was trained on)" if split == own.train else ""
+    rows = f"{repeats.folded} of {repeats.scored} scored rows of {split}{trained}"
+    how = "word for word" if repeats.exact == repeats.folded else f"{repeats.exact} of them word for word"
+    return [f"{own.name}: {rows} are among the rows trained on, up to case and white space ({how})"]
 
 
 def _of_data(source: DataSource, data: TaskDataModule) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import backbones, files, fingerprint, start, stop
+from peftbench import backbones, cached, files, fingerprint, paths, start, stop
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 #: Values of logits that are held at once, at the most (1 GB), and tokens of a prompt that this is reckoned with: a
 #: likelihood takes those of every position.
 _LOGITS, _PROMPT = 1 << 28, 1024
+
+#: Libraries that decide what a base answers.
+_ASKED_BY = ("lm_eval", "datasets", "torch", "transformers", "tokenizers")
 
 #: By benchmark and part: what every question scored, in [0, 1], and whether its prompt was cut.
 Answers = dict[str, dict[str, list[tuple[float, bool]]]]
@@ -122,16 +125,23 @@ class Asking:
             "seed": config.seed if checkpoint.folder is None else None,
             "quantization": config.method.quantization,
             "precision": config.hardware.precision,
-            "lm_eval": importlib.metadata.version("lm_eval"),
+            "accelerator": config.hardware.accelerator,
+            # How prompts are cut to the model's positions, and put together.
+            "virtual_tokens": backbones.virtual_tokens(config),
+            "batch": config.hardware.eval_batch_size,
+            "loaded_as": [task.auto_model.__name__, repr(task.model_args)],
+            "code": fingerprint.of_code(paths.PACKAGE),
+            "versions": {name: importlib.metadata.version(name) for name in _ASKED_BY},
         }
         file = self.cache / "forgetting" / f"{fingerprint.of_json(asked)[:24]}.json"
-        if not file.is_file():
-            base = reseeded(config.seed, lambda: start.load_model(config, checkpoint, task))
-            text = json.dumps(self.answers(base))
-            with files.spared("what the base answers", []):
-                files.write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-            return json.loads(text)
-        return json.loads(file.read_text(encoding="utf-8"))
+        kept = cached.read(file, lambda entry: json.loads(entry.read_text(encoding="utf-8")))
+        if kept is not None:
+            return kept
+        base = reseeded(config.seed, lambda: start.load_model(config, checkpoint, task))
+        text = json.dumps(self.answers(base))
+        with files.spared("what the base answers", []):
+            cached.write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        return json.loads(text)
 
 
 def measured(

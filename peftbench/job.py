@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, redact, schema, terminal
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
-from peftbench.data import own, sources
+from peftbench.data import prepared
 from peftbench.data.sources import DataSource
 from peftbench.records import RunRecord, run_key
 from peftbench.schema import RunConfig
@@ -43,9 +43,9 @@ def prepare(config: RunConfig) -> Cell:
     Raises:
         ConfigError: one of them isn't there or isn't right.
     """
-    config = replace(config, dataset=own.complete(config.dataset))
     cache = ResultStore(config.results_dir).cache
-    source = sources.locate(config.dataset, data_root=config.data_root, cache=cache)
+    dataset, source = prepared.prepare(config.dataset, data_root=config.data_root, cache=cache)
+    config = replace(config, dataset=dataset)
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judged = benchmarks.locate(config, cache), judge.locate(config)
     given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}

@@ -155,12 +155,14 @@ def announced(root: str | os.PathLike[str], sweep: Sweep) -> Iterator[Callable[[
         file.unlink(missing_ok=True)
 
 
-def running(root: str | os.PathLike[str]) -> list[Running]:
-    """What is being made on a results folder, oldest first; files that dead processes left are deleted."""
+def running(root: str | os.PathLike[str], *, tidy: bool = True) -> list[Running]:
+    """What is being made on a results folder, oldest first; files that dead processes left are deleted, if `tidy`."""
     found = []
     for file, value in _files(root, "run-*.json"):
         state = _state(value)
         if state is None or state.owner.alive() is False:
+            if not tidy:
+                continue
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
         else:
@@ -209,7 +211,13 @@ def _forget(root: str | os.PathLike[str], sweep: Sweep) -> None:
 @functools.cache
 def _record(file: Path, mtime_ns: int) -> RunRecord | None:
     found = read(file)
-    return found if isinstance(found, RunRecord) else None
+    if not isinstance(found, RunRecord):
+        return None
+    # What is shown of it: all of a sweep's records stay in memory.
+    dataset = {"metrics": found.config["dataset"].get("metrics", {})}
+    shown = {name: getattr(found, name) for name in ("status", "error", "score", "params", "log")}
+    took = (found.efficiency or {}).get("run_time_s")
+    return RunRecord(key=found.key, config={"dataset": dataset}, efficiency={"run_time_s": took}, **shown)
 
 
 def _folder(root: str | os.PathLike[str]) -> Path:

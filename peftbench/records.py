@@ -29,7 +29,8 @@ class RunRecord:
         config: the resolved configuration, without places and sinks.
         metrics: by split: `train` (a fixed slice of the training data), `selection` (the slice carved from train) and
             the official evaluation splits; each with `values`, `score` (their mean), `loss`, `n`, `truncated` (examples
-            cut) and `directions`.
+            cut), `directions`; `rows_in_train`, how many of an evaluation split's scored rows are among those trained
+            on, word for word, and `rows_in_train_folded`, if case and white space don't count.
             A split that isn't there is null.
         score: the first evaluation split's score; None where its labels are hidden.
         selected_step: the optimiser step whose weights were evaluated.

@@ -35,6 +35,7 @@ from peftbench.checkpoints import Checkpoint
 from peftbench.crew import Emit
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
+from peftbench.data.repeats import Repeats
 from peftbench.data.sources import DataSource
 from peftbench.footnotes import footnotes
 from peftbench.meter import Memory, Meter
@@ -135,6 +136,8 @@ def set_up(job: Job) -> tuple[FineTuner, TaskDataModule]:
     data = load_data(job, task)
 
     method = build_method(config.method)
+    if method.trains and ranks.is_first():
+        data.count_repeats()
     steps = total_steps(config, len(data.train)) if method.trains else 0
     context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
     model = method.apply(start.load_model(config, job.checkpoint, task), context)
@@ -266,9 +269,17 @@ def evaluate(
             artefacts.write_predictions(predictions, data, kept, tuner.task)
     directions = data.config.dataset.metrics
     return {
-        name: None if part is None else {**tuner.scores(kept[name], part), "directions": directions}
+        name: None
+        if part is None
+        else {**tuner.scores(kept[name], part), "directions": directions, **_in_train(data.repeats.get(name))}
         for name, part in data.slices.items()
     }, kept
+
+
+def _in_train(repeats: Repeats | None) -> dict[str, int | None]:
+    """How many of a split's scored rows were trained on; nulls where that wasn't counted."""
+    exact, folded = (None, None) if repeats is None else (repeats.exact, repeats.folded)
+    return {"rows_in_train": exact, "rows_in_train_folded": folded}
 
 
 def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench import files, redact
+from peftbench import cached, files, fingerprint, redact
 from peftbench.errors import ConfigError
 from peftbench.records import RecordError, RunRecord, from_dict
 
@@ -137,7 +138,7 @@ class ResultStore:
         """Delete what processes that were killed have left of a completed run, unless another process owns it."""
         places = self.places(config, key)
         folders = (self._file(config, key).parent, places.adapter.parent, places.predictions.parent)
-        left = [path for folder in folders for path in folder.glob(f".{key}.*.tmp")]
+        left = [folder / name for folder in folders for name in _temporary(folder) if name.startswith(f".{key}.")]
         if not left and not places.unfinished.exists():
             return
         with self.claim(key) as owned:
@@ -173,26 +174,28 @@ class ResultStore:
         """
         folder = self.root / "claims"
         folder.mkdir(parents=True, exist_ok=True)
-        with files.open_lock(folder / f"{key}.lock") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:  # A file system without locks: nobody can own anything there.
-                pass
-            yield True
+        while True:
+            with files.open_lock(folder / f"{key}.lock") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                    return
+                except OSError:  # A file system without locks: nobody can own anything there.
+                    pass
+                if files.is_named(stream.fileno(), folder / f"{key}.lock"):
+                    yield True
+                    return
+            # `clean` deleted the file between its opening and its lock: what is owned then has no name for others.
 
     def put_tuning(self, key: str, tried: dict[str, Any]) -> None:
         """Keep what was tried before a run, until its record takes it."""
-        file = self._tuning(key)
         text = json.dumps(redact.data(tried), indent=1)
-        files.write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        cached.write(self._tuning(key), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def tuning(self, key: str) -> dict[str, Any] | None:
-        """What was tried before a run; None: nothing."""
-        file = self._tuning(key)
-        return json.loads(file.read_bytes()) if file.is_file() else None
+        """What was tried before a run; None: nothing, or the file doesn't hold."""
+        return cached.read(self._tuning(key), lambda file: json.loads(file.read_bytes()))
 
     def _tuning(self, key: str) -> Path:
         return self.root / "trials" / "studies" / f"{key}.json"
@@ -215,6 +218,20 @@ class ResultStore:
                 number += 1
                 continue
             return target
+
+
+def _temporary(folder: Path) -> tuple[str, ...]:
+    """The names in a folder of what is being written, or was left when a process was killed."""
+    try:
+        return _listed(folder, fingerprint.stamp(folder))
+    except OSError:
+        return ()
+
+
+@functools.lru_cache(maxsize=1024)
+def _listed(folder: Path, stamp: fingerprint.Stamp) -> tuple[str, ...]:
+    # Once, as long as nothing changes there: a start asks for each of thousands of runs in one folder.
+    return tuple(name for name in os.listdir(folder) if name.startswith(".") and name.endswith(".tmp"))
 
 
 def _give_name(temporary: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from built import Built, shake
 from conftest import write_split
 
-from peftbench import benchmarks, compose, paths, schema
+from peftbench import benchmarks, compose, paths, schema, tasks
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import prepare
 from peftbench.records import from_dict, run_key
@@ -136,7 +136,7 @@ def test_a_run_records_what_was_forgotten(composed, results: Path) -> None:
     assert mmlu["difference"] != 0 or mmlu["difference_se"] > 0
     assert record.forgetting["bbh"]["n"] == 4
     assert from_dict(json.loads(json.dumps(record.to_dict()))) == record
-    assert len(list((results / "cache" / "forgetting").iterdir())) == 1
+    assert len(list((results / "cache" / "forgetting").glob("*.json"))) == 1
 
 
 def test_the_base_is_the_one_that_the_run_began_with(composed) -> None:
@@ -271,3 +271,40 @@ def test_every_method_is_asked_or_refused(composed, method: str) -> None:
         "mmlu": {"anatomy": 2},
         "bbh": {"boolean_expressions": 2},
     }
+
+
+class TestWhatIsKept:
+    def _base(self, found: schema.RunConfig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """How often the base is asked."""
+        asked: list[int] = []
+        monkeypatch.setattr(forgetting, "reseeded", lambda *given: torch.nn.Linear(1, 1))
+        monkeypatch.setattr(forgetting.Asking, "answers", lambda *given: asked.append(1) or {"mmlu": {"a": [[1.0, 0]]}})
+        case_of = prepare(found)
+        asking = forgetting.Asking(found, case_of.questions, None, None, ResultStore(found.results_dir).cache)  # type: ignore[arg-type]
+        kept = asking.base_answers(tasks.build(found), case_of.checkpoint)
+        assert kept == {"mmlu": {"a": [[1.0, 0]]}}
+        return asked
+
+    @pytest.mark.parametrize(
+        ("more", "anew"),
+        [
+            (["method=lora"], False),
+            (["recipe.epochs=7"], False),
+            (["method=prompt_tuning"], True),  # Its virtual tokens take positions from prompts.
+            (["hardware.eval_batch_size=3"], True),
+            (["forgetting.mmlu.shots=2"], True),
+            (["seed=1"], True),  # A model that starts at random.
+        ],
+    )
+    def test_the_base_is_asked_anew_where_it_may_answer_otherwise(self, composed, monkeypatch, more, anew) -> None:
+        assert self._base(composed("method=zero_shot", *MMLU), monkeypatch) == [1]
+        assert self._base(composed("method=zero_shot", *MMLU, *more), monkeypatch) == [1] * anew
+
+    @pytest.mark.parametrize("damaged", [b"", b'{"mmlu": {"a": [[0.0, 0]]}}'])
+    def test_answers_that_do_not_hold_are_asked_anew(self, composed, monkeypatch, results: Path, damaged) -> None:
+        found = composed("method=zero_shot", *MMLU)
+        self._base(found, monkeypatch)
+        file = next((results / "cache" / "forgetting").glob("*.json"))
+        file.write_bytes(damaged)
+        assert self._base(found, monkeypatch) == [1]
+        assert self._base(found, monkeypatch) == []

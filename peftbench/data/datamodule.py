@@ -8,9 +8,10 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
-from peftbench.data import sources
+from peftbench.data import repeats, sources
 from peftbench.data.encode import Encoded, encode
-from peftbench.data.examples import Example
+from peftbench.data.examples import Example, Reader
+from peftbench.data.repeats import Repeats
 from peftbench.data.sampler import LengthBucketBatches, Steps, by_length
 from peftbench.data.sources import DataSource
 from peftbench.errors import ConfigError
@@ -26,6 +27,7 @@ class TaskDataModule(L.LightningDataModule):
         train: what is trained on; `carved`: how many rows of train were cut out of it.
         slices: what is scored, by name: `train` (a fixed slice of it), `selection` (carved from train; None where the
             recipe carves none) and the official evaluation splits (None where the data lacks one).
+        repeats: of the official evaluation splits, how many rows are among those trained on; empty: not counted.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class TaskDataModule(L.LightningDataModule):
         self.train: Encoded
         self.carved = 0
         self.slices: dict[str, Encoded | None] = {}
+        self.repeats: dict[str, Repeats] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Tokenise what the run needs; a second call does nothing."""
@@ -61,6 +64,21 @@ class TaskDataModule(L.LightningDataModule):
         for split in data.evaluation:
             present = split in self._source.files
             self.slices[split] = self._encode(split, self._draw(split, recipe.eval_samples)) if present else None
+
+    def count_repeats(self) -> None:
+        """Look for scored rows among those trained on. For a method that trains."""
+        self.repeats = repeats.count(self._parts(), self._cache)
+
+    def _parts(self) -> repeats.Parts:
+        return [("", self)]
+
+    @property
+    def source(self) -> DataSource:
+        return self._source
+
+    @property
+    def reader(self) -> Reader:
+        return self._task.reader
 
     def _carve_size(self) -> int:
         carve = self.config.dataset.carve
@@ -151,7 +169,9 @@ class TaskDataModule(L.LightningDataModule):
         def read() -> list[Example]:
             return reader.examples(sources.read(self._source, split, reader.columns).take(rows), rows)
 
-        data, tokenizer = self._source.fingerprint, self._tokenizer_fingerprint
+        # The files of this split by themselves: the fingerprint of a whole doesn't say which is which.
+        contents = [self._source.checksums.get(file) for file in self._source.files[split]]
+        data, tokenizer = [self._source.fingerprint, contents], self._tokenizer_fingerprint
         return encode(
             self._task,
             self.tokenizer,

@@ -1,5 +1,7 @@
 """Tokenised examples: made once, kept in a file, read back in milliseconds."""
 
+import functools
+import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import files, fingerprint
+from peftbench import cached, files, fingerprint, paths
 from peftbench.data.examples import Example
 from peftbench.tasks.base import Batch, Inputs, Task
 
@@ -157,7 +159,7 @@ def encode(
         cache: folder of tokenised sets.
         identity: JSON value that says what the examples are (data and tokenizer fingerprint, split, rows, task).
     """
-    file = cache / "tokens" / f"{fingerprint.of_json([identity, max_length])[:24]}.safetensors"
+    file = cache / "tokens" / f"{fingerprint.of_json([identity, max_length, code()])[:24]}.safetensors"
     kept = _cached(file, lambda: _tokenise(task, tokenizer, read(), max_length))
     names = {"references", "candidates", "truncated"}
     return Encoded(
@@ -167,6 +169,13 @@ def encode(
         truncated=int(kept["truncated"]),
         pad=int(tokenizer.pad_token_id),
     )
+
+
+@functools.cache
+def code() -> list[str]:
+    """What reads and tokenises: this package's code, and the versions of the tokenizers' libraries."""
+    libraries = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
+    return [fingerprint.of_code(paths.PACKAGE), *libraries]
 
 
 _REQUIRED = ("tokens", "offsets", "labels", "rows", "truncated")
@@ -216,10 +225,12 @@ def _from_bytes(tensor: torch.Tensor | None) -> Any:
 
 
 def _cached(file: Path, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """A file's tensors, made where it isn't there. Two runs may do so at once; a full disk costs the file alone."""
-    if file.is_file():
-        return load_file(file)
+    """A cache entry's tensors, made where it isn't there or doesn't hold. Two runs may do so at once; a full disk costs
+    the file alone."""
+    kept = cached.read(file, load_file)
+    if kept is not None:
+        return kept
     tensors = make()
     with files.spared(f"tokens in {file}", []):
-        files.write(file, lambda temporary: save_file(tensors, temporary))
+        cached.write(file, lambda temporary: save_file(tensors, temporary))
     return tensors

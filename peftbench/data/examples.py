@@ -52,6 +52,11 @@ class Reader(Protocol):
         """The columns to read."""
         ...
 
+    @property
+    def shown(self) -> list[str]:
+        """Those of `columns` that a question consists of, without its answer."""
+        ...
+
     def check(self, table: pa.Table, where: str) -> None:
         """Raises ConfigError for a value that can't be read: column, split and row in one line."""
         ...

@@ -10,6 +10,7 @@ import torch
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import NO_LABEL
+from peftbench.data.repeats import Parts
 from peftbench.data.sampler import LengthBucketBatches
 from peftbench.tasks.base import Batch
 
@@ -98,6 +99,9 @@ class MixtureDataModule(TaskDataModule):
                 examples = module.slices[split]
                 name = f"{module.config.dataset.name}/{split}"
                 self.slices[name] = None if examples is None else join([(number, examples)], self._first_labels())
+
+    def _parts(self) -> Parts:
+        return [(f"{module.config.dataset.name}/", module) for module in self.modules]
 
     @property
     def headline(self) -> list[str]:

@@ -36,6 +36,10 @@ class Choices(Texts):
     def _more(self) -> list[str]:
         return [*self.listed, self.label]
 
+    @property
+    def shown(self) -> list[str]:
+        return [*super().shown, *self.listed]
+
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
         if len(self.listed) > 1:
@@ -93,8 +97,14 @@ class Spans(Labelled):
         self.fields = [*config.text, *(f"span{i + 1}" for i in range(len(self.spans)))]
 
     def _more(self) -> list[str]:
-        named = [n for span in self.spans for n in (span.start, span.end, span.word, span.surface) if n is not None]
-        return [*named, *super()._more()]
+        return [*self._marks(), *super()._more()]
+
+    def _marks(self) -> list[str]:
+        return [n for span in self.spans for n in (span.start, span.end, span.word, span.surface) if n is not None]
+
+    @property
+    def shown(self) -> list[str]:
+        return [*super().shown, *self._marks()]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)

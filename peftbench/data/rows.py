@@ -37,6 +37,11 @@ class Texts:
     def columns(self) -> list[str]:
         return [*self.config.text, *self._more()]
 
+    @property
+    def shown(self) -> list[str]:
+        """The columns that a question consists of, without its answer."""
+        return list(self.config.text)
+
     def _more(self) -> list[str]:
         """The columns besides the text."""
         return []

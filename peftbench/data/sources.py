@@ -3,7 +3,8 @@
 Everything ends as Parquet files, so that a run never imports `datasets` (0.3 s and a thread) nor asks the network.
 """
 
-import os
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from peftbench import files, fingerprint, hub, imports
+from peftbench import cached, fingerprint, hub, imports
 from peftbench.data import own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
@@ -26,12 +27,14 @@ class DataSource:
     Attributes:
         renamed: by split, where its columns are called otherwise: the name in the file by the name here.
         parts: of a mixture, its parts' by name; it has no files of its own.
+        checksums: by file the hash of its contents when it was found.
     """
 
     files: dict[str, list[str]]
     fingerprint: str
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)
     parts: dict[str, "DataSource"] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
 
 
 def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> DataSource:
@@ -63,6 +66,7 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
     source = replace(
         source,
         renamed={**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}},
+        checksums=checksums(file for found in source.files.values() for file in found),
     )
     _check(config, source)
     return source
@@ -77,12 +81,13 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
     """Some columns of a split, in the order of its files; of `idx.question` the whole column `idx`.
 
     Raises:
-        ConfigError: a file can't be read.
+        ConfigError: a file can't be read, or isn't any more what it was when it was found.
     """
     names = list(dict.fromkeys(name.split(".")[0] for name in columns))
     there = source.renamed.get(split, {})
     tables = []
     for file in source.files[split]:
+        check_unchanged(file, source.checksums)
         try:
             # Not memory-mapped: a file may be replaced while a sweep runs.
             wanted = [there.get(name, name) for name in names]
@@ -93,6 +98,27 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
     return pa.concat_tables(tables)
+
+
+def checksums(files: Iterable[str]) -> dict[str, str]:
+    """By file the hash of its contents. Raises ConfigError for one that can't be read."""
+    try:
+        return {file: fingerprint.of_file(Path(file)) for file in files}
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: can't be read ({error.strerror})") from None
+
+
+def check_unchanged(file: str, expected: Mapping[str, str]) -> None:
+    """Raises ConfigError for a file whose contents aren't those that `checksums` found: what is made of it would be
+    kept, and recorded, under the name of the others."""
+    try:
+        same = file not in expected or fingerprint.of_file(Path(file)) == expected[file]
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read ({error.strerror})") from None
+    if not same:
+        raise ConfigError(
+            f"{file}: was changed after the run had been prepared; the same line starts with what is there now"
+        )
 
 
 def _inner(table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -152,7 +178,8 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     if not hub.is_commit(config.revision):
         # What an unpinned name stands for may change: the rows' hash names the folder.
         return content_named(_download(config, wanted), cache)
-    kept = {split: [str(folder / f"{split}.parquet")] for split in wanted if (folder / f"{split}.parquet").is_file()}
+    entries = {split: folder / f"{split}.parquet" for split in wanted}
+    kept = {split: [str(entry)] for split, entry in entries.items() if cached.holds(entry)}
     if len(kept) < len(wanted):
         kept = _keep(_download(config, wanted), folder)
     names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
@@ -162,7 +189,9 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
 def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
     """Tables kept as Parquet in a folder named by their rows."""
     name = fingerprint.of_json({split: table.to_pydict() for split, table in splits.items()})
-    return DataSource(_keep(splits, cache / "data" / name[:16]), name)
+    # The same values may be written as other types.
+    types = {split: table.schema.remove_metadata().to_string() for split, table in splits.items()}
+    return DataSource(_keep(splits, cache / "data" / fingerprint.of_json([name, types])[:16]), name)
 
 
 def _download(config: DatasetConfig, wanted: list[str]) -> dict[str, pa.Table]:
@@ -186,15 +215,12 @@ def _download(config: DatasetConfig, wanted: list[str]) -> dict[str, pa.Table]:
 
 
 def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
-    """Write tables as Parquet, each whole or not at all: several runs may do so at once."""
+    """Tables as Parquet, each written where the cache has none that holds: several runs may do so at once."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for split, table in splits.items():
-            target = folder / f"{split}.parquet"
-            if not target.exists():
-                temporary = files.temporary(target)
-                pq.write_table(table, temporary)
-                os.replace(temporary, target)
+            entry = folder / f"{split}.parquet"
+            if not cached.holds(entry):
+                cached.write(entry, functools.partial(pq.write_table, table))
     except OSError as error:
         raise ConfigError(f"results_dir: can't write to {folder} ({error.strerror})") from None
     return {split: [str((folder / f"{split}.parquet").resolve())] for split in splits}

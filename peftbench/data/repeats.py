@@ -1,0 +1,118 @@
+"""Scored rows whose text was trained on too: their score says less than it seems to. Free of torch."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peftbench import cached, files, fingerprint, paths
+from peftbench.data import sources
+from peftbench.data.examples import column
+
+if TYPE_CHECKING:
+    from peftbench.data.datamodule import TaskDataModule
+
+#: Training rows whose texts are in memory at a time.
+_CHUNK = 10_000
+
+#: A part's place in the names of slices (`<part>/` in a mixture), and its data.
+Parts = Sequence[tuple[str, "TaskDataModule"]]
+
+#: The texts of a row, by column.
+Texts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Of an evaluation split, how many rows were scored, how many of them stand among the rows trained on word for
+    word, and how many if case and white space don't count."""
+
+    scored: int
+    exact: int
+    folded: int
+
+
+def count(parts: Parts, cache: Path) -> dict[str, Repeats]:
+    """By slice of every evaluation split that is there: the rows scored that were trained on, in whichever part.
+
+    Args:
+        parts: set up.
+        cache: folder of cache entries; the texts are read once for a choice of rows.
+    """
+    asked = [(part, split, part.train.rows.unique().numpy()) for _, part in parts for split in [_train(part)]]
+    scored = {
+        f"{place}{split}": (part, split, examples.rows.unique().numpy())
+        for place, part in parts
+        for split in part.config.dataset.evaluation
+        if (examples := part.slices.get(split)) is not None
+    }
+    names = [[name, *_identity(*rows)] for name, rows in scored.items()]
+    identity = [fingerprint.of_code(paths.PACKAGE), [_identity(*rows) for rows in asked], names]
+    entry = cache / "repeats" / f"{fingerprint.of_json(identity)[:24]}.json"
+    kept = cached.read(entry, lambda file: json.loads(file.read_bytes()))
+    if kept is not None:
+        return {name: Repeats(**value) for name, value in kept.items()}
+    made = _count(asked, scored)
+    text = json.dumps({name: asdict(repeats) for name, repeats in made.items()})
+    with files.spared("the count of rows trained on", []):
+        cached.write(entry, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return made
+
+
+#: Some rows of a split.
+Rows = tuple["TaskDataModule", str, np.ndarray]
+
+
+def _count(trained: Sequence[Rows], scored: dict[str, Rows]) -> dict[str, Repeats]:
+    # The scored rows are the few: of the others only those are kept that are among them.
+    rows = {name: list(_texts(*asked)) for name, asked in scored.items()}
+    exact = {texts for found in rows.values() for texts in found}
+    folded = {_fold(texts) for texts in exact}
+    exact_seen, folded_seen = set(), set()
+    for texts in (texts for asked in trained for texts in _texts(*asked)):
+        if texts in exact:
+            exact_seen.add(texts)
+        if (fold := _fold(texts)) in folded:
+            folded_seen.add(fold)
+    return {
+        name: Repeats(
+            scored=len(found),
+            exact=sum(texts in exact_seen for texts in found),
+            folded=sum(_fold(texts) in folded_seen for texts in found),
+        )
+        for name, found in rows.items()
+    }
+
+
+def _texts(part: "TaskDataModule", split: str, rows: np.ndarray) -> Iterator[Texts]:
+    """What a model is shown of some rows, without the answers."""
+    shown = part.reader.shown
+    table = sources.read(part.source, split, shown)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = table.take(rows[start : start + _CHUNK])
+        values = zip(*(column(chunk, name) for name in shown), strict=True)
+        yield from (tuple(map(_text, row)) for row in values)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _fold(texts: Texts) -> Texts:
+    return tuple(" ".join(text.casefold().split()) for text in texts)
+
+
+def _train(part: "TaskDataModule") -> str:
+    return part.config.dataset.train
+
+
+def _identity(part: "TaskDataModule", split: str, rows: np.ndarray) -> list[Any]:
+    """What decides the texts of some rows."""
+    source = part.source
+    contents = [source.checksums.get(file) for file in source.files[split]]
+    digest = hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()
+    return [source.fingerprint, split, contents, source.renamed.get(split, {}), part.reader.shown, digest]
