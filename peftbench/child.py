@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from peftbench import stop
+from peftbench import spinning, stop
 from peftbench.redact import redact
 
 
@@ -27,6 +27,7 @@ def main(
     # The fork server's environment is of when it was started.
     os.environ.clear()
     os.environ.update(environ)
+    spinning.shorten()  # As the fork server has it, for what is loaded later and for the record.
     sys.path[:] = path
     _redirect(log)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what Ctrl-C means.
