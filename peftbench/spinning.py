@@ -7,7 +7,8 @@ machine doesn't notice. Source: GCC's manual of libgomp, section 3.22, GOMP_SPIN
 
 import os
 
-#: Rounds of the loop. libgomp itself takes as few where there are more threads than cores.
+#: Rounds of the loop: a hundredth of a millisecond. libgomp's own are 300,000 (3 ms), and 100 where it has more threads
+#: than there are cores; it doesn't see those of other processes.
 _ROUNDS = "1000"
 #: What a user says of it, to libgomp, to any OpenMP, and to LLVM's and Intel's.
 _VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "KMP_LIBRARY")
