@@ -88,14 +88,16 @@ def test_memory_that_the_kernel_finds_wanting_in_measuring_halves_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("grace", [30, 0])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("number", "grace"), [(signal.SIGTERM, 30), (signal.SIGINT, 30), (signal.SIGHUP, 30), (signal.SIGTERM, 0)]
+)
 def test_asked_to_stop_in_measuring_it_is_completed(
     start, trouble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, grace: int
 ) -> None:
     monkeypatch.setenv("TROUBLE_HOW", "waits")
     cut = start(*SHORT[1:], f"grace_s={grace}", method="measured")
-    wait(trouble.exists)
+    wait(trouble.exists, 400)
     cut.send_signal(number)
     out, err = cut.communicate(timeout=60)
     assert (cut.returncode, err) == (130, "peftbench: stopped; the same line goes on from here\n")
@@ -103,13 +105,14 @@ def test_asked_to_stop_in_measuring_it_is_completed(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_in_measuring_the_next_start_records_the_score(
     start, run_cli: Run, tiny, trouble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = tmp_path / "results"
     monkeypatch.setenv("TROUBLE_HOW", "waits")
     killed = start(*SHORT[1:], method="measured")
-    wait(trouble.exists)
+    wait(trouble.exists, 400)
     killed.kill()
     killed.communicate(timeout=60)
     assert not list(results.rglob("records/**/*.json"))

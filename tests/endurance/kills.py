@@ -4,8 +4,8 @@
 
 Four methods and some seeds. Each time the sweep is started, one of its processes waits in the middle of a step, of
 saving a state, of measuring speed, of putting a record, or between runs, and is killed there with kill -9: the process,
-its parent or both. Then: every run has one record, the same as that of a sweep nobody disturbed; none was trained to its
-end twice; the leaderboards are the same but for what is measured; no process is left.
+its parent or both. Then: every run has one record, the same as that of a sweep nobody disturbed; none was trained to
+its end twice; the leaderboards are the same but for what is measured; no process is left.
 """
 
 import argparse
