@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftbench import limit, scored
+from peftbench import limit, scored, stop
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.sampler import by_length
@@ -136,6 +136,7 @@ def _times(
     warm = until - 3 / 4 * (until - time.monotonic())
     with limit.until(until):
         for number, batch in enumerate(batches):
+            stop.check()  # A library may have caught what a signal raised.
             if time.monotonic() > (warm if 0 < number < warm_up else until):
                 continue
             turn = _turn(models.values(), {k: v.to(device) for k, v in batch.items()}, forward, device)

@@ -154,6 +154,10 @@ def _try(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
             if not kept:
                 otherwise(stopped.outcome)
             raise
+        except KeyboardInterrupt:  # Asked again, it doesn't wait.
+            if not kept and drafts and not scored.resumable(drafts[0]):
+                keep(cell, store, scored.settled(drafts[0], "interrupted"))
+            raise
     record = kept[0] if kept else otherwise(outcome)
     terminal.outcome(config, record, time.monotonic() - started)
     return record

@@ -187,6 +187,19 @@ def test_a_stop_while_the_weights_are_stored_waits_for_the_record(
     assert "lora: inference speed wasn't measured (interrupted)" in record.footnotes
 
 
+@pytest.mark.parametrize(("part", "what"), [("save", "weights"), ("write_predictions", "predictions")])
+def test_what_a_library_cannot_write_costs_no_score(
+    train, monkeypatch: pytest.MonkeyPatch, part: str, what: str
+) -> None:
+    def fails(*_: Any, **more: Any) -> None:
+        raise TypeError("it isn't mine to write")
+
+    monkeypatch.setattr(run.artefacts, part, fails)
+    record = train("recipe.max_steps=4", "measure=false")
+    assert isinstance(record.score, float)
+    assert f"lora: {what} weren't kept: TypeError" in record.footnotes
+
+
 ALL = [scored.BERTSCORE, scored.FORGETTING, scored.SPEED]
 
 
@@ -208,7 +221,7 @@ def ended(cell, results: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             if heard:
                 on_event({"scored": draft.to_dict()})
             if outcome.status == "interrupted":
-                raise isolate.Stopped(outcome)
+                raise KeyboardInterrupt if outcome.error == "again" else isolate.Stopped(outcome)
             return outcome
 
         monkeypatch.setattr(isolate, "call", call)
@@ -229,9 +242,9 @@ def test_a_failure_after_the_score_costs_only_what_it_lacks(ended, status: str, 
     assert record.footnotes == [f"lora: {what} wasn't measured ({status})" for what in lacking]
 
 
-@pytest.mark.parametrize("heard", [True, False])
-def test_a_stop_completes_what_lacks_its_speeds_alone(ended, heard: bool) -> None:
-    (record,) = ended(Outcome(status="interrupted", error="stopped"), [scored.SPEED], heard=heard)
+@pytest.mark.parametrize(("heard", "error"), [(True, "stopped"), (False, "stopped"), (True, "again")])
+def test_a_stop_completes_what_lacks_its_speeds_alone(ended, heard: bool, error: str) -> None:
+    (record,) = ended(Outcome(status="interrupted", error=error), [scored.SPEED], heard=heard)
     assert (record.status, record.score) == ("completed", 0.75)
     assert record.footnotes == ["lora: inference speed wasn't measured (interrupted)"]
 
