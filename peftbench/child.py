@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from peftbench import files, redact, stop
+from peftbench import files, redact, spinning, stop
 
 
 def main(
@@ -26,6 +26,7 @@ def main(
     # The fork server's environment is of when it was started.
     os.environ.clear()
     os.environ.update(environ)
+    spinning.shorten()  # As the fork server has it, for what is loaded later and for the record.
     sys.path[:] = path
     _redirect(log)
     redact.install()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from peftbench import stop
+
 _log = logging.getLogger(__name__)
 
 #: Free bytes below which a disk counts as full.
@@ -111,16 +113,19 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spared(what: str, lost: list[str]) -> Iterator[None]:
-    """Within this, a disk that takes nothing costs a run what is being written, and not its numbers.
+    """Within this, a disk that takes nothing, and a library that can't write something, cost a run what is being
+    written, and not its numbers.
 
     Args:
         what: is being written; a note that it wasn't kept is added to `lost`.
     """
     try:
         yield
-    except OSError as error:
-        _log.warning("%s can't be written (%s)", what, error)
-        lost.append(f"{what} weren't kept: {error.strerror or type(error).__name__}")
+    except stop.Interrupted:
+        raise
+    except Exception as error:
+        _log.warning("%s can't be written (%s)", what, error, exc_info=not isinstance(error, OSError))
+        lost.append(f"{what} weren't kept: {getattr(error, 'strerror', None) or type(error).__name__}")
 
 
 def make_folder(folder: Path) -> None:

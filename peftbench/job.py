@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, redact, schema, terminal
+from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, redact, schema, scored, terminal
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import prepared
@@ -106,9 +106,10 @@ def _claim_and_run(cell: Cell, folder: Path) -> RunRecord | None:
             terminal.line(config, "recorded by another process in the meantime")
             return None
         ended = store.ended(config, cell.key)
-        if ended is not None:
-            terminal.line(config, "had ended when it was stopped: recorded now")
-            return keep(cell, store, ended)
+        if ended is not None and not scored.resumable(ended):
+            what = "had its score" if scored.outstanding(ended) else "had ended"
+            terminal.line(config, f"{what} when it was stopped: recorded now")
+            return keep(cell, store, scored.settled(ended, "interrupted"))
         return _run(cell, store, folder)
 
 
@@ -128,21 +129,39 @@ def _run(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
 
 
 def _try(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
-    """One try of a run, with its record: a completed one is written as soon as it is there."""
+    """One try of a run, with its record: a completed one is written as soon as it is there, and one that had its score
+    is completed, however the run ended."""
     config, log, started = cell.config, folder / "run.log", time.monotonic()
     kept: list[RunRecord] = []
+    drafts: list[RunRecord] = []
 
     def on_result(result: dict[str, Any]) -> None:
         kept.append(keep(cell, store, RunRecord(**result)))
 
-    with terminal.progress(config) as on_event:
+    def otherwise(outcome: crew.Outcome) -> RunRecord:
+        if not drafts and outcome.status == "interrupted" and (left := store.ended(config, cell.key)) is not None:
+            drafts.append(left)  # The last that it said may not have been listened to.
+        return keep(cell, store, _scored(cell, outcome, drafts) or _failure(cell, outcome, log, store))
+
+    with terminal.progress(config) as show:
+
+        def on_event(event: dict[str, Any]) -> None:
+            if "scored" in event:
+                drafts[:] = [RunRecord(**event["scored"])]
+            else:
+                show(event)
+
         try:
             outcome = _fitting(cell, store, log, on_event=on_event, on_result=on_result)
         except isolate.Stopped as stopped:
             if not kept:
-                keep(cell, store, _failure(cell, stopped.outcome, log, store))
+                otherwise(stopped.outcome)
             raise
-    record = kept[0] if kept else keep(cell, store, _failure(cell, outcome, log, store))
+        except KeyboardInterrupt:  # Asked again, it doesn't wait.
+            if not kept and drafts and not scored.resumable(drafts[0]):
+                keep(cell, store, scored.settled(drafts[0], "interrupted"))
+            raise
+    record = kept[0] if kept else otherwise(outcome)
     redact.folder(folder, ("*.log",))  # What compiled code wrote past this process's streams.
     terminal.outcome(config, record, time.monotonic() - started)
     return record
@@ -164,7 +183,8 @@ def _fitting(
 
     def watch(event: dict[str, Any]) -> None:
         nonlocal computing
-        computing = computing or event.get("phase") in ("training", "evaluating")
+        # With its score there it isn't trained again, whatever becomes of the rest.
+        computing = "scored" not in event and (computing or event.get("phase") in ("training", "evaluating"))
         on_event(event)
 
     while True:
@@ -209,6 +229,16 @@ def keep(cell: Cell, store: ResultStore, record: RunRecord) -> RunRecord:
         if record.status in ("completed", *_CERTAIN):
             store.forget(cell.key)
     return record
+
+
+def _scored(cell: Cell, outcome: crew.Outcome, drafts: list[RunRecord]) -> RunRecord | None:
+    """The record of a run that ended without a result and had its score; None: it had none, or goes on for the rest."""
+    if not drafts or (outcome.status == "interrupted" and scored.resumable(drafts[0])):
+        return None
+    rest = ", ".join(scored.outstanding(drafts[0]))
+    if rest:
+        terminal.line(cell.config, f"had its score; recorded without {rest}: {outcome.error or outcome.status}")
+    return scored.settled(drafts[0], outcome.status)
 
 
 def _failure(cell: Cell, outcome: crew.Outcome, log: Path, store: ResultStore) -> RunRecord:

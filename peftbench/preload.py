@@ -6,6 +6,10 @@ import os
 # Tokenizers would start threads and then complain of every fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from peftbench import spinning  # noqa: E402
+
+spinning.shorten()  # Before torch brings libgomp, which looks once.
+
 # It looks for compiled kernels on the hub and says on the terminal that there are none.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 

@@ -41,8 +41,9 @@ class RunRecord:
         samples: rows trained on (`train`), the examples that they make, and how many of those were cut.
         learnt: what the method says of what it trained (`Method.describe`), such as `soft_prompt`.
         changed: what the command line set of the method and the model, as it was written.
-        environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start (of the
-            process that ended the run), and `resumed_at_steps`, where it went on after it had been stopped;
+        environment: versions, git commit, CPU and GPU, threads, how OpenMP's threads wait (`openmp`), fingerprints of
+            data and model, time of start (of the process that ended the run), and `resumed_at_steps`, where it went on
+            after it had been stopped;
             `jobs_beside` is the most other runs on the same results folder that were seen beside it on its machine.
         forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
             questions and by part: means, their standard errors, and those of the paired difference.

@@ -7,13 +7,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, sharding, start, tasks
+from peftbench import (
+    backbones,
+    benchmarks,
+    files,
+    loggers,
+    optim,
+    quantize,
+    ranks,
+    schema,
+    sharding,
+    start,
+    stop,
+    tasks,
+)
 from peftbench.checkpoints import Checkpoint
 from peftbench.crew import Emit
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.job import Cell
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
+from peftbench.records import RunRecord
 from peftbench.run import Job, run
 from peftbench.schema import RecipeConfig, RunConfig
 from peftbench.store import Places, write_ended
@@ -32,22 +46,30 @@ def train(cell: Cell, places: Places, log_folder: Path, log: str, halvings: int,
     with files.owned(places.unfinished) if ranks.is_first() else contextlib.nullcontext():
         ranks.barrier()
         sinks = loggers.build(config, cell.key, log_folder) if ranks.is_first() else []
-        found = run(
-            Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit, cell.questions, cell.judge)
-        )
+        sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
+
+        def whole(record: RunRecord) -> RunRecord:
+            return replace(
+                record,
+                config=schema.description(cell.config),
+                efficiency={**(record.efficiency or {}), **sizes},
+                footnotes=[*record.footnotes, *_smaller(cell.config, halvings)],
+                log=log,
+            )
+
+        def keep(record: RunRecord) -> None:
+            write_ended(places.unfinished, whole(record))
+            emit({"scored": whole(record).to_dict()})
+
+        sources = (cell.source, cell.checkpoint)
+        found = run(Job(config, cell.key, *sources, places, sinks, emit, cell.questions, cell.judge, keep))
         if found is None:
             emit({"done": True})
             return
-        sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
-        record = replace(
-            found,
-            config=schema.description(cell.config),
-            efficiency={**(found.efficiency or {}), **sizes},
-            footnotes=[*found.footnotes, *_smaller(cell.config, halvings)],
-            log=log,
-        )
-        write_ended(places.unfinished, record)
-        emit({"result": record.to_dict()})
+        with stop.deferred():
+            record = whole(found)
+            write_ended(places.unfinished, record)
+            emit({"result": record.to_dict()})
         loggers.finish(sinks, record)
 
 

@@ -161,8 +161,9 @@ def from_description(described: dict[str, Any]) -> RunConfig:
     places = {"results_dir": "", "data_root": None, "model_root": None}
     sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
     survival = {"checkpoint_every_s": None, "grace_s": 0, "timeout_s": None, "retry": 0, "fail_fast": False}
+    measuring = {"measure": False, "measure_examples": 1, "measure_s": 1}
     model = {**described["model"], "sites": {}, "trust_remote_code": False}
-    raw = {**described, **places, **sinks, **survival, "model": model}
+    raw = {**described, **places, **sinks, **survival, **measuring, "model": model}
     return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
 
 

@@ -272,6 +272,10 @@ class RunConfig:
     overwrite: bool = _sink()
     save_adapters: bool = _sink()
     checkpoint_every_s: Optional[float] = _sink(rule=between(0, 1e9))
+    #: Whether inference speed is measured, on how many examples at the most, and for how many seconds.
+    measure: bool = _sink()
+    measure_examples: int = _sink(rule=_COUNT)
+    measure_s: float = _sink(rule=between(0, 1e6, above=True))
     grace_s: float = _sink(rule=between(0, 1e6))
     timeout_s: Optional[float] = _sink(rule=between(0, 1e9, above=True))
     retry: int = _sink(rule=between(0, 1000))
