@@ -12,8 +12,9 @@ from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, job, prepare
 from peftbench.plan import Run
+from peftbench.reading import read
 from peftbench.schema import RunConfig
-from peftbench.store import ResultStore, read
+from peftbench.store import ResultStore
 
 #: Options that only show something: Hydra answers them itself.
 _HYDRA_SHOWS = (

@@ -62,6 +62,7 @@ class Leaderboard:
     not_applicable: list[str]
     unreadable: list[tuple[str, str]]
     footnotes: list[str]
+    doubtful: list[tuple[str, str]] = field(default_factory=list)
     soft_prompts: list[tuple[str, RunRecord]] = field(default_factory=list)
     #: By suite and row (method, model, variant), its average; by metric and row, the cells behind a score.
     suites: dict[str, dict[RowName, Suite]] = field(default_factory=dict)
@@ -91,6 +92,7 @@ def leaderboard(results: Results) -> Leaderboard:
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
+        doubtful=results.doubtful,
         footnotes=_footnotes(results.completed),
         machines=machines.collect(results.completed),
         soft_prompts=_soft_prompts(records, names),
