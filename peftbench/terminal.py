@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from peftbench import live, watch
+from peftbench import escape, live, watch
 from peftbench.crew import Emit
 from peftbench.records import RunRecord
 
@@ -32,7 +32,7 @@ def line(config: "RunConfig", text: str) -> None:
     """One plain line about a run."""
     if console.is_terminal and watched_by_another():
         return  # That one draws on this terminal.
-    console.print(f"{name(config)}: {text}", markup=False)
+    console.print(escape.line(f"{name(config)}: {text}"), markup=False)
 
 
 def outcome(config: "RunConfig", record: RunRecord, seconds: float) -> None:
@@ -44,7 +44,7 @@ def outcome(config: "RunConfig", record: RunRecord, seconds: float) -> None:
 def failed_launcher(launcher: str, error: Exception) -> None:
     """Why a launcher gave up, in one line."""
     first = next(iter(str(error).strip().splitlines()), "")
-    console.print(f"hydra/launcher={launcher} failed: {type(error).__name__}: {first}", markup=False)
+    console.print(escape.line(f"hydra/launcher={launcher} failed: {type(error).__name__}: {first}"), markup=False)
 
 
 def waiting(text: str) -> contextlib.AbstractContextManager[object]:

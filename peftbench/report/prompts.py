@@ -9,16 +9,16 @@ from peftbench.records import RunRecord
 NOTE = "The vocabulary's nearest tokens to every virtual token, by cosine; of several seeds the first."
 
 
-def first_of_each(records: Iterable[RunRecord], cells: Mapping[str, tuple[Any, str]]) -> list[RunRecord]:
+def first_of_each(records: Iterable[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[RunRecord]:
     """Of every cell with soft prompts the record of its first seed, in the cells' order.
 
     Args:
-        cells: by record key, its row and column.
+        cells: by a record's `id` its row and column.
     """
     found: dict[tuple[Any, str], RunRecord] = {}
     for record in sorted(records, key=lambda r: (r.config["seed"], r.key)):
         if record.learnt.get("soft_prompt"):
-            found.setdefault(cells[record.key], record)
+            found.setdefault(cells[id(record)], record)
     return [found[cell] for cell in sorted(found)]
 
 

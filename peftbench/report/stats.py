@@ -75,28 +75,28 @@ def leaderboard(results: Results) -> Leaderboard:
     """Aggregate the records of a results folder. One without a score (hidden labels) is in the footnotes alone."""
     records = [record for record in results.completed if record.score is not None]
     row_names, column_names = _row_names(records), _column_names(records)
-    names = {record.key: (row_names[record.key], column_names[record.key]) for record in records}
+    names = {id(record): (row_names[id(record)], column_names[id(record)]) for record in records}
     scores: dict[Any, list[float]] = defaultdict(list)
     for record in records:
-        scores[names[record.key]].append(record.score or 0.0)
+        scores[names[id(record)]].append(record.score or 0.0)
     cells = {key: _cell(sorted(found)) for key, found in scores.items()}
     columns = sorted(set(column_names.values()))
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        by_row[row_names[record.key]].append(record)
+        by_row[row_names[id(record)]].append(record)
     rows = [_row(name, {c: cells.get((name, c)) for c in columns}, members) for name, members in by_row.items()]
     return Leaderboard(
         columns=columns,
-        metrics={column_names[r.key]: " + ".join(r.config["dataset"]["metrics"]) for r in records},
+        metrics={column_names[id(r)]: " + ".join(r.config["dataset"]["metrics"]) for r in records},
         rows=sorted(rows, key=lambda row: (row.mean is None, -(row.mean or 0.0), row.method, row.model, row.variant)),
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
         doubtful=results.doubtful,
-        footnotes=_footnotes(results.completed),
+        footnotes=sorted([*_footnotes(results.completed), *suites.left_out(records)]),
         machines=machines.collect(results.completed),
         soft_prompts=_soft_prompts(records, names),
-        suites=suites.averages(records, row_names),
+        suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
         details={
             heading: {row: _cell(sorted(values)) for row, values in of.items()}
@@ -105,11 +105,11 @@ def leaderboard(results: Results) -> Leaderboard:
     )
 
 
-def _soft_prompts(records: list[RunRecord], cells: Mapping[str, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:
+def _soft_prompts(records: list[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:
     """The record whose prompt is shown of every cell that has one, with the cell's name."""
     found = []
     for record in prompts.first_of_each(records, cells):
-        (method, model, variant), column = cells[record.key]
+        (method, model, variant), column = cells[id(record)]
         found.append((f"{method}{f' ({variant})' if variant else ''} · {model} · {column}", record))
     return found
 
@@ -145,7 +145,8 @@ def _figures(records: list[RunRecord]) -> dict[str, float | None]:
 
 def _numbers(record: RunRecord) -> dict[str, float | None]:
     train = record.metrics.get("train")
-    gap = train["score"] - record.score if train is not None and record.score is not None else None
+    trained = None if train is None else train.get("score")
+    gap = None if trained is None or record.score is None else trained - record.score
     return {
         **{f"params.{k}": v for k, v in (record.params or {}).items()},
         **{f"efficiency.{k}": v for k, v in (record.efficiency or {}).items()},
@@ -153,9 +154,9 @@ def _numbers(record: RunRecord) -> dict[str, float | None]:
     }
 
 
-def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
-    """(method, model, variant) of every record; the variant names what its command line changed of method and model,
-    and the settings in which rows differ."""
+def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
+    """By `id` (two records may have one key) the method, model and variant of every record. The variant names what its
+    command line changed of method and model, and the settings in which rows differ."""
     records = list(records)
 
     def own(record: RunRecord) -> dict[str, str]:
@@ -172,7 +173,7 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
     within = _differences([own(record) for record in records], groups)
     overall = _differences([settings(record) for record in records], [None] * len(records))
     return {
-        record.key: (*group, _variant({**_changed(record), **mine, **common}))
+        id(record): (*group, _variant({**_changed(record), **mine, **common}))
         for record, group, mine, common in zip(records, groups, within, overall, strict=True)
     }
 
@@ -199,8 +200,9 @@ def _variant(parts: Mapping[str, str]) -> str:
     return ", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in shown.items())
 
 
-def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
-    """The data set of every record; with what differs where one name stands for different data."""
+def _column_names(records: Iterable[RunRecord]) -> dict[int, str]:
+    """By `id` the data set of every record, with what differs where one name stands for different data. Nothing else
+    decides what is the same data: averages go by these names."""
     records = list(records)
 
     def own(record: RunRecord) -> dict[str, str]:
@@ -212,7 +214,7 @@ def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
 
     groups = [name(record) for record in records]
     return {
-        record.key: group + (f" ({', '.join(f'{k}={v}' for k, v in parts.items())})" if parts else "")
+        id(record): group + (f" ({', '.join(f'{k}={v}' for k, v in parts.items())})" if parts else "")
         for record, group, parts in zip(
             records, groups, _differences([own(record) for record in records], groups), strict=True
         )
