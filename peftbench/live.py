@@ -9,7 +9,6 @@ Nothing here is needed for a result: where these files can't be written, runs ar
 import contextlib
 import functools
 import json
-import math
 import multiprocessing
 import os
 import socket
@@ -25,7 +24,7 @@ from msgspec import Meta
 from peftbench import files, fingerprint
 from peftbench.reading import doubt, failures, names, read
 from peftbench.records import RecordError, RunRecord, key_of
-from peftbench.shapes import Count, Number, UnixTime
+from peftbench.shapes import Count, Number, UnixTime, finite
 from peftbench.store import ResultStore
 
 if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
@@ -126,7 +125,7 @@ def reporting(config: "RunConfig", name: str) -> Iterator[Callable[[dict[str, An
     def on_event(event: dict[str, Any]) -> Running:
         nonlocal state, written
         now = time.time()
-        told = {k: _finite(v) for k, v in event.items() if k in ("phase", "step", "steps", "loss", "score")}
+        told = {k: finite(v) for k, v in event.items() if k in ("phase", "step", "steps", "loss", "score")}
         if state.step is None and "step" in told:
             told |= {"since": now, "phase": "training"}
         state = replace(state, updated=now, **told)
@@ -256,11 +255,6 @@ def _files(root: str | os.PathLike[str], kind: type[T]) -> Iterator[tuple[Path, 
             continue
         except (OSError, ValueError, RecursionError, MemoryError) as error:
             yield file, f"can't be read ({getattr(error, 'strerror', None) or error})"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no other numbers, and a loss may be one."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(file: Path, value: Running | Sweep) -> None:

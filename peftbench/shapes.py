@@ -6,6 +6,7 @@ Values stay as they are: a value of another type is refused and never converted.
 
 import dataclasses
 import functools
+import math
 import operator
 import types
 import typing
@@ -98,6 +99,11 @@ def check(record: Any, kind: type) -> None:
         kind: `RunRecord`, which this module is used by.
     """
     msgspec.convert(record, _record(kind))
+
+
+def finite(value: Any) -> Any:
+    """JSON has no other numbers, and a loss may be one."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 #: Levels of objects and lists in one another that a record may have: ours have ten, and Python stops at a thousand.

@@ -51,7 +51,14 @@ def collect(records: Iterable[RunRecord], cells: Mapping[int, tuple[tuple[str, s
             asked = (questions, answers["n"], answers["cut"])
             found[*cells[id(record)], name, asked].append(answers)
     return [
-        Forgot(row, column, name, *asked, len(of), *(_mean(of, k) for k in _FIGURES))  # type: ignore[arg-type]
+        Forgot(
+            *(row, column, name),
+            questions=asked[0],
+            n=asked[1],
+            cut=asked[2],
+            runs=len(of),
+            **{k: _mean(of, k) for k in _FIGURES},  # type: ignore[arg-type]
+        )
         for (row, column, name, asked), of in sorted(found.items(), key=lambda item: item[0])
     ]
 
