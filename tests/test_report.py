@@ -27,14 +27,13 @@ def made(score: float | None, *overrides: str, status: str = "completed", **more
     if overrides not in CONFIGS:
         CONFIGS[overrides] = schema.description(composed(["model=tiny_bert", *overrides]))
     values = {
+        "key": "-".join(overrides) + status,
         "params": {"trainable": 10, "adapter": 8, "head": 2, "total": 1000},
         "efficiency": {"peak_memory_bytes": 5_000_000, "train_samples_per_s": 20.0},
         "metrics": {"train": {"score": 0.9}},
         "environment": {"data_fingerprint": "d", "model_fingerprint": "m", "cpu": "c", "threads": 1, "gpu": []},
     }
-    return RunRecord(
-        key="-".join(overrides) + status, status=status, config=CONFIGS[overrides], score=score, **{**values, **more}
-    )
+    return RunRecord(status=status, config=CONFIGS[overrides], score=score, **{**values, **more})
 
 
 def board(*completed: RunRecord, failed: tuple[RunRecord, ...] = ()) -> stats.Leaderboard:
@@ -263,6 +262,64 @@ def test_a_suite_averages_metrics_and_splits_first(four_tasks: stats.Leaderboard
     assert "missing: mnli (validation_mismatched), rte" in text
 
 
+def _of_other_data(kind: str) -> list[RunRecord]:
+    """`full` on other data that are called rte: with another fingerprint, other columns, or one's own file."""
+    score = {"validation": {"values": {"accuracy": 0.0}, "score": 0.0}}
+    record = made(0.0, "method=full", "dataset=rte", metrics=score, key="other")
+    if kind == "fingerprint":
+        return [dataclasses.replace(record, environment={**record.environment, "data_fingerprint": "other"})]
+    changed = {"override": {"text": ["sentence1"]}, "own file": {"format": "csv", "suite": None}}[kind]
+    dataset = {**record.config["dataset"], **changed}
+    return [dataclasses.replace(record, config={**record.config, "dataset": dataset})]
+
+
+@pytest.mark.parametrize("kind", ["fingerprint", "override", "own file"])
+def test_a_suite_averages_no_other_data_of_a_name(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(suites, "members", lambda: {"glue": ["cola", "mnli", "mrpc", "rte"]})
+    result = board(*_suite_records(), *_of_other_data(kind))
+    full = result.suites["glue"]["full", "tiny_bert", ""]
+    text = render_markdown.render(result)
+    if kind == "own file":  # It says that it isn't GLUE's, so that the others are.
+        assert full == suites.Suite(pytest.approx(0.65), [])
+        assert "rte: 1 run on other data of that name, which the average of glue leaves out" in text
+    else:
+        assert full.mean is None
+        assert "rte (2 different data: rte (" in text
+    assert {cell.n for row in result.rows for cell in row.cells.values() if cell} == {1}
+
+
+def test_one_key_for_two_runs_mixes_nothing() -> None:
+    """Of anything that is grouped: rows, columns, details, what was forgotten, prompts."""
+    prompt = {"soft_prompt": [[{"token": "a", "similarity": 0.5}]]}
+    asked = {"n": 5, "cut": 0, "parts": {}, "data_fingerprint": "q", "before": 0.5, "difference_se": None}
+    records = [
+        made(score, *overrides, key="k", learnt=prompt,
+             forgetting={"mmlu": {**asked, "after": score, "difference": score - 0.5}})
+        for score, overrides in ((0.25, ("method=prompt",)), (0.75, ("method=full", "dataset=sst2")))
+    ]  # fmt: skip
+    result = board(*records)
+    assert [(row.method, [(c.mean, c.n) for c in row.cells.values() if c]) for row in result.rows] == [
+        ("full", [(0.75, 1)]),
+        ("prompt", [(0.25, 1)]),
+    ]
+    assert {(of.row[0], of.after, of.runs) for of in result.forgetting} == {("full", 0.75, 1), ("prompt", 0.25, 1)}
+    assert [title for title, _ in result.soft_prompts] == ["full · tiny_bert · sst2", "prompt · tiny_bert · demo"]
+
+
+def test_other_questions_have_columns_of_their_own() -> None:
+    asked = {"n": 5, "cut": 0, "parts": {}, "before": 0.5, "difference_se": None}
+    runs = [
+        made(
+            0.5,
+            f"seed={seed}",
+            forgetting={"mmlu": {**asked, "data_fingerprint": str(seed), "after": after, "difference": after}},
+        )
+        for seed, after in enumerate((0.25, 0.75))
+    ]
+    (row,) = csv.DictReader(io.StringIO(render_csv.render(board(*runs))))
+    assert sorted(float(v) for name, v in row.items() if name.endswith("_after")) == [0.25, 0.75]
+
+
 def test_every_metric_and_split_is_shown(four_tasks: stats.Leaderboard) -> None:
     assert list(four_tasks.details) == [
         "mnli validation_matched accuracy", "mnli validation_mismatched accuracy", "mrpc accuracy", "mrpc f1",
@@ -326,7 +383,9 @@ def test_what_was_forgotten_is_shown_with_its_error() -> None:
     text = render_markdown.render(board(*runs, made(0.6, "method=full", forgetting=other), made(0.4, "method=prompt")))
     table = text.split("## What tuning made the model forget")[1].split("\n## ")[0]
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
-    assert rows[2:] == [
+    # Other questions of one name: which, is said as a hash.
+    assert rows[2][3] != rows[3][3]
+    assert [row[:3] + [row[3].partition(" ")[0]] + row[4:] for row in rows[2:]] == [
         ["full", "tiny_bert", "demo", "mmlu", "50 (1 cut)", "1", "30.0", "30.0", "+0.0 ± 2.0"],
         ["lora", "tiny_bert", "demo", "mmlu", "50 (1 cut)", "2", "30.0", "23.0", "-7.0 ± 2.0"],
     ]

@@ -87,7 +87,7 @@ def leaderboard(results: Results) -> Leaderboard:
     rows = [_row(name, {c: cells.get((name, c)) for c in columns}, members) for name, members in by_row.items()]
     return Leaderboard(
         columns=columns,
-        metrics={column_names[id(r)]: " + ".join(r.config["dataset"]["metrics"]) for r in records},
+        metrics={column_names[id(r)]: " + ".join(r.config["dataset"].get("metrics", {})) for r in records},
         rows=sorted(rows, key=lambda row: (row.mean is None, -(row.mean or 0.0), row.method, row.model, row.variant)),
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
