@@ -116,9 +116,10 @@ def read_plain(file: Path, *, most: int) -> bytes:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except ValueError as error:  # A zero byte in the name, or what no encoding has.
         raise OSError(errno.EINVAL, str(error)) from None
-    with open(descriptor, "rb") as stream:
-        _check_plain(os.fstat(descriptor), most)
-        return stream.read(most)
+    with open(descriptor, "rb", buffering=0) as stream:
+        status = os.fstat(descriptor)
+        _check_plain(status, most)
+        return stream.read(status.st_size)  # And no more, where another goes on writing.
 
 
 def _check_plain(status: os.stat_result, most: int) -> None:

@@ -67,16 +67,17 @@ def failures(file: Path) -> list[Path]:
     return [file.with_name(name) for _, name in sorted(found)]
 
 
-def json_files(folder: Path) -> Iterator[Path]:
-    """Every file in a folder and those below it that is named as a record, whatever it is."""
-    folders = [os.fspath(folder)]
+def json_files(folder: Path) -> list[Path]:
+    """Every file in a folder and those below it that is named as a record, whatever it is, in a fixed order."""
+    folders, found = [os.fspath(folder)], []
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif entry.name.endswith(".json") and not entry.name.startswith("."):
-                    yield Path(entry.path)
+                    found.append(entry.path)
+    return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
 
 
 def read(file: Path) -> RunRecord | RecordError:

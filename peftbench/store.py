@@ -166,7 +166,7 @@ class ResultStore:
 
     def scan(self) -> Iterator[tuple[Path, RunRecord | RecordError]]:
         """Every record under the folder in a fixed order; for a file that holds none, why."""
-        for file in sorted(json_files(self.root / "records")):
+        for file in json_files(self.root / "records"):
             yield file, read(file)
 
     @contextlib.contextmanager

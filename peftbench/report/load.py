@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from peftbench.reading import doubt
@@ -34,7 +35,7 @@ class Results:
 
 
 #: Why its record isn't believed (None: it is), the record's file, the key that it should have, and itself.
-_Completed = tuple[str | None, str, str, RunRecord]
+_Completed = tuple[str | None, Path, str, RunRecord]
 
 
 def load(root: str | os.PathLike[str]) -> Results:
@@ -42,36 +43,35 @@ def load(root: str | os.PathLike[str]) -> Results:
     results, failures = Results(), {}
     completed: list[_Completed] = []
     for file, record in ResultStore(root).scan():
-        name = str(file.relative_to(root))
         if isinstance(record, RecordError):
-            results.unreadable.append((name, str(record)))
+            results.unreadable.append((str(file.relative_to(root)), str(record)))
         elif record.status == "completed":
             run = key_of(record)
-            completed.append((doubt(file, record, run), name, run, record))
+            completed.append((doubt(file, record, run), file, run, record))
         elif record.status == "not_applicable":
             results.not_applicable.append(record)
         else:
             failures[_named(record)] = record
-    _count_once(completed, results)
+    _count_once(completed, results, root)
     mended = {_named(record) for record in results.completed}
     results.failed = [record for named, record in failures.items() if named not in mended]
     return results
 
 
-def _count_once(completed: list[_Completed], results: Results) -> None:
+def _count_once(completed: list[_Completed], results: Results, root: str | os.PathLike[str]) -> None:
     """Take every run once, however many files hold it: by what its record says of itself, not by its key alone. Of
     several that which can be believed, or else the first."""
-    first: dict[str, tuple[str, RunRecord]] = {}
-    for why, name, run, record in sorted(completed, key=lambda entry: entry[0] is not None):
-        if run in first:
-            other, counted = first[run]
+    first: dict[str, tuple[Path, RunRecord]] = {}
+    for why, file, run, record in sorted(completed, key=lambda entry: entry[0] is not None):
+        other, counted = first.setdefault(run, (file, record))
+        if counted is record:
+            results.completed.append(record)
+            why = None if why is None else f"{why}: counted, but a sweep would make the run anew"
+        else:
             differs = "" if record.score == counted.score else ", with another score"
-            results.doubtful.append((name, f"the same run as {other}{differs}: not counted"))
-            continue
-        first[run] = name, record
-        results.completed.append(record)
+            why = f"the same run as {other.relative_to(root)}{differs}: not counted"
         if why is not None:
-            results.doubtful.append((name, f"{why}: counted, but a sweep would make the run anew"))
+            results.doubtful.append((str(file.relative_to(root)), why))
 
 
 def _named(record: RunRecord) -> tuple[str, ...]:
