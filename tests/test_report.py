@@ -132,6 +132,36 @@ def test_other_data_under_the_same_name_is_another_column() -> None:
     assert [(cell.mean, cell.n) for cell in result.rows[0].cells.values()] == [(0.5, 1), (0.7, 1)]
 
 
+def test_data_whose_fingerprints_begin_alike_are_other_data() -> None:
+    runs = [
+        made(0.25, "seed=0", environment={"data_fingerprint": "official"}),
+        made(0.75, "seed=1", environment={"data_fingerprint": "official-too"}),
+    ]
+    assert [[(c.mean, c.n) for c in row.cells.values()] for row in board(*runs).rows] == [[(0.25, 1), (0.75, 1)]]
+
+
+def test_machines_of_one_name_that_differ_are_two_rows_beside_a_third() -> None:
+    result = board(
+        made(0.25, "seed=0", "hardware.threads=1"),
+        made(0.75, "seed=1", "hardware.threads=2"),
+        made(0.5, "hardware=cpu_bf16"),
+    )
+    assert sorted(row.variant for row in result.rows) == [
+        "hardware=cpu, hardware.threads=1",
+        "hardware=cpu, hardware.threads=2",
+        "hardware=cpu_bf16",
+    ]
+
+
+def test_names_that_are_written_alike_are_told_apart() -> None:
+    """By a stranger's record: `demo (data=d)` is what other data called demo are shown as."""
+    one, other, named = made(0.25, "seed=0"), made(0.5, "seed=1"), made(0.75, "seed=2")
+    other = dataclasses.replace(other, environment={**other.environment, "data_fingerprint": "e"})
+    dataset = {**named.config["dataset"], "name": "demo (data=d)"}
+    named = dataclasses.replace(named, config={**named.config, "dataset": dataset})
+    assert board(one, other, named).columns == ["demo (data=d)", "demo (data=d)[2]", "demo (data=e)"]
+
+
 def test_memory_is_the_largest_and_missing_figures_stay_missing() -> None:
     small, large = ({"peak_memory_bytes": n, "inference_latency_ms_merged": None} for n in (10, 30))
     result = board(made(0.5, "seed=0", efficiency=small), made(0.5, "seed=1", efficiency=large))

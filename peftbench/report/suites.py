@@ -77,11 +77,13 @@ def left_out(records: Iterable[RunRecord]) -> list[str]:
 
 
 def _suites(record: RunRecord) -> list[str]:
-    """The suites that a record's data set is said to be of; of an older one, which doesn't say, those of its name."""
+    """The suites that a record's data set is said to be of; of an older one, which doesn't say, those of its name, but
+    for one's own file."""
     dataset = record.config["dataset"]
     if "suite" in dataset:
         return [dataset["suite"]] if dataset["suite"] is not None else []
-    return [suite for suite, names in members().items() if dataset["name"] in names]
+    own = dataset.get("format") is not None
+    return [suite for suite, names in members().items() if dataset["name"] in names and not own]
 
 
 def _average(data: _Data, names: Iterable[str], rows: Mapping[int, RowName], row: RowName) -> Suite:
