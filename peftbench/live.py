@@ -261,7 +261,8 @@ def _write(file: Path, value: Running | Sweep) -> None:
     temporary = file.with_name(f".{file.name}.tmp")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(value)), encoding="utf-8")
+        # A command line may hold what no encoding has.
+        temporary.write_bytes(json.dumps(asdict(value), ensure_ascii=False).encode("utf-8", "replace"))
         os.replace(temporary, file)
 
 

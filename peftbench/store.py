@@ -262,7 +262,9 @@ def _is_of(there: RunRecord | RecordError, record: RunRecord) -> bool:
 
 
 def _text(record: RunRecord) -> str:
-    return redact(json.dumps(record.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
+    text = redact(json.dumps(record.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
+    # A file's name in an error may hold what no encoding has.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def write_ended(unfinished: Path, record: RunRecord) -> None:

@@ -243,6 +243,18 @@ def test_altered_live_files_end_no_status_and_no_run(results: Path, run_cli: Run
             assert [state.phase for state in live.running(results) if state.name == "n" and state.step == 1]
 
 
+def test_what_no_encoding_has_is_written_and_read_back(results: Path) -> None:
+    """A file's name that isn't UTF-8 reaches a command line and errors as lone surrogates."""
+    config = composed(["model=tiny_bert"])
+    failed = RunRecord(key="k", status="error", error="no file a\udcff", config=schema.description(config))
+    written = read(ResultStore(results).put(config, failed))
+    assert isinstance(written, RunRecord)
+    assert written.error == "no file a?"
+    sweep = live.Sweep(live.me(), "dataset.train_file=a\udcff", time.time(), 1)
+    with live.announced(results, sweep):
+        assert [shown.line for shown in live.sweeps(results)] == ["dataset.train_file=a?"]
+
+
 class TestOneRun:
     def test_a_copied_folder_counts_once(self, results: Path, run_cli: Run) -> None:
         config = composed(["model=tiny_bert"])
