@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from peftbench import compose, isolate, paths, schema
+from peftbench import compose, escape, isolate, paths, schema
 from peftbench.checkpoints import Checkpoint, locate
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     # A sweep only combines what the other files' runs build anyway.
     problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
     for problem in dict.fromkeys(problems):
-        print(problem)
+        print(escape.line(problem))
     runs = sum(map(len, composed.values()))
     print(f"{len(composed)} files, {runs} configurations composed, {len(set(problems))} problems")
     return 2 if problems else 0

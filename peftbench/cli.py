@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peftbench import __version__, redact
+from peftbench import __version__, escape, redact
 from peftbench.errors import ConfigError, nearest
 
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"peftbench: {redact.redact(str(error))}", file=sys.stderr)
+        print(f"peftbench: {escape.line(redact.redact(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("peftbench: stopped; the same line goes on from here", file=sys.stderr)

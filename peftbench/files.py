@@ -153,6 +153,35 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def read_plain(file: Path, *, most: int) -> bytes:
+    """The bytes of a plain file, or of one that a link leads to: never of a pipe, a device or a folder, on which
+    reading waits or has no end.
+
+    Args:
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it is none, is larger, or can't be read.
+    """
+    try:
+        _check_plain(os.stat(file), most)  # To open some devices does something.
+        # By now it may be another, and where there is nobody at a pipe's other end, opening would wait.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except ValueError as error:  # A zero byte in the name, or what no encoding has.
+        raise OSError(errno.EINVAL, str(error)) from None
+    with open(descriptor, "rb", buffering=0) as stream:
+        status = os.fstat(descriptor)
+        _check_plain(status, most)
+        return stream.read(status.st_size)  # And no more, where another goes on writing.
+
+
+def _check_plain(status: os.stat_result, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no plain file")
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, at most {most:,} are read")
+
+
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Be the one process that works in a run's folder. A parent that is killed takes its child along, but not before

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import hydra
 
-from peftbench import compose, isolate, paths, plan, redact, sweep, terminal, tuning
+from peftbench import compose, escape, isolate, paths, plan, redact, sweep, terminal, tuning
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, job, prepare
 from peftbench.plan import Run
+from peftbench.reading import read
 from peftbench.schema import RunConfig
-from peftbench.store import ResultStore, read
+from peftbench.store import ResultStore
 
 #: Options that only show something: Hydra answers them itself.
 _HYDRA_SHOWS = (
@@ -122,7 +123,8 @@ def _say_labels(given: Sequence[RunConfig], cells: Sequence[Cell]) -> None:
         if config.dataset.labels is None and cell.config.dataset.labels is not None
     }
     for name, labels in found.items():
-        terminal.console.print(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found", markup=False)
+        said = escape.line(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found")
+        terminal.console.print(said, markup=False)
 
 
 def _done(cell: Cell) -> bool:
@@ -177,7 +179,8 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
             if not (not_applicable and leave_out):
                 raise ConfigError(reason)
             reasons[alike] = reason
-            terminal.console.print(redact.redact(f"not applicable: {reason}"), markup=False, highlight=False)
+            said = escape.line(redact.redact(f"not applicable: {reason}"))
+            terminal.console.print(said, markup=False, highlight=False)
     return {cell.key: reasons[_alike(cell)] for cell in cells if _alike(cell) in reasons}
 
 
@@ -224,5 +227,5 @@ def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int = 0)
         reason = getattr(read(made[-1]), "error", None)
         terminal.line(cell.config, f"failed: {reason}")
     for root in {cell.config.results_dir for cell in cells}:
-        terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={root}", markup=False)
+        terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={escape.line(root)}", markup=False)
     return 1 if failed or unrecorded else 0

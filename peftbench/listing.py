@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from peftbench import paths, schema
+from peftbench import escape, paths, schema
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError, nearest
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         print(_table(paths.choice_files(group, folders)))
         return 0
     for name, group in plural.items():
-        print(f"{name + ':':13}{', '.join(paths.choices(group, folders)) or '-'}")
+        print(escape.line(f"{name + ':':13}{', '.join(paths.choices(group, folders)) or '-'}"))
     return 0
 
 
@@ -33,7 +33,7 @@ def _plural(group: str) -> str:
 
 def _table(files: dict[str, Path]) -> str:
     """Name, the fields that such a file has and that fit a cell, and what it is in words."""
-    rows = [_row(name, file) for name, file in sorted(files.items())]
+    rows = [[escape.line(cell) for cell in _row(name, file)] for name, file in sorted(files.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 

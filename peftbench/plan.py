@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from peftbench import estimates
+from peftbench import escape, estimates
 from peftbench.estimates import in_words
 from peftbench.job import Cell
 from peftbench.launchers import Launcher
@@ -90,7 +90,7 @@ def show(plan: Plan, console: Console, *, whole: bool) -> None:
         seeds = " ".join(str(run.cell.config.seed) for run in runs)
         each = runs[0].estimate_s
         time = "" if each is None else f"about {in_words(each)}" + (" each" if len(runs) > 1 else "")
-        grid.add_row("to do", Text(group), f"seed{'s' * (len(runs) > 1)} {seeds}", time)
+        grid.add_row("to do", Text(escape.line(group)), f"seed{'s' * (len(runs) > 1)} {seeds}", time)
     if rows:
         console.print(grid)
     if len(rows) > _ROWS and not whole:

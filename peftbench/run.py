@@ -268,7 +268,8 @@ def job_inputs(job: Job) -> dict[str, Any]:
     if job.judge is not None:
         given["bertscore_model"] = job.judge.fingerprint
     fingerprints = {"data_fingerprint": job.source.fingerprint, "model_fingerprint": job.checkpoint.fingerprint}
-    return {**fingerprints, **({"inputs": given} if given else {})}
+    asked = {name: questions.fingerprint for name, questions in job.questions.items()}
+    return {**fingerprints, **({"inputs": given} if given else {}), **({"questions": asked} if asked else {})}
 
 
 def evaluate(

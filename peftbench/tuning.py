@@ -16,8 +16,9 @@ from peftbench.errors import ConfigError
 from peftbench.job import Cell, prepare
 from peftbench.live import TRIALS
 from peftbench.plan import Run
+from peftbench.reading import home, read
 from peftbench.records import RunRecord
-from peftbench.store import ResultStore, read
+from peftbench.store import ResultStore
 
 
 @dataclass
@@ -151,11 +152,10 @@ def rounds(found: Sequence[Study]) -> Iterator[list[tuple[Study, Run]]]:
 
 def selection_score(cell: Cell) -> float | None:
     """What a run scored on the selection split; None: it isn't completed."""
-    record = read(ResultStore(cell.config.results_dir).record_file(cell.config, cell.key))
-    if not isinstance(record, RunRecord) or record.status != "completed":
-        return None
-    selection = record.metrics.get("selection")
-    return None if selection is None else float(selection["score"])
+    file = home(ResultStore(cell.config.results_dir).record_file(cell.config, cell.key))
+    record = None if file is None else read(file)
+    selection = record.metrics.get("selection") if isinstance(record, RunRecord) else None
+    return None if selection is None else selection.get("score")
 
 
 def _search(config: schema.RunConfig) -> dict[str, Any]:

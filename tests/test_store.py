@@ -10,17 +10,25 @@ from pathlib import Path
 import pytest
 from composed import composed
 
-from peftbench import fingerprint, records, schema
+from peftbench import fingerprint, live, records, schema
 from peftbench.errors import ConfigError
 from peftbench.job import Cell
 from peftbench.records import RecordError, RunRecord, from_dict, run_key
 from peftbench.store import ResultStore, read
 
-CONFIG = {"seed": 0, **{group: {"name": group} for group in ("model", "method", "dataset")}}
+CONFIG = schema.description(composed(["model=tiny_bert"]))
 
 
 def record(key: str, status: str = "completed", **more: object) -> RunRecord:
     return RunRecord(key=key, status=status, config=CONFIG, **{"score": 0.5, **more})  # type: ignore[arg-type]
+
+
+def believable(config: schema.RunConfig) -> RunRecord:
+    """A completed record whose key is right."""
+    key = run_key(config, data="d", model="m")
+    environment = {"data_fingerprint": "d", "model_fingerprint": "m"}
+    config = dataclasses.replace(config, results_dir="")
+    return RunRecord(key=key, status="completed", config=schema.description(config), score=0.5, environment=environment)
 
 
 @pytest.fixture
@@ -120,13 +128,72 @@ class TestPut:
         assert len(found) == 800 + 1 + 8
         assert not list(results.rglob("*.tmp"))
 
-    def test_a_corrupt_file_is_no_completed_run_and_gives_way(self, config, results: Path) -> None:
+    @pytest.mark.parametrize("there", ["half", "newer", "another run", "folder"])
+    def test_what_has_the_name_of_a_run_stays_and_the_run_is_recorded_beside_it(
+        self, config, results: Path, there: str
+    ) -> None:
+        store, right = ResultStore(results), believable(config)
+        file = store.put(config, right)
+        whole = file.read_text()
+        newer = whole.replace('"schema_version": 1', '"schema_version": 2')
+        text = {"half": whole[:50], "newer": newer, "another run": whole.replace('"seed": 0', '"seed": 7')}.get(there)
+        file.unlink()
+        file.mkdir() if text is None else file.write_text(text)
+        assert not store.completed(config, right.key)
+        beside = store.put(config, dataclasses.replace(right, score=0.7))
+        assert beside.name == f"{right.key}.beside-1.json"
+        assert read(beside).score == 0.7
+        assert file.is_dir() if text is None else file.read_text() == text
+        assert store.completed(config, right.key)
+        assert store.record_file(config, right.key) == beside
+        assert ResultStore.weights_of(beside) == store.places(config, right.key).adapter
+        # Its own name is no longer looked at by another put, and overwriting replaces no stranger's file.
+        again = dataclasses.replace(config, overwrite=True)
+        assert read(store.put(again, dataclasses.replace(right, score=0.9))).score == 0.9
+        assert sorted(f.name for f in file.parent.iterdir()) == sorted([file.name, beside.name])
+
+    @pytest.mark.parametrize("altered", ["key", "seed", "data_fingerprint", "status", "name"])
+    def test_a_record_is_believed_if_key_name_and_contents_agree(self, config, results: Path, altered: str) -> None:
+        store, right = ResultStore(results), believable(config)
+        file = store.put(config, right)
+        assert store.completed(config, right.key)
+        value = right.to_dict()
+        if altered == "name":
+            other = dataclasses.replace(config, seed=7)
+            key = run_key(other, data="d", model="m")
+            store.record_file(other, key).write_text(file.read_text())
+            assert not store.completed(other, key)
+            return
+        if altered == "data_fingerprint":
+            value["environment"]["data_fingerprint"] = "another"
+        elif altered == "seed":
+            value["config"]["seed"] = 7
+        else:
+            value[altered] = {"key": "0" * 20, "status": "error"}[altered]
+        file.write_text(json.dumps(value))
+        assert not store.completed(config, right.key)
+        ended = results / "unfinished" / right.key / "record.json"
+        ended.parent.mkdir(parents=True)
+        ended.write_text(json.dumps(value))
+        assert store.ended(config, right.key) is None
+        ended.write_text(json.dumps(right.to_dict()))
+        assert store.ended(config, right.key) == right
+
+    def test_a_note_under_another_name_leaves_no_run_out(self, config, results: Path) -> None:
         store = ResultStore(results)
-        file = store.put(config, record("k"))
-        file.write_text(file.read_text()[:50])
-        assert not store.completed(config, "k")
-        assert read(store.put(config, record("k", score=0.7))).score == 0.7
-        assert file.with_name("k.json.corrupt").exists()
+        store.put_not_applicable(config, "a", "why")
+        file = store.record_file(config, "a").with_name("a.not-applicable.json")
+        file.rename(file.with_name("b.not-applicable.json"))
+        assert not store.left_out(config, "b")
+
+    def test_a_copied_try_is_no_try(self, config, results: Path) -> None:
+        store = ResultStore(results)
+        file = store.put(config, record("k", "error"))
+        for name in ("k.failed-1 (copy).json", "k.failed-.json", "k.failed-\u00b2.json", "k.failed-9999999999.json"):
+            file.with_name(name).write_text("{}")
+        assert store.failures(config, "k") == [file]
+        planned = live.Planned("r", str(file.relative_to(results)).replace(".failed-1", ""), "n")
+        assert live.ended(results, planned, 0) == record("k", "error")
 
     def test_without_hard_links(self, config, results: Path, monkeypatch) -> None:
         def refused(*_: object) -> None:

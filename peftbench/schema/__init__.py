@@ -4,7 +4,15 @@
 """
 
 from peftbench.schema.benchmarks import BenchmarkConfig
-from peftbench.schema.identify import description, halved, identity, is_open, micro_batch_size, words
+from peftbench.schema.identify import (
+    described_identity,
+    description,
+    halved,
+    identity,
+    is_open,
+    micro_batch_size,
+    words,
+)
 from peftbench.schema.loading import (
     from_description,
     interpolates,
@@ -39,6 +47,7 @@ __all__ = [
     "RunConfig",
     "SpanConfig",
     "WritingConfig",
+    "described_identity",
     "description",
     "from_description",
     "halved",

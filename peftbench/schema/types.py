@@ -189,7 +189,7 @@ class DatasetConfig:
     format: Optional[str] = field(default=None, metadata={"rule": one_of("csv", "jsonl", "parquet")})
     train_file: Optional[str] = _sink(None)
     validation_file: Optional[str] = _sink(None)
-    parts: Optional[list[Any]] = None
+    parts: Optional[list[Any]] = field(default=None, metadata={"items": lambda: DatasetConfig})
     mixing: Optional[str] = field(default=None, metadata={"rule": one_of("examples", "temperature")})
     temperature: Optional[float] = field(default=None, metadata={"rule": between(0, 1e3, above=True)})
     suite: Optional[str] = _words()
