@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peftbench import __version__
-from peftbench.errors import ConfigError, nearest
+from peftbench.errors import ConfigError, Failed, nearest
 
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
 COMMANDS = {
@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)
-    except ConfigError as error:
+    except (ConfigError, Failed) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"peftbench: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("peftbench: stopped; the same line goes on from here", file=sys.stderr)
         return 130

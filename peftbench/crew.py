@@ -28,6 +28,8 @@ _ASK_S = 1.0
 #: Seconds in which the reason must show why a rank lost another.
 _SETTLE_S = 5.0
 _LOG_TAIL = 15
+#: The exit code that multiprocessing gives where nobody is left to tell it.
+_SERVER_GONE = 255
 #: The variable that holds the path by which the ranks of a run find each other.
 MEETING = "PEFTBENCH_MEETING"
 
@@ -230,6 +232,8 @@ def died(exitcode: int | None, log: Path, kernel_killed: bool) -> Outcome:
         hint = {"SIGKILL": "; the kernel does that when memory runs out", "SIGSEGV": "; a crash in compiled code"}
         return Outcome(status="error", error=f"the process was killed by {name}{hint.get(name, '')}")
     last = (tail(log) or ["nothing in its log"])[-1]
+    if exitcode == _SERVER_GONE:
+        return Outcome(status="error", error=f"the fork server, which starts the runs, was killed: {last}")
     return Outcome(status="error", error=f"the process ended with exit code {exitcode}: {last}")
 
 

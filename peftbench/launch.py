@@ -9,7 +9,7 @@ import hydra
 
 from peftbench import compose, isolate, paths, plan, sweep, terminal, tuning
 from peftbench.cli import config_dirs
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, Failed
 from peftbench.job import Cell, job, prepare
 from peftbench.plan import Run
 from peftbench.schema import RunConfig
@@ -161,6 +161,7 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
 
     Raises:
         ConfigError: the first cell that can't work.
+        Failed: the check itself ended before its end.
     """
     different = {_alike(c): c for c in cells}
     log = Path(cells[0].config.results_dir, "logs", "verify.log")
@@ -168,7 +169,7 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
     with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
         outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
     if outcome.result is None:
-        raise RuntimeError(f"the check before the runs failed: {outcome.error} (log: {log})")
+        raise Failed(f"the check before the runs failed: {outcome.error} (log: {log})")
     reasons: dict[str, str] = {}
     for alike, problem in zip(different, outcome.result, strict=True):
         if problem is not None:

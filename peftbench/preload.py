@@ -2,6 +2,14 @@
 
 import logging
 import os
+import signal
+
+from peftbench.isolate import PARENTS
+
+# First of all: it was started with these blocked (`isolate.warm_up`).
+for _number in PARENTS:
+    signal.signal(_number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS)
 
 # Tokenizers would start threads and then complain of every fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
