@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from peftbench import child as inside
+from peftbench.errors import OUT_OF_MEMORY
 from peftbench.redact import redact
 
 #: Seconds that a process has to go after it was asked to.
@@ -225,6 +226,9 @@ def kernel_kills() -> int:
 
 def died(exitcode: int | None, log: Path, kernel_killed: bool) -> Outcome:
     """A process that went without a word: by which signal, and the last thing in its log."""
+    lacking = [line for line in tail(log) if any(sign in line for sign in OUT_OF_MEMORY)]
+    if lacking:
+        return Outcome(status="oom", error=f"memory ran out: {lacking[-1].strip()}")
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         if name == "SIGKILL" and kernel_killed:

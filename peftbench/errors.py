@@ -11,6 +11,20 @@ class ConfigError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+#: How the system, Python and C++ say that memory ran out, in whatever error or last line of a log.
+OUT_OF_MEMORY = (
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "failed to map segment from shared object",
+    "can't start new thread",
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is for want of memory."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
 class Failed(Exception):
     """Something failed before any run that isn't the configuration's fault: one line, exit status 1."""
 

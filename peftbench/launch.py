@@ -10,6 +10,7 @@ import hydra
 from peftbench import compose, isolate, paths, plan, sweep, terminal, tuning
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError, Failed
+from peftbench.folders import Folder
 from peftbench.job import Cell, job, prepare
 from peftbench.plan import Run
 from peftbench.schema import RunConfig
@@ -46,7 +47,7 @@ def _main(arguments: list[str]) -> int:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
     composed = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
-    ResultStore(composed.cells[0].results_dir).check_writable()
+    ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
     cells = [prepare(config) for config in composed.cells]
     _say_labels(composed.cells, cells)
     runs = plan.make(cells, composed.overrides or [[]])
@@ -164,7 +165,7 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
         Failed: the check itself ended before its end.
     """
     different = {_alike(c): c for c in cells}
-    log = Path(cells[0].config.results_dir, "logs", "verify.log")
+    log = Path(cells[0].config.results_dir, Folder.LOGS, "verify.log")
     pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
     with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
         outcome = isolate.call("peftbench.worker:verify", pairs, log=log)

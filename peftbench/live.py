@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftbench import fingerprint
+from peftbench.folders import Folder
 from peftbench.records import RunRecord
 from peftbench.store import ResultStore, read
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
     from peftbench.schema import RunConfig
 
 #: Where the records of trials are, under the results folder: they are no rows of a leaderboard.
-TRIALS = "trials"
+TRIALS = str(Folder.TRIALS)
 #: Seconds between two writings of a run's state.
 _EVERY_S = 0.5
 
@@ -86,7 +87,7 @@ class Planned:
 @dataclass(frozen=True)
 class Sweep:
     """The runs of one command line that weren't done when it began, and how many were. `at_once` is None where a
-    cluster decides."""
+    cluster decides. `undecided`: further runs follow from the results of these."""
 
     owner: Owner
     line: str
@@ -94,6 +95,7 @@ class Sweep:
     at_once: int | None
     before: int = 0
     runs: list[Planned] = field(default_factory=list)
+    undecided: bool = False
 
 
 def me() -> Owner:
@@ -176,13 +178,28 @@ def beside(root: str | os.PathLike[str]) -> int | None:
 
 
 def sweeps(root: str | os.PathLike[str]) -> list[Sweep]:
-    """The command lines that run on a folder, or stopped before their end, oldest first."""
+    """The command lines that run on a folder, or stopped before their end, oldest first. Of one that was stopped, and
+    whose runs others have made since, the file is deleted."""
     found = []
-    for _, value in _files(root, "sweep-*.json"):
+    for file, value in _files(root, "sweep-*.json"):
         with contextlib.suppress(KeyError, TypeError):
             runs = [Planned(**run) for run in value.pop("runs")]
-            found.append(Sweep(owner=Owner(**value.pop("owner")), runs=runs, **value))
+            sweep = Sweep(owner=Owner(**value.pop("owner")), runs=runs, **value)
+            if sweep.owner.alive() is False and _made(root, sweep):
+                with contextlib.suppress(OSError):
+                    file.unlink(missing_ok=True)
+                continue
+            found.append(sweep)
     return sorted(found, key=lambda sweep: sweep.started)
+
+
+def _made(root: str | os.PathLike[str], sweep: Sweep) -> bool:
+    """Whether nothing is left of a sweep that the same line would go on with: all of its runs are recorded."""
+    return not sweep.undecided and all(_completed(ended(root, run, sweep.started)) for run in sweep.runs)
+
+
+def _completed(record: RunRecord | None) -> bool:
+    return record is not None and record.status == "completed"
 
 
 def ended(root: str | os.PathLike[str], run: Planned, since: float) -> RunRecord | None:
@@ -213,7 +230,7 @@ def _record(file: Path, mtime_ns: int) -> RunRecord | None:
 
 
 def _folder(root: str | os.PathLike[str]) -> Path:
-    return Path(root, "live")
+    return Path(root, Folder.LIVE)
 
 
 def _files(root: str | os.PathLike[str], pattern: str) -> Iterator[tuple[Path, Any]]:

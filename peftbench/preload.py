@@ -17,9 +17,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # It looks for compiled kernels on the hub and says on the terminal that there are none.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-import lightning  # noqa: E402, F401
-import torch  # noqa: E402, F401
-import transformers  # noqa: E402, F401
+# On the terminal a failed import is many lines, of which the parent's is enough; a process that is forked tries again,
+# and has a log.
+_terminal = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+try:
+    import lightning  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
 
-import peftbench.methods  # noqa: E402, F401
-import peftbench.worker  # noqa: E402, F401
+    import peftbench.methods  # noqa: F401
+    import peftbench.worker  # noqa: F401
+except Exception:
+    logging.getLogger(__name__).debug("not imported", exc_info=True)
+finally:
+    os.dup2(_terminal, 2)
+    os.close(_terminal)

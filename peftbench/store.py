@@ -14,13 +14,13 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench import files
-from peftbench.errors import ConfigError
+from peftbench import files, folders
+from peftbench.folders import Folder
 from peftbench.records import RecordError, RunRecord, from_dict
 from peftbench.redact import redact
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
 
 _log = logging.getLogger(__name__)
 
-#: A run's record in its own folder, until it is put; and what must fit on the disk for a run to start, in bytes.
-_ENDED, _PROBE = "record.json", 1 << 16
+#: A run's record in its own folder, until it is put.
+_ENDED = "record.json"
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class ResultStore:
 
     def places(self, config: "RunConfig", key: str) -> Places:
         """The paths of a run's own files."""
-        cell = Path(config.dataset.name, config.model.name, config.method.name)
+        cell = _cell(config)
         return Places(
-            adapter=self.root / "adapters" / cell / key,
-            predictions=self.root / "predictions" / cell / f"{key}.parquet",
-            unfinished=self.root / "unfinished" / key,
+            adapter=self.root / Folder.ADAPTERS / cell / key,
+            predictions=self.root / Folder.PREDICTIONS / cell / f"{key}.parquet",
+            unfinished=self.root / Folder.UNFINISHED / key,
             cache=self.cache,
         )
 
@@ -71,24 +71,16 @@ class ResultStore:
         where = record.absolute()
         if len(where.parents) < 5:
             return None
-        return where.parents[4] / "adapters" / Path(*where.parts[-4:-1]) / record.stem
+        return where.parents[4] / Folder.ADAPTERS / Path(*where.parts[-4:-1]) / record.stem
 
     @property
     def cache(self) -> Path:
         """Generated data and tokenised sets."""
-        return self.root / "cache"
+        return self.root / Folder.CACHE
 
-    def check_writable(self) -> None:
-        """Raises ConfigError if nothing can be written under the results folder."""
-        probe = self.root / f".writable-{os.getpid()}"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(bytes(_PROBE))  # On a full disk a name may be had that nothing can be written under.
-            probe.unlink()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                probe.unlink()
-            raise ConfigError(f"results_dir={self.root}: can't be written ({error.strerror})") from None
+    def check_writable(self, configs: Sequence["RunConfig"] = ()) -> None:
+        """Raises ConfigError if something can't be written where these runs will, under the results folder."""
+        folders.check_writable(self.root, {_cell(config) for config in configs})
 
     def completed(self, config: "RunConfig", key: str) -> bool:
         """Whether this run is recorded as completed."""
@@ -129,7 +121,7 @@ class ResultStore:
 
     def ended(self, config: "RunConfig", key: str) -> RunRecord | None:
         """The record of a run that had ended when its parent was stopped, before it could be put."""
-        file = self.root / "unfinished" / key / _ENDED
+        file = self.root / Folder.UNFINISHED / key / _ENDED
         record = read(file) if file.is_file() else None
         return record if isinstance(record, RunRecord) and record.key == key else None
 
@@ -148,7 +140,7 @@ class ResultStore:
 
     def forget(self, key: str) -> None:
         """Delete the state of a run."""
-        shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
+        shutil.rmtree(self.root / Folder.UNFINISHED / key, ignore_errors=True)
 
     def left_out(self, config: "RunConfig", key: str) -> bool:
         """Whether the last command line that composed this run found it not applicable."""
@@ -161,7 +153,7 @@ class ResultStore:
 
     def scan(self) -> Iterator[tuple[Path, RunRecord | RecordError]]:
         """Every record under the folder in a fixed order; for a file that holds none, why."""
-        for file in sorted((self.root / "records").rglob("*.json")):
+        for file in sorted((self.root / Folder.RECORDS).rglob("*.json")):
             if not file.name.startswith("."):
                 yield file, read(file)
 
@@ -171,7 +163,7 @@ class ResultStore:
 
         A lock of the kernel's: it is free again the moment its owner dies, however it dies.
         """
-        folder = self.root / "claims"
+        folder = self.root / Folder.CLAIMS
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{key}.lock").open("w") as stream:
             try:
@@ -197,15 +189,15 @@ class ResultStore:
         return json.loads(file.read_bytes()) if file.is_file() else None
 
     def _tuning(self, key: str) -> Path:
-        return self.root / "trials" / "studies" / f"{key}.json"
+        return self.root / Folder.TRIALS / Folder.STUDIES / f"{key}.json"
 
     def record_file(self, config: "RunConfig", key: str) -> Path:
         """Where a run's record is, once it is completed."""
         return self._file(config, key)
 
     def _file(self, config: "RunConfig", key: str) -> Path:
-        cell = Path(config.dataset.name, config.model.name, config.method.name)
-        return self.root / "records" / cell / f"{key}.json"
+        cell = _cell(config)
+        return self.root / Folder.RECORDS / cell / f"{key}.json"
 
     def _link_failure(self, temporary: Path, config: "RunConfig", key: str) -> Path:
         number = len(self.failures(config, key)) + 1
@@ -217,6 +209,11 @@ class ResultStore:
                 number += 1
                 continue
             return target
+
+
+def _cell(config: "RunConfig") -> Path:
+    """The folder of a run's files, in the folder of their kind."""
+    return Path(config.dataset.name, config.model.name, config.method.name)
 
 
 def _give_name(temporary: Path, target: Path) -> None:
