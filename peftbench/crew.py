@@ -31,6 +31,8 @@ _SETTLE_S = 5.0
 _LOG_TAIL = 15
 #: The exit code that multiprocessing gives where nobody is left to tell it.
 _SERVER_GONE = 255
+#: The exit code of a process that had no memory to begin with.
+NO_MEMORY = 77
 #: The variable that holds the path by which the ranks of a run find each other.
 MEETING = "PEFTBENCH_MEETING"
 
@@ -235,6 +237,8 @@ def died(exitcode: int | None, log: Path, kernel_killed: bool) -> Outcome:
             return Outcome(status="oom", error="the kernel killed the process (SIGKILL): memory ran out")
         hint = {"SIGKILL": "; the kernel does that when memory runs out", "SIGSEGV": "; a crash in compiled code"}
         return Outcome(status="error", error=f"the process was killed by {name}{hint.get(name, '')}")
+    if exitcode == NO_MEMORY:
+        return Outcome(status="oom", error="memory ran out before the process began")
     last = (tail(log) or ["nothing in its log"])[-1]
     if exitcode == _SERVER_GONE:
         return Outcome(status="error", error=f"the fork server, which starts the runs, was killed: {last}")
