@@ -74,13 +74,13 @@ def stoppable() -> Iterator[None]:
         return
 
     def leave(number: int, frame: FrameType | None) -> None:
-        handler = before[signal.Signals(number)]
+        handler = before[number]
         assert callable(handler)
         _asked.leaving = True
         handler(number, frame)
         _asked.leaving = False  # It didn't leave.
 
-    before = {number: signal.getsignal(number) for number in PARENTS if number != signal.SIGINT}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in PARENTS if number != signal.SIGINT}
     for number, handler in before.items():
         if number in SIGNALS and handler != signal.SIG_IGN:  # `nohup` means it.
             signal.signal(number, _stop)
