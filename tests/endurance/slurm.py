@@ -131,6 +131,10 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
         )
         yield environ
     finally:
+        with contextlib.suppress(SystemExit, subprocess.SubprocessError):  # Without slurmd nothing would end the jobs.
+            for array in in_queue(environ):
+                subprocess.run(["scancel", array], env=environ, check=True)
+            wait(lambda: not in_queue(environ), 2 * _KILL_WAIT_S, "an empty queue")
         for process in reversed(started):
             process.terminate()
         for process in reversed(started):
