@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from peftbench import files, redact, spinning, stop
+from peftbench import errors, files, redact, spinning, stop
 
 
 def main(
@@ -118,7 +118,7 @@ def _status(error: BaseException) -> str:
     if stop.asked() or isinstance(error, stop.Interrupted):
         return "interrupted"
     names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"MemoryError", "OutOfMemoryError"} or any(sign in str(error) for sign in _OUT_OF_MEMORY):
+    if "OutOfMemoryError" in names or errors.out_of_memory(error) or any(s in str(error) for s in _OUT_OF_MEMORY):
         return "oom"
     return "diverged" if "Diverged" in names else "error"
 

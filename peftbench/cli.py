@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from peftbench import __version__, escape, redact
-from peftbench.errors import ConfigError, nearest
+from peftbench.errors import ConfigError, Failed, nearest, out_of_memory
 
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
 COMMANDS = {
@@ -50,17 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     redact.install()
     try:
         return _dispatch(arguments)
-    except ConfigError as error:
+    except (ConfigError, Failed) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"peftbench: {escape.line(redact.redact(str(error)))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("peftbench: stopped; the same line goes on from here", file=sys.stderr)
-        return 130
+        return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:  # `peftbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not out_of_memory(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        last = (str(error).strip().splitlines() or ["MemoryError"])[-1]
+        print(f"peftbench: memory ran out ({last}); ulimit -v shows whether there is a limit", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("peftbench: stopped; the same line goes on from here", file=sys.stderr)
+        return 130
 
 
 def _dispatch(arguments: list[str]) -> int:

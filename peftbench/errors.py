@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend, and how a wrong name is answered."""
+"""The errors that are said in one line, above all the one that is the user's to mend; how a wrong name is answered."""
 
 import difflib
 from collections.abc import Sequence
@@ -6,6 +6,27 @@ from collections.abc import Sequence
 
 class ConfigError(Exception):
     """Something in the configuration or its inputs is wrong: one line that names the key and what is allowed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+#: How the system, Python and C++ say that memory ran out, in whatever error or last line of a log.
+OUT_OF_MEMORY = (
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "failed to map segment from shared object",
+    "can't start new thread",
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is for want of memory."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
+class Failed(Exception):
+    """Something failed before any run that isn't the configuration's fault: one line, exit status 1."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

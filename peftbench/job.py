@@ -67,11 +67,12 @@ def job(composed: DictConfig) -> None:
     if config.sweep is None and several:
         config = replace(config, sweep=Path(hydra.sweep.dir).name)
     failed = Path(hydra.sweep.dir, "failed") if several else None
-    stopped = Path(hydra.sweep.dir, STOPPED) if several else None
+    alone = several and launchers.describe(hydra.launcher, [config]).alone
+    stopped = Path(hydra.sweep.dir, STOPPED) if several and not alone else None
     if (config.fail_fast and failed is not None and failed.exists()) or (stopped is not None and stopped.exists()):
         return
     record = None
-    with isolate.stoppable(), _quietly(stopped):
+    with isolate.stoppable(), _quietly(stopped, alone=alone):
         record = _claim_and_run(prepare(config), Path(hydra.runtime.output_dir))
     if config.fail_fast and failed is not None and record is not None and record.status != "completed":
         failed.touch()
@@ -79,15 +80,17 @@ def job(composed: DictConfig) -> None:
 
 
 @contextlib.contextmanager
-def _quietly(stopped: Path | None) -> Iterator[None]:
+def _quietly(stopped: Path | None, *, alone: bool) -> Iterator[None]:
     """In a launcher's worker, to be stopped is not an exception: the launcher would answer it by killing its other
-    workers, which are saving their state. A file keeps them from starting the next run."""
+    workers, which are saving their state. A file keeps them from starting the next run, unless a worker is stopped
+    `alone`."""
     try:
         yield
     except KeyboardInterrupt:
-        if stopped is None or not terminal.watched_by_another():
+        if not terminal.watched_by_another() or not (stopped or alone):
             raise
-        stopped.touch()
+        if stopped is not None:
+            stopped.touch()
 
 
 def _claim_and_run(cell: Cell, folder: Path) -> RunRecord | None:

@@ -9,7 +9,8 @@ import hydra
 
 from peftbench import compose, escape, isolate, paths, plan, redact, sweep, terminal, tuning
 from peftbench.cli import config_dirs
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, Failed
+from peftbench.folders import Folder
 from peftbench.job import Cell, job, prepare
 from peftbench.plan import Run
 from peftbench.reading import read
@@ -48,7 +49,7 @@ def _main(arguments: list[str]) -> int:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
     composed = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
-    ResultStore(composed.cells[0].results_dir).check_writable()
+    ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
     cells = [prepare(config) for config in composed.cells]
     _say_labels(composed.cells, cells)
     runs = plan.make(cells, composed.overrides or [[]])
@@ -164,14 +165,15 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
 
     Raises:
         ConfigError: the first cell that can't work.
+        Failed: the check itself ended before its end.
     """
     different = {_alike(c): c for c in cells}
-    log = Path(cells[0].config.results_dir, "logs", "verify.log")
+    log = Path(cells[0].config.results_dir, Folder.LOGS, "verify.log")
     pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
     with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
         outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
     if outcome.result is None:
-        raise RuntimeError(f"the check before the runs failed: {outcome.error} (log: {log})")
+        raise Failed(f"the check before the runs failed: {outcome.error} (log: {log})")
     reasons: dict[str, str] = {}
     for alike, problem in zip(different, outcome.result, strict=True):
         if problem is not None:

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from peftbench import files, fingerprint, redact
+from peftbench.folders import Folder
 from peftbench.reading import doubt, failures, names, read
 from peftbench.records import RecordError, RunRecord, key_of
 from peftbench.shapes import Count, Number, UnixTime, finite
@@ -33,7 +34,7 @@ if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
 T = TypeVar("T")
 
 #: Where the records of trials are, under the results folder: they are no rows of a leaderboard.
-TRIALS = "trials"
+TRIALS = str(Folder.TRIALS)
 #: Seconds between two writings of a run's state.
 _EVERY_S = 0.5
 
@@ -93,7 +94,7 @@ class Planned:
 @dataclass(frozen=True)
 class Sweep:
     """The runs of one command line that weren't done when it began, and how many were. `at_once` is None where a
-    cluster decides."""
+    cluster decides. `undecided`: further runs follow from the results of these."""
 
     owner: Owner
     line: str
@@ -101,6 +102,7 @@ class Sweep:
     at_once: Count | None
     before: Count = 0
     runs: list[Planned] = field(default_factory=list)
+    undecided: bool = False
 
 
 def me() -> Owner:
@@ -192,9 +194,27 @@ def beside(root: str | os.PathLike[str]) -> int | None:
 
 
 def sweeps(root: str | os.PathLike[str]) -> list[Sweep]:
-    """The command lines that run on a folder, or stopped before their end, oldest first."""
-    found = [sweep for _, sweep in _files(root, Sweep) if not isinstance(sweep, str)]
+    """The command lines that run on a folder, or stopped before their end, oldest first. Of one that was stopped, and
+    whose runs others have made since, the file is deleted."""
+    found = []
+    for file, sweep in _files(root, Sweep):
+        if isinstance(sweep, str):
+            continue
+        if sweep.owner.alive() is False and _made(root, sweep):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+            continue
+        found.append(sweep)
     return sorted(found, key=lambda sweep: sweep.started)
+
+
+def _made(root: str | os.PathLike[str], sweep: Sweep) -> bool:
+    """Whether nothing is left of a sweep that the same line would go on with: all of its runs are recorded."""
+    return not sweep.undecided and all(_completed(ended(root, run, sweep.started)) for run in sweep.runs)
+
+
+def _completed(record: RunRecord | None) -> bool:
+    return record is not None and record.status == "completed"
 
 
 def ended(root: str | os.PathLike[str], run: Planned, since: float) -> RunRecord | None:
@@ -242,7 +262,7 @@ def _record(file: Path, changed: int | None) -> RunRecord | None:
 
 
 def _folder(root: str | os.PathLike[str]) -> Path:
-    return Path(root, "live")
+    return Path(root, Folder.LIVE)
 
 
 #: What is kept here, by the first word of its file's name; and the bytes that such a file may have.

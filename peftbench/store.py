@@ -14,18 +14,17 @@ import functools
 import json
 import logging
 import os
-import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from peftbench import cached, files, fingerprint, records, redact
-from peftbench.errors import ConfigError
+from peftbench import cached, files, fingerprint, folders, records, redact
+from peftbench.folders import Folder
 from peftbench.reading import LARGEST, failures, home, json_files, key_in, names, read
 from peftbench.records import RecordError, RunRecord
 
@@ -35,8 +34,8 @@ if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
 
 _log = logging.getLogger(__name__)
 
-#: A run's record in its own folder, until it is put; and what must fit on the disk for a run to start, in bytes.
-_ENDED, _PROBE = "record.json", 1 << 16
+#: A run's record in its own folder, until it is put.
+_ENDED = "record.json"
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,11 @@ class ResultStore:
 
     def places(self, config: "RunConfig", key: str) -> Places:
         """The paths of a run's own files."""
-        cell = Path(config.dataset.name, config.model.name, config.method.name)
+        cell = _cell(config)
         return Places(
-            adapter=self.root / "adapters" / cell / key,
-            predictions=self.root / "predictions" / cell / f"{key}.parquet",
-            unfinished=self.root / "unfinished" / key,
+            adapter=self.root / Folder.ADAPTERS / cell / key,
+            predictions=self.root / Folder.PREDICTIONS / cell / f"{key}.parquet",
+            unfinished=self.root / Folder.UNFINISHED / key,
             cache=self.cache,
         )
 
@@ -76,24 +75,16 @@ class ResultStore:
         where = record.absolute()
         if len(where.parents) < 5:
             return None
-        return where.parents[4] / "adapters" / Path(*where.parts[-4:-1]) / key_in(record)
+        return where.parents[4] / Folder.ADAPTERS / Path(*where.parts[-4:-1]) / key_in(record)
 
     @property
     def cache(self) -> Path:
         """Generated data and tokenised sets."""
-        return self.root / "cache"
+        return self.root / Folder.CACHE
 
-    def check_writable(self) -> None:
-        """Raises ConfigError if nothing can be written under the results folder."""
-        probe = self.root / f".writable-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(bytes(_PROBE))  # On a full disk a name may be had that nothing can be written under.
-            probe.unlink()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                probe.unlink()
-            raise ConfigError(f"results_dir={self.root}: can't be written ({error.strerror})") from None
+    def check_writable(self, configs: Sequence["RunConfig"] = ()) -> None:
+        """Raises ConfigError if something can't be written where these runs will, under the results folder."""
+        folders.check_writable(self.root, {_cell(config) for config in configs})
 
     def completed(self, config: "RunConfig", key: str) -> bool:
         """Whether this run is recorded as completed, by a record that can be believed."""
@@ -135,7 +126,7 @@ class ResultStore:
 
     def ended(self, config: "RunConfig", key: str) -> RunRecord | None:
         """The record of a run that had ended when its parent was stopped, before it could be put."""
-        record = read(self.root / "unfinished" / key / _ENDED)
+        record = read(self.root / Folder.UNFINISHED / key / _ENDED)
         believed = isinstance(record, RunRecord) and record.key == key and record.status == "completed"
         return record if believed and records.key_of(record) == key else None  # type: ignore[arg-type,return-value]
 
@@ -154,7 +145,7 @@ class ResultStore:
 
     def forget(self, key: str) -> None:
         """Delete the state of a run."""
-        shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
+        shutil.rmtree(self.root / Folder.UNFINISHED / key, ignore_errors=True)
 
     def left_out(self, config: "RunConfig", key: str) -> bool:
         """Whether the last command line that composed this run found it not applicable."""
@@ -167,7 +158,7 @@ class ResultStore:
 
     def scan(self) -> Iterator[tuple[Path, RunRecord | RecordError]]:
         """Every record under the folder in a fixed order; for a file that holds none, why."""
-        for file in json_files(self.root / "records"):
+        for file in json_files(self.root / Folder.RECORDS):
             yield file, read(file)
 
     @contextlib.contextmanager
@@ -176,7 +167,7 @@ class ResultStore:
 
         A lock of the kernel's: it is free again the moment its owner dies, however it dies.
         """
-        folder = self.root / "claims"
+        folder = self.root / Folder.CLAIMS
         folder.mkdir(parents=True, exist_ok=True)
         while True:
             with files.open_lock(folder / f"{key}.lock") as stream:
@@ -202,7 +193,7 @@ class ResultStore:
         return cached.read(self._tuning(key), _decoded)
 
     def _tuning(self, key: str) -> Path:
-        return self.root / "trials" / "studies" / f"{key}.json"
+        return self.root / Folder.TRIALS / Folder.STUDIES / f"{key}.json"
 
     def record_file(self, config: "RunConfig", key: str) -> Path:
         """Where a run's record is, or will be, once it is completed."""
@@ -210,8 +201,8 @@ class ResultStore:
         return home(file) or file
 
     def _file(self, config: "RunConfig", key: str) -> Path:
-        cell = Path(config.dataset.name, config.model.name, config.method.name)
-        return self.root / "records" / cell / f"{key}.json"
+        cell = _cell(config)
+        return self.root / Folder.RECORDS / cell / f"{key}.json"
 
     def _link_failure(self, temporary: Path, config: "RunConfig", key: str) -> Path:
         number = len(self.failures(config, key)) + 1
@@ -237,6 +228,11 @@ def _temporary(folder: Path) -> tuple[str, ...]:
 def _listed(folder: Path, stamp: fingerprint.Stamp) -> tuple[str, ...]:
     # Once, as long as nothing changes there: a start asks for each of thousands of runs in one folder.
     return tuple(name for name in os.listdir(folder) if name.startswith(".") and name.endswith(".tmp"))
+
+
+def _cell(config: "RunConfig") -> Path:
+    """The folder of a run's files, in the folder of their kind."""
+    return Path(config.dataset.name, config.model.name, config.method.name)
 
 
 def _give_name(temporary: Path, target: Path) -> None:

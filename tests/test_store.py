@@ -4,14 +4,17 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from composed import composed
 
-from peftbench import fingerprint, live, records, schema
+from peftbench import fingerprint, live, paths, records, schema
 from peftbench.errors import ConfigError
+from peftbench.folders import Folder
 from peftbench.job import Cell
 from peftbench.records import RecordError, RunRecord, from_dict, run_key
 from peftbench.store import ResultStore, read
@@ -193,7 +196,9 @@ class TestPut:
             file.with_name(name).write_text("{}")
         assert store.failures(config, "k") == [file]
         planned = live.Planned("r", str(file.relative_to(results)).replace(".failed-1", ""), "n")
-        assert live.ended(results, planned, 0) == record("k", "error")
+        tried = live.ended(results, planned, 0)
+        assert tried is not None
+        assert (tried.key, tried.status) == ("k", "error")
 
     def test_without_hard_links(self, config, results: Path, monkeypatch) -> None:
         def refused(*_: object) -> None:
@@ -209,6 +214,33 @@ class TestPut:
         (tmp_path / "file").touch()
         with pytest.raises(ConfigError, match="results_dir=.*can't be written"):
             ResultStore(tmp_path / "file" / "results").check_writable()
+
+    @pytest.mark.parametrize("name", Folder)
+    @pytest.mark.parametrize("below", [".", Folder.TRIALS])
+    @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere/at/all")])
+    def test_what_is_no_folder_where_one_must_be(self, results: Path, name: str, below: str, make: Any) -> None:
+        (results / below).mkdir(parents=True)
+        make(results / below / name)
+        with pytest.raises(ConfigError, match=f"^results_dir=.*: .*{name} must be a folder: can't be written"):
+            ResultStore(results).check_writable()
+
+    @pytest.mark.parametrize("name", [Folder.RECORDS, Folder.PREDICTIONS, Folder.ADAPTERS])
+    def test_a_runs_own_folder_that_is_none(self, config, results: Path, name: str) -> None:
+        cell = results / name / config.dataset.name / config.model.name
+        ResultStore(results).check_writable([config])
+        assert not list(results.iterdir()), "nothing is left behind"
+        cell.parent.mkdir(parents=True)
+        cell.touch()
+        with pytest.raises(ConfigError, match=f"{config.model.name} must be a folder"):
+            ResultStore(results).check_writable([config])
+
+    def test_every_folder_that_is_written_is_known(self, config, results: Path) -> None:
+        store = ResultStore(results)
+        places = store.places(config, "k")
+        files = [places.adapter, places.predictions, places.unfinished, places.cache, store.record_file(config, "k")]
+        assert {file.relative_to(results).parts[0] for file in files} <= {*Folder}
+        text = (paths.CONF / "config.yaml").read_text()
+        assert set(re.findall(r"\$\{results_dir\}/(\w+)", text)) == {Folder.LOGS}
 
 
 def _write(results: Path, config: schema.RunConfig, writer: int, count: int = 25) -> None:
