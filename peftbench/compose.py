@@ -70,12 +70,20 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
         multirun = multirun or several or base.tune is not None
         if not multirun:
             return Plan([schema.load_composed(base)], multirun=False)
-        return _several([*swept, *overrides], base)
+        return _several([*swept, *overrides], base, narrowed=_narrowed(swept, overrides))
 
 
-def _several(overrides: list[Override], base: DictConfig) -> Plan:
+def _narrowed(swept: Sequence[Override], overrides: Sequence[Override]) -> bool:
+    """Whether the command line replaces values of a prepared sweep, and not the conditions that go with them."""
+    given = {override.get_key_element() for override in overrides}
+    return "exclude" not in given and not given.isdisjoint(override.get_key_element() for override in swept)
+
+
+def _several(overrides: list[Override], base: DictConfig, *, narrowed: bool) -> Plan:
     combinations = combine.combinations(overrides, together=schema.plain(base.zip))
-    found = combine.without(list(_cells(combinations)), schema.plain(base.exclude))
+    found = combine.without(
+        list(_cells(combinations)), schema.plain(base.exclude), groups=paths.groups(), narrowed=narrowed
+    )
     launcher = launchers.describe(base.hydra.launcher, [config for config, _ in found])
     divided = [launcher.divide(*_untuned(config, words)) for config, words in found]
     return Plan(
