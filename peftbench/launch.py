@@ -41,14 +41,17 @@ def _main(arguments: list[str]) -> int:
     if any(a.split("=")[0] in _HYDRA_SHOWS for a in arguments):
         return _hydra([*arguments, *compose.search_path(folders)])
     overrides = [a for a in arguments if a not in ("-m", "--multirun")]
+    multirun = len(overrides) < len(arguments)
     unknown = [a for a in overrides if a.startswith("-")]
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
-    composed = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
+    overrides = compose.canonical(overrides, folders)
+    composed = compose.plan(overrides, multirun=multirun, config_dirs=folders)
     ResultStore(composed.cells[0].results_dir).check_writable()
     cells = [prepare(config) for config in composed.cells]
     _say_labels(composed.cells, cells)
+    plan.check_different(cells)
     runs = plan.make(cells, composed.overrides or [[]])
     # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
     changed = any(o.lstrip("+~").startswith("method.") for o in overrides)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from peftbench import paths, schema
 from peftbench.cli import config_dirs
-from peftbench.errors import ConfigError, nearest
+from peftbench.errors import ConfigError, exact, nearest
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -14,6 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     plural = {_plural(group): group for group in paths.groups()}
     if len(words) > 1:
         raise ConfigError(f"list: takes one group, not {len(words)}")
+    words = [exact(word, [*plural, *plural.values()]) for word in words]
     if words and words[0] not in plural and words[0] not in plural.values():
         raise ConfigError(f"list {words[0]}: no such group; {nearest(words[0], sorted(plural))}")
     if words and plural.get(words[0], words[0]) == "method":

@@ -24,9 +24,7 @@ TWO = ["model=tiny_bert", "dataset=demo"]
         ("method.adapter.target_modules=[query],[query,value]", "method.adapter.target_modules=[query, value]"),
         ("method.adapter.target_modules=[query],[query,value]", "method.adapter.target_modules=[query,v*]"),
         ("method.adapter.target_modules=[query],[query,value]", "method.adapter.target_modules=['query','value']"),
-        (
-            "dataset.rows={test: 2, train: 4}",
-        ),
+        ("dataset.rows={test: 2, train: 4}",),
         ("recipe=default,fewshot", "recipe=fewshot"),
         ("dataset=demo,sst2", "dataset=dem[no]"),
         ("method=lora,full", "method.adapter.r=8"),

@@ -4,7 +4,7 @@
 """
 
 from peftbench.schema.benchmarks import BenchmarkConfig
-from peftbench.schema.identify import description, halved, identity, is_open, micro_batch_size, words
+from peftbench.schema.identify import description, halved, identity, is_open, micro_batch_size, settable, sinks, words
 from peftbench.schema.loading import (
     from_description,
     interpolates,
@@ -51,5 +51,7 @@ __all__ = [
     "plain",
     "read_yaml",
     "search_path",
+    "settable",
+    "sinks",
     "words",
 ]

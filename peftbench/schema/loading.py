@@ -11,8 +11,9 @@ from typing import Any, Optional, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from peftbench import guard, mixture, rules
+from peftbench import guard, mixture, rules, wording
 from peftbench.errors import ConfigError
+from peftbench.schema.identify import settable
 from peftbench.schema.types import DatasetConfig, RunConfig
 
 # Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
@@ -86,7 +87,9 @@ def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
     fields: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in sorted(raw.keys() - fields.keys(), key=str):
-        raise ConfigError(f"{prefix}{key}: no such key; allowed are {', '.join(sorted(fields))}")
+        meant = [] if prefix else wording.meant(key, settable({**raw, key: None}))
+        allowed = f"meant may be {', '.join(meant)}" if meant else f"allowed are {', '.join(sorted(fields))}"
+        raise ConfigError(f"{prefix}{key}: no such key; {allowed}")
     parts = [key for key, value in raw.items() if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict)]
     typed = {key: _section(fields[key], raw[key], f"{prefix}{key}.") for key in parts}
     single = {key: value for key, value in raw.items() if key not in parts}
