@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from peftbench import combine, guard, launchers, paths, rules, schema, system, wording
 from peftbench.errors import ConfigError, nearest
@@ -166,7 +167,10 @@ class _ReadOnce(CachingConfigRepository):
             stamp = (written.st_ino, written.st_mtime_ns, written.st_size)
         at = (source.path, config_path)
         if at not in self._kept or self._kept[at][0] != stamp:
-            self._kept[at] = stamp, self.delegate.load_config(config_path)  # type: ignore[assignment]
+            try:
+                self._kept[at] = stamp, self.delegate.load_config(config_path)  # type: ignore[assignment]
+            except (OSError, ValueError, YAMLError) as error:
+                raise ConfigError(f"{os.path.join(*at)}: {schema.yaml_problem(error)}") from None
         # A copy, for overrides are written into what was read.
         return copy.deepcopy(self._kept[at][1])
 

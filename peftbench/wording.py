@@ -70,8 +70,9 @@ def _is_open(last: str, so_far: str, following: str) -> bool:
     """Whether an argument goes on in the following one."""
     if following.startswith("-") and not following.startswith("-="):
         return False
-    unclosed = any(so_far.count(left) > so_far.count(right) for left, right in ("[]", "{}", "()"))
-    return last.endswith((",", "=")) and "=" not in following or following.startswith((",", "=")) or unclosed
+    bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", so_far)
+    unclosed = "'" not in bare and any(bare.count(left) > bare.count(right) for left, right in ("[]", "{}", "()"))
+    return following.startswith((",", "=")) or ("=" not in following and (last.endswith((",", "=")) or unclosed))
 
 
 def hint(argument: str) -> str:

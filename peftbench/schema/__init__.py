@@ -13,6 +13,7 @@ from peftbench.schema.loading import (
     plain,
     read_yaml,
     search_path,
+    yaml_problem,
 )
 from peftbench.schema.types import (
     CarveConfig,
@@ -54,4 +55,5 @@ __all__ = [
     "settable",
     "sinks",
     "words",
+    "yaml_problem",
 ]

@@ -10,6 +10,7 @@ from typing import Any, Optional, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from peftbench import guard, mixture, rules, wording
 from peftbench.errors import ConfigError
@@ -214,5 +215,23 @@ def plain(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as Hydra would read it, uncomposed."""
-    return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+    """A YAML file as Hydra would read it, uncomposed.
+
+    Raises:
+        ConfigError: it can't be read, isn't YAML, or holds no keys.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: {yaml_problem(error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: allowed is a YAML file of keys and values")
+    return content  # type: ignore[return-value]
+
+
+def yaml_problem(error: Exception) -> str:
+    """Why a file can't be read as YAML, with the line, in one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    reason = problem or next(iter(str(error).splitlines()), type(error).__name__)
+    return f"can't be read as YAML: {reason}{where}"
