@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peftbench import __version__
+from peftbench import __version__, system
 from peftbench.errors import ConfigError, exact, nearest
 
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
@@ -49,6 +49,8 @@ Options: -m several runs   --config-dir DIR your own conf/ beside ours   --cfg j
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    system.relax_warnings()
+    system.forgive_encoding()
     try:
         return _dispatch(arguments)
     except ConfigError as error:

@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from peftbench import combine, guard, launchers, paths, rules, schema, system, wording
@@ -59,7 +60,7 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
     Raises:
         ConfigError: the first thing that is wrong.
     """
-    with _hydra():
+    with _hydra(), _resolving():
         arguments = [*_canonical(arguments, config_dirs), *search_path(config_dirs)]
         overrides = _parse(arguments)
         _check_choices(overrides, config_dirs)
@@ -127,6 +128,15 @@ def _untuned(config: RunConfig, words: list[str]) -> combine.Composed:
     if config.tune is None or config.method.search:
         return config, words
     return replace(config, tune=None), [*words, "tune=null"]
+
+
+@contextmanager
+def _resolving() -> Iterator[None]:
+    """Within this a value that refers to what isn't there is a ConfigError."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise ConfigError(schema.unresolved(error)) from None
 
 
 @contextmanager

@@ -23,6 +23,12 @@ def exact(name: str, allowed: Sequence[str]) -> str:
     return alike[0] if len(alike) == 1 else name
 
 
+def brief(error: BaseException, most: int = 300) -> str:
+    """The first line of what another library says, at most so many characters: some list all that they know."""
+    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return first if len(first) <= most else f"{first[:most]}..."
+
+
 def nearest(name: str, allowed: Sequence[str]) -> str:
     """The end of a message about a name that isn't there: those like it, then all."""
     cased = {other.casefold(): other for other in allowed}

@@ -4,8 +4,9 @@ A file of an experiment or a sweep can set `hydra.*` as a command line can, and 
 and logging handlers by dotted path.
 """
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,6 +21,10 @@ _LOGGED = ("logging.", "colorlog.", "rich.")
 _LOADS_CODE = re.compile(r"LD_|DYLD_|PYTHON|PATH$|BASH_ENV$|GIT_")
 #: A file's name, or several with folders, none of which leads upwards.
 _NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*")
+
+
+#: A folder's name may have 255 bytes; temporary files beside it add some. And what a message shows of a longer one.
+_NAME_BYTES, _SHOWN = 200, 40
 
 
 def check(hydra: DictConfig, results_dir: str) -> None:
@@ -43,6 +48,15 @@ def check_name(group: str, name: object) -> None:
     """Raises ConfigError for a group's choice that is no plain name: files are named after it."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ConfigError(f"{group}={name}: allowed is the name of a file in {group}/, without '..'")
+
+
+def check_names(names: Mapping[str, str]) -> None:
+    """Raises ConfigError for a name, by the key it comes from, that is too long for the folder called after it."""
+    for key, name in names.items():
+        longest = max(len(os.fsencode(part)) for part in name.split("/"))
+        if longest > _NAME_BYTES:
+            allowed = f"allowed are {_NAME_BYTES}, for folders are called so"
+            raise ConfigError(f"{key}={name[:_SHOWN]}...: a name of {longest} bytes; {allowed}")
 
 
 def _within(folder: str, root: str) -> bool:

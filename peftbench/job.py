@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, schema, terminal
+from peftbench import benchmarks, checkpoints, crew, guard, inputs, isolate, judge, launchers, schema, terminal
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
@@ -44,6 +44,9 @@ def prepare(config: RunConfig) -> Cell:
         ConfigError: one of them isn't there or isn't right.
     """
     config = replace(config, dataset=own.complete(config.dataset))
+    data = config.dataset
+    from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
+    guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
     cache = ResultStore(config.results_dir).cache
     source = sources.locate(config.dataset, data_root=config.data_root, cache=cache)
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)

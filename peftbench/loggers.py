@@ -18,6 +18,10 @@ from peftbench.schema import RunConfig
 
 _log = logging.getLogger(__name__)
 
+#: What names one run of W&B, or goes on with one, for every run that finds it in the environment.
+_ONE_RUN = [
+    f"WANDB_{name}" for name in ("RUN_ID", "RESUME", "RESUME_FROM", "FORK_FROM", "SWEEP_ID", "SWEEP_PARAM_PATH")
+]
 _KEY, _WANDB = "logger._target_", "peftbench.loggers.wandb_logger"
 
 
@@ -85,6 +89,8 @@ def wandb_logger(
     if mode == "online" and not _answers(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout_s):
         _log.warning("logger: W&B doesn't answer; this run is kept offline in %s", folder)
         mode = "offline"
+    for variable in _ONE_RUN:
+        os.environ.pop(variable, None)
     name = f"{config.method.name}-{config.model.name}-{config.dataset.name}-seed{config.seed}"
     common = {
         "project": project,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peftbench import compose, schema
+from peftbench import compose, schema, wording
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, prepare
 from peftbench.live import TRIALS
@@ -58,7 +58,11 @@ class Study:
         self._trial = self._optuna.ask()
         values = {key: _suggest(self._trial, key, allowed) for key, allowed in _search(self.config).items()}
         self._values = values
-        more = [f"results_dir='{self.config.results_dir}/{TRIALS}'", "save_adapters=false", "tune=null"]
+        more = [
+            f"results_dir={wording.quoted(f'{self.config.results_dir}/{TRIALS}')}",
+            "save_adapters=false",
+            "tune=null",
+        ]
         # What a model forgets says nothing of which values are best, and takes long to ask.
         words = [word for word in self.runs[0].words if not word.lstrip("+~").startswith("forgetting")]
         run = replace(self.runs[0], words=[*words, "forgetting=none"])

@@ -10,7 +10,7 @@ from torch import nn
 from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, sharding, start, tasks
 from peftbench.checkpoints import Checkpoint
 from peftbench.crew import Emit
-from peftbench.errors import ConfigError, NotApplicable
+from peftbench.errors import ConfigError, NotApplicable, brief
 from peftbench.job import Cell
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
@@ -71,7 +71,7 @@ def _problem(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | No
         return str(error), isinstance(error, NotApplicable)
     except Exception as error:  # Whatever it is, it must name the run that it would have stopped.
         where = f"method={config.method.name} on model={config.model.name}, dataset={config.dataset.name}"
-        return str(ConfigError(f"{where}: {type(error).__name__}: {error}")), False
+        return str(ConfigError(f"{where}: {type(error).__name__}: {brief(error)}")), False
     return None
 
 

@@ -13,6 +13,7 @@ from peftbench.schema.loading import (
     plain,
     read_yaml,
     search_path,
+    unresolved,
     yaml_problem,
 )
 from peftbench.schema.types import (
@@ -54,6 +55,7 @@ __all__ = [
     "search_path",
     "settable",
     "sinks",
+    "unresolved",
     "words",
     "yaml_problem",
 ]

@@ -203,9 +203,17 @@ def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
 
 def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -> str:
     """A method that asks for a site which the model doesn't name is the usual case: say it in those words."""
-    site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}
+    try:
+        site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}
+    except OmegaConfBaseException:  # It is in there.
+        site, sites = None, {}
     if site is not None and site not in sites:
         return f"method.site={site}: this model names no such site; allowed are {', '.join(sorted(sites))}"
+    return unresolved(error)
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """Which key refers to what isn't there, in one line."""
     return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
 
 
