@@ -119,7 +119,7 @@ def _built(cells: Sequence[RunConfig]) -> Iterator[str]:
                 checkpoint,
             )
     with TemporaryDirectory() as folder:
-        outcome = isolate.call("peftbench.worker:verify", list(pairs.values()), log=Path(folder, "check.log"))
+        outcome = isolate.call("peftbench.worker:verify", list(pairs.values()), [], log=Path(folder, "check.log"))
     if outcome.result is None:
         yield f"the check's process failed: {outcome.error}"
         return

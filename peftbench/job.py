@@ -17,6 +17,7 @@ from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
 from peftbench.data.sources import DataSource
+from peftbench.errors import NotApplicable
 from peftbench.records import RunRecord, run_key
 from peftbench.schema import RunConfig
 from peftbench.store import ResultStore, rescue
@@ -41,14 +42,18 @@ def prepare(config: RunConfig) -> Cell:
     """Find the data and the model of a run and name it.
 
     Raises:
-        ConfigError: one of them isn't there or isn't right.
+        ConfigError: one of them isn't there or isn't right; NotApplicable: the method needs a split that isn't there.
     """
     config = replace(config, dataset=own.complete(config.dataset))
     data = config.dataset
     from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
     guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
     cache = ResultStore(config.results_dir).cache
-    source = sources.locate(config.dataset, data_root=config.data_root, cache=cache)
+    reads = config.method.reads_train is not False
+    try:
+        source = sources.locate(config.dataset, data_root=config.data_root, cache=cache, train=reads)
+    except NotApplicable as error:
+        raise NotApplicable(f"method={config.method.name} on dataset={config.dataset.name}: {error}") from None
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judged = benchmarks.locate(config, cache), judge.locate(config)
     given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}

@@ -30,8 +30,10 @@ def expand(
         raise ConfigError("dataset.temperature: goes with dataset.mixing=temperature, and only with that")
     parts = [_part(str(name), folders, read) for name in names]
     metrics = {name: direction for part in parts for name, direction in part["metrics"].items()}
+    lengths = [part["max_length"] for part in parts if part.get("max_length")]
     return {
         **mixture,
+        **({"max_length": max(lengths)} if lengths else {}),
         "name": "+".join(map(str, names)).replace("/", "_"),
         "parts": parts,
         "text": [],

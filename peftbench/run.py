@@ -82,7 +82,7 @@ def run(job: Job) -> RunRecord | None:
     stored = None
     with files.spared(f"{config.method.name}: weights", lost):
         stored = artefacts.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
-    notes = [*footnotes(config, job.source, job.checkpoint, data), *lost]
+    notes = [*footnotes(config, job.source, job.checkpoint, data, trains=tuner.method.trains), *lost]
     speed, missing = measure_speed(job, tuner, data, trained.trainer)
     forgotten, unasked = forgetting.measured(job, tuner, data, trained.trainer)
     return RunRecord(

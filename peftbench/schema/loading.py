@@ -62,6 +62,8 @@ def load(
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     if raw["dataset"].get("task") == mixture.TASK:
         raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=read_yaml)
+        if OmegaConf.is_interpolation(composed.recipe, "max_length") and "max_length" in raw["dataset"]:
+            raw["recipe"]["max_length"] = max(raw["recipe"]["max_length"], raw["dataset"]["max_length"])
     config = _with_parts(_typed(RunConfig, raw, ""))
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
