@@ -143,7 +143,7 @@ class DatasetConfig:
         format, train_file, validation_file: of the user's own files.
         parts: of a mixture, its parts' configurations (`DatasetConfig`; in the file their names); `mixing`: whether an
             example of a part is trained on as often as any other (examples), or by a `temperature` (`MixedBatches`).
-        max_length: tokens that its examples need, where the recipe's usual ones are too few; `recipe.max_length` follows.
+        max_length: tokens that its examples need, where the usual ones are too few; `recipe.max_length` follows.
         suite: the benchmark it is a part of; `title`: what reports call it.
     """
 

@@ -86,6 +86,8 @@ def fit(
             else:
                 current[i] = shorter
         long = [i for i in long if i not in needed]
+        if not long:
+            break
         for name, again in render([current[i].fields for i in long]).items():
             for i, ids in zip(long, again, strict=True):
                 lines[name][i] = ids
