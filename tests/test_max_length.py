@@ -16,7 +16,7 @@ from peftbench.tasks.fitting import TooLong
 USUAL = 128
 
 
-@pytest.mark.parametrize("name", [name for name, file in written("dataset").items() if file["task"] != "mixture"])
+@pytest.mark.parametrize("name", [name for name, file in written("dataset").items() if file.get("task") != "mixture"])
 def test_the_usual_length_is_what_it_was_where_a_file_asks_for_no_other(name: str) -> None:
     asked = written("dataset")[name].get("max_length")
     assert composed([f"dataset={name}"]).recipe.max_length == (asked or USUAL)
