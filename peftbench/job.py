@@ -12,11 +12,25 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, redact, schema, scored, terminal
+from peftbench import (
+    benchmarks,
+    checkpoints,
+    crew,
+    guard,
+    inputs,
+    isolate,
+    judge,
+    launchers,
+    redact,
+    schema,
+    scored,
+    terminal,
+)
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import prepared
 from peftbench.data.sources import DataSource
+from peftbench.errors import NotApplicable
 from peftbench.records import RunRecord, run_key
 from peftbench.schema import RunConfig
 from peftbench.store import ResultStore, rescue
@@ -41,11 +55,17 @@ def prepare(config: RunConfig) -> Cell:
     """Find the data and the model of a run and name it.
 
     Raises:
-        ConfigError: one of them isn't there or isn't right.
+        ConfigError: one of them isn't there or isn't right; NotApplicable: the method needs a split that isn't there.
     """
     cache = ResultStore(config.results_dir).cache
-    dataset, source = prepared.prepare(config.dataset, data_root=config.data_root, cache=cache)
-    config = replace(config, dataset=dataset)
+    reads = config.method.reads_train is not False
+    try:
+        data, source = prepared.prepare(config.dataset, data_root=config.data_root, cache=cache, train=reads)
+    except NotApplicable as error:
+        raise NotApplicable(f"method={config.method.name} on dataset={config.dataset.name}: {error}") from None
+    config = replace(config, dataset=data)
+    from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
+    guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judged = benchmarks.locate(config, cache), judge.locate(config)
     given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}

@@ -9,7 +9,7 @@ import hydra
 
 from peftbench import compose, escape, isolate, paths, plan, redact, sweep, terminal, tuning
 from peftbench.cli import config_dirs
-from peftbench.errors import ConfigError, Failed
+from peftbench.errors import ConfigError, Failed, NotApplicable
 from peftbench.folders import Folder
 from peftbench.job import Cell, job, prepare
 from peftbench.plan import Run
@@ -44,14 +44,17 @@ def _main(arguments: list[str]) -> int:
         compose.check_hydra([a for a in arguments if "=" in a and not a.startswith("-")], folders)
         return _hydra([*arguments, *compose.search_path(folders)])
     overrides = [a for a in arguments if a not in ("-m", "--multirun")]
+    multirun = len(overrides) < len(arguments)
     unknown = [a for a in overrides if a.startswith("-")]
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
-    composed = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
+    overrides = compose.canonical(overrides, folders)
+    composed = compose.plan(overrides, multirun=multirun, config_dirs=folders)
+    composed, cells = _prepared(composed)
     ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
-    cells = [prepare(config) for config in composed.cells]
     _say_labels(composed.cells, cells)
+    plan.check_different(cells)
     runs = plan.make(cells, composed.overrides or [[]])
     # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
     changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
@@ -68,6 +71,25 @@ def _main(arguments: list[str]) -> int:
     if found.todo:
         _hydra(arguments)
     return _summary([run.cell for run in runs], tries)
+
+
+def _prepared(composed: compose.Plan) -> tuple[compose.Plan, list[Cell]]:
+    """The cells with their inputs found. In a sweep, those whose method needs a split that isn't there are left out."""
+    cells: list[Cell] = []
+    there: list[int] = []
+    reasons: dict[str, NotApplicable] = {}
+    for index, config in enumerate(composed.cells):
+        try:
+            cells.append(prepare(config))
+            there.append(index)
+        except NotApplicable as error:
+            reasons[str(error)] = error
+    if not cells or (reasons and not composed.multirun):
+        raise next(iter(reasons.values()))
+    for reason in reasons:
+        terminal.console.print(f"not applicable: {reason}", markup=False, highlight=False)
+    words = [composed.overrides[index] for index in there] if composed.overrides else []
+    return replace(composed, cells=[composed.cells[index] for index in there], overrides=words), cells
 
 
 def _preflight(
@@ -171,7 +193,8 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
     log = Path(cells[0].config.results_dir, Folder.LOGS, "verify.log")
     pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
     with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
-        outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
+        data = [(cell.source, ResultStore(cell.config.results_dir).cache) for cell in different.values()]
+        outcome = isolate.call("peftbench.worker:verify", pairs, data, log=log)
     if outcome.result is None:
         raise Failed(f"the check before the runs failed: {outcome.error} (log: {log})")
     reasons: dict[str, str] = {}

@@ -7,10 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from peftbench import escape, estimates
+from peftbench import escape, estimates, schema
+from peftbench.errors import ConfigError
 from peftbench.estimates import in_words
 from peftbench.job import Cell
 from peftbench.launchers import Launcher
+from peftbench.schema import RunConfig
 
 #: What a run's name says anyway.
 _NAMED = ("model", "method", "dataset", "seed", "hardware.threads", "tune", "sweep")
@@ -62,6 +64,16 @@ def make(cells: Sequence[Cell], words: Sequence[list[str]]) -> list[Run]:
         group = " · ".join([config.method.name, config.model.name, config.dataset.name, *more])
         found.setdefault(cell.key, Run(cell, own, group, None))
     return list(found.values())
+
+
+def check_different(cells: Sequence[Cell]) -> None:
+    """Raises ConfigError for a sweep over what makes no other run (a results folder): all but one would be lost."""
+    first: dict[str, RunConfig] = {}
+    for cell in cells:
+        one = first.setdefault(cell.key, cell.config)
+        differing = [key for key in schema.sinks() if getattr(one, key) != getattr(cell.config, key)]
+        if differing:
+            raise ConfigError(f"{', '.join(differing)}: runs that differ in nothing else are one run, with one record")
 
 
 def estimate(runs: Sequence[Run]) -> list[Run]:

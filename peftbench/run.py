@@ -124,7 +124,7 @@ def scored_record(
             "resumed_at_steps": trained.resumed,
             "jobs_beside": live.beside(config.results_dir),
         },
-        footnotes=[*footnotes(config, job.source, job.checkpoint, data), *notes],
+        footnotes=[*footnotes(config, job.source, job.checkpoint, data, trains=tuner.method.trains), *notes],
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peftbench import compose, schema
+from peftbench import compose, schema, wording
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, prepare
 from peftbench.live import TRIALS
@@ -60,7 +60,7 @@ class Study:
         values = {key: _suggest(self._trial, key, allowed) for key, allowed in _search(self.config).items()}
         self._values = values
         more = [
-            f"results_dir='{self.config.results_dir}/{TRIALS}'",
+            f"results_dir={wording.quoted(f'{self.config.results_dir}/{TRIALS}')}",
             "save_adapters=false",
             "measure=false",
             "tune=null",

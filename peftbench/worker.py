@@ -23,7 +23,9 @@ from peftbench import (
 )
 from peftbench.checkpoints import Checkpoint
 from peftbench.crew import Emit
-from peftbench.errors import ConfigError, NotApplicable
+from peftbench.data import lengths
+from peftbench.data.sources import DataSource
+from peftbench.errors import ConfigError, NotApplicable, brief
 from peftbench.job import Cell
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
@@ -80,10 +82,40 @@ def _smaller(config: RunConfig, halvings: int) -> list[str]:
     return [f"{config.method.name}: memory ran out with micro batches of {asked}; trained in micro batches of {used}"]
 
 
-def verify(cells: list[tuple[RunConfig, Checkpoint]], emit: Emit) -> None:
+def verify(cells: list[tuple[RunConfig, Checkpoint]], data: list[tuple[DataSource, Path]], emit: Emit) -> None:
     """Try every method on its model's shape, without weights. Result: for each cell None, or what is wrong and whether
-    that is because the method can't be applied there."""
-    emit({"result": [_problem(config, checkpoint) for config, checkpoint in cells]})
+    that is because the method can't be applied there.
+
+    Args:
+        data: of every cell where its rows are, and the cache; empty: whether they fit isn't looked at.
+    """
+    problems = [_problem(config, checkpoint) for config, checkpoint in cells]
+    fitting: set[str] = set()
+    for index, (source, cache) in enumerate(data):
+        if problems[index] is None:
+            problems[index] = _too_long(*cells[index], source, cache, fitting)
+    emit({"result": problems})
+
+
+def _too_long(
+    config: RunConfig, checkpoint: Checkpoint, source: DataSource, cache: Path, fitting: set[str]
+) -> tuple[str, bool] | None:
+    """What `_problem` gives, for examples that are too long.
+
+    Args:
+        fitting: what was looked at before and fits, whatever the method.
+    """
+    task = tasks.build(config)
+    looked_at = repr((task.formulation, config.model, config.dataset, config.recipe))
+    if looked_at in fitting:
+        return None
+    tokenizer = backbones.load_tokenizer(config.model, checkpoint)
+    try:
+        lengths.check(config, task, tokenizer, source, cache)
+    except ConfigError as error:
+        return str(error), False
+    fitting.add(looked_at)
+    return None
 
 
 def _problem(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | None:
@@ -93,7 +125,7 @@ def _problem(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | No
         return str(error), isinstance(error, NotApplicable)
     except Exception as error:  # Whatever it is, it must name the run that it would have stopped.
         where = f"method={config.method.name} on model={config.model.name}, dataset={config.dataset.name}"
-        return str(ConfigError(f"{where}: {type(error).__name__}: {error}")), False
+        return str(ConfigError(f"{where}: {type(error).__name__}: {brief(error)}")), False
     return None
 
 

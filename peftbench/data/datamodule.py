@@ -55,12 +55,16 @@ class TaskDataModule(L.LightningDataModule):
         if self.slices:
             return
         data, recipe = self.config.dataset, self.config.recipe
-        chosen, carved = self._divide()
-        self.carved = len(carved)
-        self.train = self._encode(data.train, chosen)
-        self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
-        selection = self._first(carved, recipe.eval_samples)
-        self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
+        if data.train in self._source.files:
+            chosen, carved = self._divide()
+            self.carved = len(carved)
+            self.train = self._encode(data.train, chosen)
+            self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
+            selection = self._first(carved, recipe.eval_samples)
+            self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
+        else:  # For a method that doesn't look at it.
+            self.train = self._encode(data.evaluation[0], np.arange(0))
+            self.slices |= {"train": None, "selection": None}
         for split in data.evaluation:
             present = split in self._source.files
             self.slices[split] = self._encode(split, self._draw(split, recipe.eval_samples)) if present else None

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from peftbench import cached, files, fingerprint, paths
 from peftbench.data.examples import Example
 from peftbench.tasks.base import Batch, Inputs, Task
+from peftbench.tasks.fitting import TooLong
 
 _CHUNK = 2000
 
@@ -186,8 +187,14 @@ def _tokenise(
     task: Task, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int
 ) -> dict[str, torch.Tensor]:
     made = Inputs()
+    long: list[TooLong] = []
     for start in range(0, len(examples), _CHUNK):
-        made.extend(task.encode(tokenizer, examples[start : start + _CHUNK], max_length))
+        try:
+            made.extend(task.encode(tokenizer, examples[start : start + _CHUNK], max_length))
+        except TooLong as error:  # All are counted before it is said.
+            long.append(error)
+    if long:
+        raise TooLong.of_all(long, total=len(examples))
     tensors = {
         **_flat(made.input_ids, "tokens", "offsets", torch.int32),
         "labels": torch.tensor([example.label for example in examples]),

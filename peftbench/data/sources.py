@@ -16,7 +16,7 @@ from peftbench import cached, fingerprint, hub, imports
 from peftbench.data import own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, NotApplicable
 from peftbench.schema import DatasetConfig
 
 
@@ -37,19 +37,21 @@ class DataSource:
     checksums: dict[str, str] = field(default_factory=dict)
 
 
-def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> DataSource:
+def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: bool = True) -> DataSource:
     """Find a data set and check what can be checked before training: splits, columns, labels, readable files.
 
     Args:
         data_root: a folder of hub-like data sets, `<data_root>/<last part of path>/[<config>/]<split>-*.parquet`;
             None: the hub.
         cache: where generated and downloaded sets are kept as Parquet.
+        train: whether the training split is needed.
 
     Raises:
+        NotApplicable: there is no training split, and it is needed.
         ConfigError: missing, unreadable, empty, or not what the data set's file says.
     """
     if config.parts:
-        parts = {part.name: locate(part, data_root=data_root, cache=cache) for part in config.parts}
+        parts = {part.name: locate(part, data_root=data_root, cache=cache, train=train) for part in config.parts}
         return DataSource({}, fingerprint.of_json([[name, of.fingerprint] for name, of in parts.items()]), parts=parts)
     if config.generator is not None:
         source = _generated(config, cache)
@@ -69,6 +71,9 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
         checksums=checksums(file for found in source.files.values() for file in found),
     )
     _check(config, source)
+    if train and config.train not in source.files:
+        there = ", ".join(source.files)
+        raise NotApplicable(f"dataset.train={config.train}: the data has no such split; it has {there}")
     return source
 
 
@@ -146,16 +151,18 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
     for split, name in _configs(config).items():
         folder = root / str(config.path).rstrip("/").split("/")[-1]
         folder = folder / name if name else folder
+        if not folder.is_dir() and split == config.train != config.evaluation[0]:
+            continue  # Not every method looks at it.
         if not folder.is_dir():
             raise ConfigError(f"data_root={root}: there is no folder {folder} for dataset={config.name}")
         found_in[split] = folder
         found = sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}.parquet")])
         if found:
             files[split] = [str(file.resolve()) for file in found]
-    for split in (config.train, config.evaluation[0]):
-        if split not in files:
-            there = ", ".join(sorted(f.name for f in found_in[split].iterdir())) or "nothing"
-            raise ConfigError(f"data_root={root}: {found_in[split]} has no {split}-*.parquet (it has {there})")
+    split = config.evaluation[0]
+    if split not in files:
+        there = ", ".join(sorted(f.name for f in found_in[split].iterdir())) or "nothing"
+        raise ConfigError(f"data_root={root}: {found_in[split]} has no {split}-*.parquet (it has {there})")
     return DataSource(files, fingerprint.of_files(Path(f) for found in files.values() for f in found))
 
 
@@ -227,9 +234,9 @@ def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
 
 
 def _check(config: DatasetConfig, source: DataSource) -> None:
-    for key, split in (("train", config.train), ("evaluation", config.evaluation[0])):
-        if split not in source.files:
-            raise ConfigError(f"dataset.{key}={split}: the data has no such split; it has {', '.join(source.files)}")
+    split = config.evaluation[0]
+    if split not in source.files:
+        raise ConfigError(f"dataset.evaluation={split}: the data has no such split; it has {', '.join(source.files)}")
     for split in source.files:
         _check_split(config, source, split)
 

@@ -47,9 +47,11 @@ def renderers() -> list[ModuleType]:
 
 
 def options(command: str, arguments: Sequence[str]) -> dict[str, str]:
-    """`key=value` arguments of a command over the defaults."""
+    """`key=value` arguments of a command over the defaults, or the results folder alone."""
     found = {"results_dir": "results"}
     for argument in arguments:
+        if len(arguments) == 1 and not argument.startswith("-") and ("=" not in argument or Path(argument).is_dir()):
+            return {"results_dir": argument}
         key, separator, value = argument.partition("=")
         if not separator or key not in found:
             raise ConfigError(f"{command}: {argument}: {nearest(key, [f'{name}=' for name in found])}")

@@ -11,6 +11,8 @@ from peftbench.schema.identify import (
     identity,
     is_open,
     micro_batch_size,
+    settable,
+    sinks,
     words,
 )
 from peftbench.schema.loading import (
@@ -21,6 +23,8 @@ from peftbench.schema.loading import (
     plain,
     read_yaml,
     search_path,
+    unresolved,
+    yaml_problem,
 )
 from peftbench.schema.types import (
     CarveConfig,
@@ -60,5 +64,9 @@ __all__ = [
     "plain",
     "read_yaml",
     "search_path",
+    "settable",
+    "sinks",
+    "unresolved",
     "words",
+    "yaml_problem",
 ]

@@ -103,6 +103,27 @@ def halved(config: RunConfig, halvings: int) -> RunConfig:
     return dataclasses.replace(config, hardware=hardware)
 
 
+#: Set by loading, from all of a command line.
+_SAID = ("changed", "sweep")
+
+
+def sinks() -> list[str]:
+    """The keys of a run that say where things are or go, or how it survives: none makes another run of it."""
+    return [f.name for f in dataclasses.fields(RunConfig) if f.metadata.get("sink", False) and f.name not in _SAID]
+
+
+def settable(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's keys, nested, without what lies below those that only describe (a method's `search`)."""
+    kinds = {f.name: f.type for f in dataclasses.fields(RunConfig) if dataclasses.is_dataclass(f.type)}
+
+    def shallow(kind: Any, part: Any) -> Any:
+        if kind is None or not isinstance(part, dict):
+            return part
+        return {name: None if name in words(kind) else value for name, value in part.items()}
+
+    return {name: shallow(kinds.get(name), part) for name, part in run.items()}
+
+
 def is_open(key: str) -> bool:
     """Whether a key holds arguments of something else (an adapter), which may be added to."""
     part: Any = RunConfig

@@ -68,6 +68,8 @@ class MethodConfig:
     identity: Optional[bool] = _words()
     checkpointing: Optional[bool] = _words()
     sharding: Optional[bool] = _words()
+    #: Whether it looks at the training split at all: false where the evaluation splits are enough.
+    reads_train: Optional[bool] = _words()
     footnote: Optional[str] = _words()
     search: Optional[dict[str, Any]] = _words()
     family: Optional[str] = _words()
@@ -141,6 +143,7 @@ class DatasetConfig:
         format, train_file, validation_file: of the user's own files.
         parts: of a mixture, its parts' configurations (`DatasetConfig`; in the file their names); `mixing`: whether an
             example of a part is trained on as often as any other (examples), or by a `temperature` (`MixedBatches`).
+        max_length: tokens that its examples need, where the usual ones are too few; `recipe.max_length` follows.
         suite: the benchmark it is a part of; `title`: what reports call it.
     """
 
@@ -192,6 +195,7 @@ class DatasetConfig:
     parts: Optional[list[Any]] = field(default=None, metadata={"items": lambda: DatasetConfig})
     mixing: Optional[str] = field(default=None, metadata={"rule": one_of("examples", "temperature")})
     temperature: Optional[float] = field(default=None, metadata={"rule": between(0, 1e3, above=True)})
+    max_length: Optional[int] = field(default=None, metadata={"identity": False, "rule": between(4, 1e6)})
     suite: Optional[str] = _words()
     title: Optional[str] = _words()
 
