@@ -16,7 +16,12 @@ def of_json(value: Any) -> str:
 
 def of_files(files: Iterable[Path]) -> str:
     """A hash of files' names and contents, in the order of their names."""
-    return of_json([[file.name, _of_file(file, *_stamp(file))] for file in sorted(files, key=lambda f: f.name)])
+    return of_json([[file.name, of_file(file)] for file in sorted(files, key=lambda f: f.name)])
+
+
+def of_file(file: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    return _of_file(file, *_stamp(file))
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
 from peftbench.data.sources import DataSource
 from peftbench.records import RunRecord, run_key
-from peftbench.schema import RunConfig
+from peftbench.schema import AS_METRIC, DatasetConfig, RunConfig
 from peftbench.store import ResultStore, rescue
 
 #: A file in a sweep's log folder that keeps a launcher's workers from starting further runs.
@@ -43,7 +43,7 @@ def prepare(config: RunConfig) -> Cell:
     Raises:
         ConfigError: one of them isn't there or isn't right.
     """
-    config = replace(config, dataset=own.complete(config.dataset))
+    config = replace(config, dataset=_directed(own.complete(config.dataset)))
     cache = ResultStore(config.results_dir).cache
     source = sources.locate(config.dataset, data_root=config.data_root, cache=cache)
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
@@ -53,6 +53,16 @@ def prepare(config: RunConfig) -> Cell:
         given["bertscore_model"] = judged.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
     return Cell(config, key, source, checkpoint, questions, judged)
+
+
+def _directed(data: DatasetConfig) -> DatasetConfig:
+    """With max or min for every metric that is only named, in the parts of a mixture too."""
+    parts = None if data.parts is None else [_directed(part) for part in data.parts]
+    if AS_METRIC not in data.metrics.values():
+        return replace(data, parts=parts)
+    from peftbench import metrics  # Over a second of scikit-learn, which only a named metric needs here.
+
+    return replace(data, metrics=metrics.directed(data.metrics), parts=parts)
 
 
 def job(composed: DictConfig) -> None:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from peftbench import fingerprint, hub, imports
-from peftbench.data import own
+from peftbench.data import kept, own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError
@@ -51,19 +51,17 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
     if config.generator is not None:
         source = _generated(config, cache)
     elif config.format is not None:
-        found, name = own.tables(config)
-        source = DataSource(_keep(found, cache / "data" / name[:16]), name)
+        source = _own(config, cache)
     elif config.path is None:
         raise ConfigError(f"dataset={config.name}: needs dataset.path, dataset.generator or files of your own")
     elif data_root is not None:
         source = _local(config, Path(data_root))
     else:
         source = _from_hub(config, cache)
-    called = dict(config.columns or {})
-    source = replace(
-        source,
-        renamed={**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}},
-    )
+    if config.format is None:
+        called = dict(config.columns or {})
+        renamed = {**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}}
+        source = replace(source, renamed=renamed)
     _check(config, source)
     return source
 
@@ -79,10 +77,12 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
     Raises:
         ConfigError: a file can't be read.
     """
-    names = list(dict.fromkeys(name.split(".")[0] for name in columns))
     there = source.renamed.get(split, {})
+    names = list(dict.fromkeys(name if name in there else name.split(".")[0] for name in columns))
     tables = []
     for file in source.files[split]:
+        if not kept.holds(Path(file)):
+            raise ConfigError(f"{file}: isn't what it was when it was made; the next start makes it anew")
         try:
             # Not memory-mapped: a file may be replaced while a sweep runs.
             wanted = [there.get(name, name) for name in names]
@@ -133,6 +133,13 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
     return DataSource(files, fingerprint.of_files(Path(f) for found in files.values() for f in found))
 
 
+def _own(config: DatasetConfig, cache: Path) -> DataSource:
+    """The user's own files, kept under a name of everything that decides what they become."""
+    name, splits = own.identity(config), [config.train, config.evaluation[0]]
+    files = kept.tables(cache / "data" / name[:32], splits, lambda: own.tables(config))
+    return DataSource(files, name, dict.fromkeys(splits, own.stored(config)))
+
+
 def _generated(config: DatasetConfig, cache: Path) -> DataSource:
     generate = imports.function("dataset.generator", config.generator, dict[str, pa.Table])
     try:
@@ -152,11 +159,11 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     if not hub.is_commit(config.revision):
         # What an unpinned name stands for may change: the rows' hash names the folder.
         return content_named(_download(config, wanted), cache)
-    kept = {split: [str(folder / f"{split}.parquet")] for split in wanted if (folder / f"{split}.parquet").is_file()}
-    if len(kept) < len(wanted):
-        kept = _keep(_download(config, wanted), folder)
+    files = {split: [str(folder / f"{split}.parquet")] for split in wanted if (folder / f"{split}.parquet").is_file()}
+    if len(files) < len(wanted):
+        files = _keep(_download(config, wanted), folder)
     names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
-    return DataSource(kept, f"{config.path}/{names}@{config.revision}")
+    return DataSource(files, f"{config.path}/{names}@{config.revision}")
 
 
 def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
@@ -228,7 +235,7 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
     if table.num_rows == 0:
         raise ConfigError(f"dataset={config.name}: the split {split} is empty ({source.files[split][0]})")
     read_by.check(table, where)
-    if split == config.train and config.label and set(column(table, config.label)) == {NO_LABEL}:
+    if split == config.train and config.label in read_by.columns and set(column(table, config.label)) == {NO_LABEL}:
         raise ConfigError(f"dataset.train={split}: {where} has no labels (all are {NO_LABEL}): a hidden test")
     _CHECKED.add((source.fingerprint, split, repr(config)))
 

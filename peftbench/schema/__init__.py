@@ -15,6 +15,7 @@ from peftbench.schema.loading import (
     search_path,
 )
 from peftbench.schema.types import (
+    AS_METRIC,
     CarveConfig,
     DatasetConfig,
     ExpectedConfig,
@@ -28,6 +29,7 @@ from peftbench.schema.types import (
 )
 
 __all__ = [
+    "AS_METRIC",
     "BenchmarkConfig",
     "CarveConfig",
     "DatasetConfig",

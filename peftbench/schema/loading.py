@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from peftbench import guard, mixture, rules
 from peftbench.errors import ConfigError
+from peftbench.schema.shorthand import written_out
 from peftbench.schema.types import DatasetConfig, RunConfig
 
 # Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
@@ -50,6 +51,7 @@ def load(
             raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
         guard.check_name(group, choices[group])
         raw[group]["name"] = choices[group]
+    raw["dataset"] = written_out(raw["dataset"])
     if raw["dataset"].get("metrics", {}) is None:
         del raw["dataset"]["metrics"]
     # No benchmark is no key: a run that asks none is the same as before there were any.
@@ -59,7 +61,7 @@ def load(
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     if raw["dataset"].get("task") == mixture.TASK:
-        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=read_yaml)
+        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=lambda file: written_out(read_yaml(file)))
     config = _with_parts(_typed(RunConfig, raw, ""))
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
