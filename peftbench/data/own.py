@@ -231,9 +231,7 @@ def _called(config: DatasetConfig, split: str) -> dict[str, str]:
 
 
 def _read(config: DatasetConfig, file: Path, wanted: Sequence[str]) -> Columns:
-    return formats.read(
-        file, wanted, form=str(config.format), separator=config.separator, encoding=config.encoding
-    )
+    return formats.read(file, wanted, form=str(config.format), separator=config.separator, encoding=config.encoding)
 
 
 def _check(columns: Columns, name: str, role: Role, file: Path) -> None:
