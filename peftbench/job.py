@@ -17,6 +17,7 @@ from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data import own, sources
 from peftbench.data.sources import DataSource
+from peftbench.errors import ConfigError
 from peftbench.records import RunRecord, run_key
 from peftbench.schema import AS_METRIC, DatasetConfig, RunConfig
 from peftbench.store import ResultStore, rescue
@@ -46,6 +47,7 @@ def prepare(config: RunConfig) -> Cell:
     config = replace(config, dataset=_directed(own.complete(config.dataset)))
     cache = ResultStore(config.results_dir).cache
     source = sources.locate(config.dataset, data_root=config.data_root, cache=cache)
+    _check_rows(config, config.dataset, source)
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judged = benchmarks.locate(config, cache), judge.locate(config)
     given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}
@@ -53,6 +55,18 @@ def prepare(config: RunConfig) -> Cell:
         given["bertscore_model"] = judged.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
     return Cell(config, key, source, checkpoint, questions, judged)
+
+
+def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> None:
+    """Raises ConfigError for a training split of which nothing is left to train on."""
+    for part in data.parts or []:
+        _check_rows(config, part, source.parts[part.name])
+    carves = config.recipe.selection == "best_on_selection" and config.recipe.shots is None
+    if carves and not data.parts and sources.count(source, data.train) < 2:
+        raise ConfigError(
+            f"dataset={data.name}: {data.train} has one row, and recipe.selection=best_on_selection takes it to select "
+            "on; recipe.selection=last needs none"
+        )
 
 
 def _directed(data: DatasetConfig) -> DatasetConfig:

@@ -53,6 +53,8 @@ class TaskDataModule(L.LightningDataModule):
             return
         data, recipe = self.config.dataset, self.config.recipe
         chosen, carved = self._divide()
+        if not len(chosen):  # One group of rows, which stays together.
+            raise ConfigError(f"dataset={data.name}: all of {data.train} is taken to select on; recipe.selection=last")
         self.carved = len(carved)
         self.train = self._encode(data.train, chosen)
         self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
