@@ -4,9 +4,13 @@ Only the columns that are asked for are parsed. `/a/b` names a field of a nested
 JSON pointer (RFC 6901).
 """
 
+import bz2
 import csv
+import gzip
 import io
+import lzma
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +24,9 @@ from peftbench.errors import ConfigError
 
 #: What `dataset.separator` may be besides a character of its own.
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " ", "\\t": "\t"}
+
+#: Python's own: pyarrow takes half of a compressed file for a whole one.
+_UNPACK = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 
 #: What a file begins with that is something else than its name or key says.
 _BEGINNINGS = {
@@ -67,7 +74,12 @@ def read(file: Path, wanted: Sequence[str], *, form: str, separator: str | None,
         if form == "parquet":
             return _parquet(file, wanted)
         content = _decoded(file, encoding)
-        return _csv(content, wanted, separator or ",") if form == "csv" else jsonlines.read(content, wanted)
+        if form == "csv":
+            return _csv(content, wanted, separator or ",")
+        try:
+            return jsonlines.read(content, wanted)
+        except UnicodeDecodeError:
+            raise _not_utf8(content) from None
     except (pa.ArrowException, OSError, UnicodeError, EOFError, csv.Error, MemoryError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{file}: can't be read as {form} ({reason[:300]})") from None
@@ -77,44 +89,56 @@ def read(file: Path, wanted: Sequence[str], *, form: str, separator: str | None,
 
 def _decoded(file: Path, encoding: str | None) -> bytes:
     """A text file's content as UTF-8, unpacked where its name says that it is compressed."""
-    with pa.input_stream(str(file)) as stream:
-        content = stream.read()
+    content = file.read_bytes()
+    if file.suffix in _UNPACK:
+        try:
+            content = _UNPACK[file.suffix](content)
+        except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+            raise ConfigError(f"it is no whole {file.suffix} file ({error})") from None
     if encoding is not None:
         return content.decode(encoding).removeprefix("\ufeff").encode()
     for beginning, what in _BEGINNINGS.items():
         if content.startswith(beginning):
             raise ConfigError(what)
-    content = content.removeprefix(b"\xef\xbb\xbf")
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _not_utf8(content: bytes) -> ConfigError:
     try:
         content.decode()
+        where = ""
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ConfigError(
-            f"it isn't UTF-8 (byte 0x{content[error.start]:02x} in line {line}); dataset.encoding says what it is, "
-            "such as latin-1, cp1252 or utf-16"
-        ) from None
-    return content
+        where = f" (byte 0x{content[error.start]:02x} in line {content[: error.start].count(10) + 1})"
+    return ConfigError(f"it isn't UTF-8{where}; dataset.encoding says what it is, such as latin-1, cp1252 or utf-16")
 
 
 def _csv(content: bytes, wanted: Sequence[str], separator: str) -> Columns:
     import pyarrow.csv
 
-    lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), newline="", encoding="utf-8"), delimiter=separator)
+    lines = csv.reader(
+        io.TextIOWrapper(io.BytesIO(content), newline="", errors="replace", encoding="utf-8"), delimiter=separator
+    )
     names = next((line for line in lines if line), None)
     if names is None:
         raise ConfigError("it is empty")
+    if any("\ufffd" in name for name in names):
+        raise _not_utf8(content)
+    content = content if content.endswith((b"\n", b"\r")) else content + b"\n"
     chosen = [name for name in dict.fromkeys(wanted) if names.count(name) == 1]
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(content),
-        # One block: a text may be longer than any block that is fixed beforehand.
-        read_options=pyarrow.csv.ReadOptions(block_size=min(max(len(content) + 1, 1 << 20), _LARGEST_BLOCK)),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=chosen or [names[0]],
-            column_types=dict.fromkeys([*chosen, names[0]], pa.string()),
-            strings_can_be_null=False,
-        ),
-    )
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(content),
+            # One block: a text may be longer than any block that is fixed beforehand.
+            read_options=pyarrow.csv.ReadOptions(block_size=min(max(len(content) + 1, 1 << 20), _LARGEST_BLOCK)),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=chosen or [names[0]],
+                column_types=dict.fromkeys([*chosen, names[0]], pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise (_not_utf8(content) if "invalid UTF8" in str(error) else error) from None
     values = {name: table.column(name).to_pylist() for name in chosen}
     return Columns(values, list(dict.fromkeys(names)), {name for name in names if names.count(name) > 1}, len(table))
 

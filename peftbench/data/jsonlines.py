@@ -64,6 +64,8 @@ def _check_start(content: bytes) -> None:
 def _object(line: bytes, number: int) -> _Object:
     try:
         found = _DECODER.decode(line.decode())
+    except UnicodeDecodeError:
+        raise
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"line {number} is no JSON object ({reason}); jsonl takes one object a line") from None
@@ -116,6 +118,8 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str) and _printable(value) != value:
+        raise ConfigError(f"a line has half of a character, a lone surrogate, in {_printable(value)[:40]!r}")
     return Structure("an object") if isinstance(value, _Object) else value
 
 
@@ -125,4 +129,9 @@ def _names(found: _Object, before: str = "") -> list[str]:
     for name, value in found.items():
         here = f"{before}/{escaped(name)}"
         names += _names(value, here) if isinstance(value, _Object) and value else [here if before else name]
-    return names
+    return list(map(_printable, names))
+
+
+def _printable(text: str) -> str:
+    """A text whose lone surrogates, which no file takes, are written as escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -213,7 +213,7 @@ def _written(config: DatasetConfig) -> dict[str, Any]:
     if encoding is not None:
         try:
             encoding = codecs.lookup(encoding).name
-            b"".decode(encoding)
+            "a".encode(encoding)  # Some, such as base64, aren't of texts.
         except (LookupError, ValueError):
             raise ConfigError(f"dataset.encoding={encoding}: allowed is an encoding's name, such as latin-1") from None
         if config.format == "parquet":
