@@ -327,7 +327,7 @@ class TestColumns:
         table = pa.table([pa.array(["a", "b"])] * 3, names=["note", "mood", "mood"])
         pq.write_table(table, files.folder / "twice.parquet")
         assert "dataset.label=mood" in files.refusal(files.folder / "twice.parquet", *CLASSIFY)
-        line = files.csv('{"note": "a", "note": "b", "mood": 1}\n', "twice.jsonl")
+        line = files.csv('{"note": "a", "note": "b", "mood": 1}\n{"mood": 0}\n', "twice.jsonl")
         assert "'note' twice" in files.refusal(line, *CLASSIFY)
 
     def test_braces_need_another_name(self, files: Files) -> None:
@@ -451,7 +451,7 @@ class TestReaders:
 
     def test_keys_of_own_files_with_other_data(self, results: Path) -> None:
         with pytest.raises(ConfigError, match="dataset.separator: goes with dataset=csv"):
-            prepare(composed(["model=tiny_bert", "dataset=demo", "dataset.separator=tab", f"results_dir={results}"]))
+            prepare(composed(["model=tiny_bert", "dataset=demo", "+dataset.separator=tab", f"results_dir={results}"]))
 
     def test_one_row_to_train_on(self, files: Files) -> None:
         one, two = files.csv(_csv(["1"])), files.csv(_csv(["1", "0"]), "b.csv")
