@@ -87,10 +87,15 @@ def read(file: Path, wanted: Sequence[str], *, form: str, separator: str | None,
         raise ConfigError(f"{file}: can't be read as {form}: {error}") from None
 
 
+def packed(file: Path) -> str:
+    """The ending of a compressed file's name; empty: it is none."""
+    return file.suffix if file.suffix in _UNPACK else ""
+
+
 def _decoded(file: Path, encoding: str | None) -> bytes:
     """A text file's content as UTF-8, unpacked where its name says that it is compressed."""
     content = file.read_bytes()
-    if file.suffix in _UNPACK:
+    if packed(file):
         try:
             content = _UNPACK[file.suffix](content)
         except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:

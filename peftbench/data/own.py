@@ -181,8 +181,9 @@ def _file(key: str, given: str) -> Path:
 
 
 def _hash(file: Path) -> str:
+    """A hash of a file's content and of how its name says that it is packed."""
     try:
-        return fingerprint.of_file(file)
+        return fingerprint.of_file(file) + formats.packed(file)
     except OSError as error:
         raise ConfigError(f"{file}: can't be read ({error.strerror})") from None
 
