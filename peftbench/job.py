@@ -28,11 +28,11 @@ from peftbench import (
 )
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
-from peftbench.data import prepared
+from peftbench.data import prepared, sources
 from peftbench.data.sources import DataSource
-from peftbench.errors import NotApplicable
+from peftbench.errors import ConfigError, NotApplicable
 from peftbench.records import RunRecord, run_key
-from peftbench.schema import RunConfig
+from peftbench.schema import AS_METRIC, DatasetConfig, RunConfig
 from peftbench.store import ResultStore, rescue
 
 #: A file in a sweep's log folder that keeps a launcher's workers from starting further runs.
@@ -63,7 +63,9 @@ def prepare(config: RunConfig) -> Cell:
         data, source = prepared.prepare(config.dataset, data_root=config.data_root, cache=cache, train=reads)
     except NotApplicable as error:
         raise NotApplicable(f"method={config.method.name} on dataset={config.dataset.name}: {error}") from None
-    config = replace(config, dataset=data)
+    config = replace(config, dataset=_directed(data))
+    if reads:
+        _check_rows(config, config.dataset, source)
     from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
     guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
@@ -73,6 +75,28 @@ def prepare(config: RunConfig) -> Cell:
         given["bertscore_model"] = judged.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
     return Cell(config, key, source, checkpoint, questions, judged)
+
+
+def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> None:
+    """Raises ConfigError for a training split of which nothing is left to train on."""
+    for part in data.parts or []:
+        _check_rows(config, part, source.parts[part.name])
+    carves = config.recipe.selection == "best_on_selection" and config.recipe.shots is None
+    if carves and not data.parts and sources.count(source, data.train) < 2:
+        raise ConfigError(
+            f"dataset={data.name}: {data.train} has one row, and recipe.selection=best_on_selection takes it to select "
+            "on; recipe.selection=last needs none"
+        )
+
+
+def _directed(data: DatasetConfig) -> DatasetConfig:
+    """With max or min for every metric that is only named, in the parts of a mixture too."""
+    parts = None if data.parts is None else [_directed(part) for part in data.parts]
+    if AS_METRIC not in data.metrics.values():
+        return replace(data, parts=parts)
+    from peftbench import metrics  # Over a second of scikit-learn, which only a named metric needs here.
+
+    return replace(data, metrics=metrics.directed(data.metrics), parts=parts)
 
 
 def job(composed: DictConfig) -> None:

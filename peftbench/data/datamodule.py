@@ -57,6 +57,10 @@ class TaskDataModule(L.LightningDataModule):
         data, recipe = self.config.dataset, self.config.recipe
         if data.train in self._source.files:
             chosen, carved = self._divide()
+            if not len(chosen):  # One group of rows, which stays together.
+                raise ConfigError(
+                    f"dataset={data.name}: all of {data.train} is taken to select on; recipe.selection=last"
+                )
             self.carved = len(carved)
             self.train = self._encode(data.train, chosen)
             self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from peftbench.data.kinds import Role
+
 #: The label of an example that has none: a hidden test's, as the hub marks it, or one that is only text.
 NO_LABEL = -1
 
@@ -57,6 +59,11 @@ class Reader(Protocol):
         """Those of `columns` that a question consists of, without its answer."""
         ...
 
+    @property
+    def roles(self) -> list[Role]:
+        """What each column is read as, where the user's own file may write it in several ways."""
+        ...
+
     def check(self, table: pa.Table, where: str) -> None:
         """Raises ConfigError for a value that can't be read: column, split and row in one line."""
         ...
@@ -76,7 +83,9 @@ class Reader(Protocol):
 
 
 def column(table: pa.Table, name: str) -> list[Any]:
-    """The values of a column; `idx.question` is a field of a struct column."""
+    """The values of a column; `idx.question`, where no column is called so, is a field of a struct column."""
+    if name in table.column_names:
+        return table.column(name).to_pylist()
     first, *inner = name.split(".")
     values = table.column(first).to_pylist()
     for part in inner:

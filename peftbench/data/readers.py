@@ -12,16 +12,21 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench.data.examples import NO_LABEL, Example, Reader, column
+from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Labelled, Numbers, Texts, check_text, named_column
 from peftbench.data.writing import Writing
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import DatasetConfig, SpanConfig
+
+#: Choices that a text may number.
+_MOST_CHOICES = 1000
 
 
 class Choices(Texts):
     """Multiple choice: the label is the number of the right one. `choice` is a field of templates."""
 
     default_metrics: ClassVar[dict[str, str]] = {"accuracy": "max"}
+    label_kind: ClassVar[Kind] = Kind.CHOICE
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
@@ -33,8 +38,9 @@ class Choices(Texts):
         self.listed = config.choices
         self.fields = [*config.text, "choice"]
 
-    def _more(self) -> list[str]:
-        return [*self.listed, self.label]
+    def _more(self) -> list[Role]:
+        kind = Kind.TEXT if len(self.listed) > 1 else Kind.LIST
+        return [*(Role(name, "choices", kind) for name in self.listed), Role(self.label, "label", self.label_kind)]
 
     @property
     def shown(self) -> list[str]:
@@ -67,11 +73,11 @@ class Choices(Texts):
         return [list(values) for values in zip(*(column(table, name) for name in self.listed), strict=True)]
 
     def _labels(self, table: pa.Table, choices: list[list[Any]], where: str) -> list[int]:
-        """Numbers of choices, or letters (A is the first)."""
+        """Numbers of choices, which may be texts, or letters (A is the first)."""
         values = column(table, self.label)
         if all(value == NO_LABEL for value in values):
             return [NO_LABEL] * len(values)
-        letters = {chr(ord("A") + i): i for i in range(26)}
+        letters = {chr(ord("A") + i): i for i in range(26)} | {str(i): i for i in range(_MOST_CHOICES)}
         found: list[Any] = [letters.get(value, value) if isinstance(value, str) else value for value in values]
         for row, (value, of) in enumerate(zip(found, choices, strict=True)):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(of):
@@ -96,15 +102,16 @@ class Spans(Labelled):
                 raise ConfigError("dataset.spans: each has start and end, or word and surface")
         self.fields = [*config.text, *(f"span{i + 1}" for i in range(len(self.spans)))]
 
-    def _more(self) -> list[str]:
-        return [*self._marks(), *super()._more()]
-
-    def _marks(self) -> list[str]:
-        return [n for span in self.spans for n in (span.start, span.end, span.word, span.surface) if n is not None]
+    def _more(self) -> list[Role]:
+        whole = [name for span in self.spans for name in (span.start, span.end, span.word) if name is not None]
+        texts = [span.surface for span in self.spans if span.surface is not None]
+        kinds = [*dict.fromkeys(whole, Kind.WHOLE).items(), *dict.fromkeys(texts, Kind.TEXT).items()]
+        return [*(Role(name, "spans", kind) for name, kind in kinds), *super()._more()]
 
     @property
     def shown(self) -> list[str]:
-        return [*super().shown, *self._marks()]
+        marks = [n for span in self.spans for n in (span.start, span.end, span.word, span.surface) if n is not None]
+        return [*super().shown, *marks]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
@@ -165,8 +172,8 @@ class Together(Labelled):
             raise ConfigError("dataset.group: multi_row needs the columns that tell which rows belong together")
         self.grouped = list(config.group)
 
-    def _more(self) -> list[str]:
-        return [*self.grouped, *super()._more()]
+    def _more(self) -> list[Role]:
+        return [*(Role(name, "group", Kind.TEXT) for name in self.grouped), *super()._more()]
 
     def classes(self, table: pa.Table) -> np.ndarray | None:
         return None
@@ -186,8 +193,8 @@ class Candidates(Texts):
         self.placeholder = config.placeholder
         self.fields = [*config.text, "candidate"]
 
-    def _more(self) -> list[str]:
-        return [self.candidates, self.answers]
+    def _more(self) -> list[Role]:
+        return [Role(self.candidates, "candidates", Kind.LIST), Role(self.answers, "answers", Kind.LIST)]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)

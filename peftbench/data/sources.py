@@ -3,7 +3,6 @@
 Everything ends as Parquet files, so that a run never imports `datasets` (0.3 s and a thread) nor asks the network.
 """
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from peftbench import cached, fingerprint, hub, imports
-from peftbench.data import own
+from peftbench import fingerprint, hub, imports
+from peftbench.data import kept, own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError, NotApplicable
@@ -56,20 +55,18 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: 
     if config.generator is not None:
         source = _generated(config, cache)
     elif config.format is not None:
-        found, name = own.tables(config)
-        source = DataSource(_keep(found, cache / "data" / name[:16]), name)
+        source = _own(config, cache)
     elif config.path is None:
         raise ConfigError(f"dataset={config.name}: needs dataset.path, dataset.generator or files of your own")
     elif data_root is not None:
         source = _local(config, Path(data_root))
     else:
         source = _from_hub(config, cache)
-    called = dict(config.columns or {})
-    source = replace(
-        source,
-        renamed={**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}},
-        checksums=checksums(file for found in source.files.values() for file in found),
-    )
+    if config.format is None:
+        called = dict(config.columns or {})
+        renamed = {**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}}
+        source = replace(source, renamed=renamed)
+    source = replace(source, checksums=checksums(file for split in source.files.values() for file in split))
     _check(config, source)
     if train and config.train not in source.files:
         there = ", ".join(source.files)
@@ -88,8 +85,8 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
     Raises:
         ConfigError: a file can't be read, or isn't any more what it was when it was found.
     """
-    names = list(dict.fromkeys(name.split(".")[0] for name in columns))
     there = source.renamed.get(split, {})
+    names = list(dict.fromkeys(name if name in there else name.split(".")[0] for name in columns))
     tables = []
     for file in source.files[split]:
         check_unchanged(file, source.checksums)
@@ -166,6 +163,13 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
     return DataSource(files, fingerprint.of_files(Path(f) for found in files.values() for f in found))
 
 
+def _own(config: DatasetConfig, cache: Path) -> DataSource:
+    """The user's own files, kept under a name of everything that decides what they become."""
+    name, splits = own.identity(config), [config.train, config.evaluation[0]]
+    files = kept.tables(cache / "data" / name[:32], splits, lambda: own.tables(config))
+    return DataSource(files, name, dict.fromkeys(splits, own.stored(config)))
+
+
 def _generated(config: DatasetConfig, cache: Path) -> DataSource:
     generate = imports.function("dataset.generator", config.generator, dict[str, pa.Table])
     try:
@@ -185,12 +189,9 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     if not hub.is_commit(config.revision):
         # What an unpinned name stands for may change: the rows' hash names the folder.
         return content_named(_download(config, wanted), cache)
-    entries = {split: folder / f"{split}.parquet" for split in wanted}
-    kept = {split: [str(entry)] for split, entry in entries.items() if cached.holds(entry)}
-    if len(kept) < len(wanted):
-        kept = _keep(_download(config, wanted), folder)
+    files = kept.tables(folder, wanted, lambda: _download(config, wanted))
     names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
-    return DataSource(kept, f"{config.path}/{names}@{config.revision}")
+    return DataSource(files, f"{config.path}/{names}@{config.revision}")
 
 
 def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
@@ -222,15 +223,8 @@ def _download(config: DatasetConfig, wanted: list[str]) -> dict[str, pa.Table]:
 
 
 def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
-    """Tables as Parquet, each written where the cache has none that holds: several runs may do so at once."""
-    try:
-        for split, table in splits.items():
-            entry = folder / f"{split}.parquet"
-            if not cached.holds(entry):
-                cached.write(entry, functools.partial(pq.write_table, table))
-    except OSError as error:
-        raise ConfigError(f"results_dir: can't write to {folder} ({error.strerror})") from None
-    return {split: [str((folder / f"{split}.parquet").resolve())] for split in splits}
+    """Tables in a folder of the cache that is named by them."""
+    return kept.tables(folder, splits, lambda: splits)
 
 
 def _check(config: DatasetConfig, source: DataSource) -> None:
@@ -261,7 +255,7 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
     if table.num_rows == 0:
         raise ConfigError(f"dataset={config.name}: the split {split} is empty ({source.files[split][0]})")
     read_by.check(table, where)
-    if split == config.train and config.label and set(column(table, config.label)) == {NO_LABEL}:
+    if split == config.train and config.label in read_by.columns and set(column(table, config.label)) == {NO_LABEL}:
         raise ConfigError(f"dataset.train={split}: {where} has no labels (all are {NO_LABEL}): a hidden test")
     _CHECKED.add((source.fingerprint, split, repr(config)))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench.data.examples import Example, column
+from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Texts
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig
@@ -19,6 +20,7 @@ class Writing(Texts):
     equal `dataset.group` are one question, whose right texts are those of all its rows."""
 
     default_metrics: ClassVar[dict[str, str]] = {"rouge1": "max", "rouge2": "max", "rougeL": "max"}
+    text_kind: ClassVar[Kind] = Kind.TEXTS
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
@@ -29,8 +31,11 @@ class Writing(Texts):
         self.answers = config.answers
         self.grouped = list(config.group or [])
 
-    def _more(self) -> list[str]:
-        return [*self.grouped, self.answers]
+    def _more(self) -> list[Role]:
+        return [
+            *(Role(name, "group", Kind.TEXTS) for name in self.grouped),
+            Role(self.answers, "answers", Kind.ANSWERS),
+        ]
 
     def check(self, table: pa.Table, where: str) -> None:
         for key, names in (("text", self.config.text), ("answers", [self.answers])):

@@ -7,7 +7,7 @@ function and one module file.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from peftbench.errors import ConfigError
 from peftbench.metrics import functions, text
+from peftbench.schema import AS_METRIC
 
 Metric = Callable[..., float]
 
@@ -42,6 +43,22 @@ def of_texts(name: str) -> bool:
     """Whether a metric compares texts."""
     get(name)
     return hasattr(text, name)
+
+
+def directed(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Metrics with max or min each, where only the metric itself says it: a function that is to be small has
+    `direction = "min"`.
+
+    Raises:
+        ConfigError: no such metric, or they don't all point one way, so that they have no mean.
+    """
+    told = {
+        name: getattr(get(name), "direction", "max") if direction == AS_METRIC else direction
+        for name, direction in wanted.items()
+    }
+    if len(set(told.values())) > 1:
+        raise ConfigError(f"dataset.metrics={told}: allowed are metrics that all are max or all are min")
+    return told
 
 
 def compute(

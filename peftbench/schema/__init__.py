@@ -27,6 +27,7 @@ from peftbench.schema.loading import (
     yaml_problem,
 )
 from peftbench.schema.types import (
+    AS_METRIC,
     CarveConfig,
     DatasetConfig,
     ExpectedConfig,
@@ -40,6 +41,7 @@ from peftbench.schema.types import (
 )
 
 __all__ = [
+    "AS_METRIC",
     "BenchmarkConfig",
     "CarveConfig",
     "DatasetConfig",

@@ -15,6 +15,7 @@ from yaml import YAMLError
 from peftbench import guard, mixture, rules, wording
 from peftbench.errors import ConfigError
 from peftbench.schema.identify import settable
+from peftbench.schema.shorthand import written_out
 from peftbench.schema.types import DatasetConfig, RunConfig
 
 # Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
@@ -52,6 +53,7 @@ def load(
             raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
         guard.check_name(group, choices[group])
         raw[group]["name"] = choices[group]
+    raw["dataset"] = written_out(raw["dataset"])
     if raw["dataset"].get("metrics", {}) is None:
         del raw["dataset"]["metrics"]
     # No benchmark is no key: a run that asks none is the same as before there were any.
@@ -61,7 +63,7 @@ def load(
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     if raw["dataset"].get("task") == mixture.TASK:
-        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=read_yaml)
+        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=lambda file: written_out(read_yaml(file)))
         if OmegaConf.is_interpolation(composed.recipe, "max_length") and "max_length" in raw["dataset"]:
             raw["recipe"]["max_length"] = max(raw["recipe"]["max_length"], raw["dataset"]["max_length"])
     config = _with_parts(_typed(RunConfig, raw, ""))

@@ -7,6 +7,9 @@ from typing import Any, Optional
 from peftbench.rules import Rule, between, one_of
 from peftbench.schema.benchmarks import BenchmarkConfig
 
+#: In the place of max or min: what the metric itself says.
+AS_METRIC = "as the metric"
+
 _NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
 
 
@@ -140,7 +143,8 @@ class DatasetConfig:
             which are right: every candidate is an example. For generation `answers` alone: the column of the right
             text, or of the list of them.
         generation: how answers are written, where they are texts; `writing`: where they are numbers or names.
-        format, train_file, validation_file: of the user's own files.
+        format, train_file, validation_file: of the user's own files; `separator`: between a CSV file's columns (null:
+            a comma); `encoding`: null: UTF-8; `drop_unlabelled`: rows without a label are left out, not refused.
         parts: of a mixture, its parts' configurations (`DatasetConfig`; in the file their names); `mixing`: whether an
             example of a part is trained on as often as any other (examples), or by a `temperature` (`MixedBatches`).
         max_length: tokens that its examples need, where the usual ones are too few; `recipe.max_length` follows.
@@ -163,8 +167,8 @@ class DatasetConfig:
         default_factory=dict,
         metadata={
             "rule": Rule(
-                lambda x: len(set(x.values())) <= 1 and set(x.values()) <= {"max", "min"},
-                "one metric or more, each with max or each with min: their mean is the score",
+                lambda x: len(set(x.values())) <= 1 and set(x.values()) <= {"max", "min", AS_METRIC},
+                "one metric or more by name, or each with max or each with min: their mean is the score",
             )
         },
     )
@@ -192,6 +196,9 @@ class DatasetConfig:
     format: Optional[str] = field(default=None, metadata={"rule": one_of("csv", "jsonl", "parquet")})
     train_file: Optional[str] = _sink(None)
     validation_file: Optional[str] = _sink(None)
+    separator: Optional[str] = None
+    encoding: Optional[str] = None
+    drop_unlabelled: Optional[bool] = None
     parts: Optional[list[Any]] = field(default=None, metadata={"items": lambda: DatasetConfig})
     mixing: Optional[str] = field(default=None, metadata={"rule": one_of("examples", "temperature")})
     temperature: Optional[float] = field(default=None, metadata={"rule": between(0, 1e3, above=True)})
