@@ -131,24 +131,23 @@ def positions(model: nn.Module) -> int | None:
 
 
 def check_length(model: nn.Module, config: RunConfig, task: Task) -> None:
-    """Raises ConfigError if the longest input, with a method's virtual tokens and what a decoder writes behind it, has
-    more positions than the model.
+    """Raises ConfigError if the longest input, with a method's virtual tokens, has more positions than the model, or
+    what is written leaves a decoder's prompt no place in it, or has more positions than an encoder-decoder.
 
     Args:
         task: prepared.
     """
-    there = positions(model)
-    writes = task.generates and config.model.family == "decoder"
-    taken = {"the method's virtual tokens": virtual_tokens(config)}
-    if writes:
-        taken["the written answer"] = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
-    if there is None or config.recipe.max_length + sum(taken.values()) <= there:
+    longest, length, virtual = positions(model), config.recipe.max_length, virtual_tokens(config)
+    if longest is not None and length + virtual > longest:
+        taken = f", of which the method's virtual tokens take {virtual}" if virtual else ""
+        raise ConfigError(f"recipe.max_length={length}: {config.model.name} has {longest} positions{taken}")
+    if not task.generates:
         return
-    words = " and ".join(f"{what} {'take' if 'tokens' in what else 'takes'} {n}" for what, n in taken.items() if n)
-    raise ConfigError(
-        f"recipe.max_length={config.recipe.max_length}: {config.model.name} has {there} positions"
-        + (f", of which {words}" if words else "")
-    )
+    written = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
+    if config.model.family == "decoder" and written >= length:
+        raise ConfigError(f"recipe.max_length={length}: the written answer alone takes {written}; its prompt takes more")
+    if longest is not None and written > longest:
+        raise ConfigError(f"max_new_tokens={written}: {config.model.name} has {longest} positions")
 
 
 def _byte_tokenizer(config: dict[str, Any]) -> PreTrainedTokenizerFast:

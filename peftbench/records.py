@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from peftbench import fingerprint
+from peftbench import fingerprint, formulations
 
 if TYPE_CHECKING:
     from peftbench.schema import RunConfig
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 #: Raised when a record's layout changes so that an older reader would misread it.
 SCHEMA_VERSION = 1
 
-#: Raised when the meaning of a score changes: an older record then isn't "the same run" any more.
-PROTOCOL = 1
+#: By formulation. Raised when the meaning of its scores changes: an older record then isn't "the same run" any more.
+#: text 2: a prompt in evaluation doesn't depend on the right answer's length.
+PROTOCOL = {"head": 1, "verbaliser": 1, "text": 2}
 
 #: How a run can end. All but the first two are failures and are tried again by the next call.
 STATUSES = ("completed", "not_applicable", "oom", "diverged", "timeout", "interrupted", "error")
@@ -46,7 +47,7 @@ class RunRecord:
         forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
             questions and by part: means, their standard errors, and those of the paired difference.
         footnotes: what a reader of the score must know.
-        protocol: what the scores mean (`PROTOCOL`).
+        protocol: what the scores mean (`protocol`).
         tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
             `seed`, `search`, `best` and all that was `tried`, each with the key of its record under trials/.
         log: the run's log, relative to the results folder.
@@ -71,8 +72,12 @@ class RunRecord:
     tuning: dict[str, Any] | None = None
     log: str | None = None
     log_tail: list[str] = field(default_factory=list)
-    protocol: int = PROTOCOL
+    protocol: int | None = None
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.protocol is None:
+            self.protocol = protocol(self.config)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -124,6 +129,19 @@ def _hidden(record: RunRecord) -> bool:
     return isinstance(split, dict) and split.get("score", 0) is None
 
 
+def protocol(config: dict[str, Any]) -> int:
+    """What a run's scores mean today: its formulation's number, and one more where its rows are read otherwise than
+    at first. `config`: as a record keeps it."""
+    dataset = config.get("dataset") or {}
+    marks_moved = any(_marks_moved(part) for part in dataset.get("parts") or [dataset])
+    return PROTOCOL.get(formulations.described(config), 1) + marks_moved
+
+
+def _marks_moved(dataset: dict[str, Any]) -> bool:
+    """Whether a span pair's words are looked for by number, which wasn't compared with the text at first."""
+    return any(span.get("word") for span in dataset.get("spans") or [])
+
+
 def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str] | None = None) -> str:
     """The key of a run: 20 hex digits of a hash over what decides its result.
 
@@ -134,7 +152,8 @@ def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str
     """
     from peftbench import schema  # Brings OmegaConf, which reading records does without.
 
-    identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": PROTOCOL}
+    meaning = protocol(schema.description(config))
+    identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": meaning}
     if inputs:
         identity["inputs"] = inputs
     return fingerprint.of_json(identity)[:20]

@@ -166,22 +166,24 @@ class Candidates(Texts):
     """Multi-row, as ReCoRD: every candidate, put in the place of `dataset.placeholder`, is an example whose label says
     whether it is an answer; those of a row are scored together. `candidate` is a field of templates."""
 
+    answers: ClassVar[str] = "texts"
+
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
         if not config.candidates or not config.answers or not config.placeholder:
             raise ConfigError("dataset.candidates: needs dataset.answers and dataset.placeholder beside it")
         if len(config.labels or []) != 2:
             raise ConfigError("dataset.labels: with dataset.candidates, the names of a wrong and a right one")
-        self.config, self.candidates, self.answers = config, config.candidates, config.answers
+        self.config, self.candidates, self.right = config, config.candidates, config.answers
         self.placeholder = config.placeholder
         self.fields = [*config.text, "candidate"]
 
     def _more(self) -> list[str]:
-        return [self.candidates, self.answers]
+        return [self.candidates, self.right]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
-        for name in (self.candidates, self.answers):
+        for name in (self.candidates, self.right):
             for row, found in enumerate(column(table, name)):
                 if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
                     raise ConfigError(f"dataset.candidates={name}: {where} row {row} has no list of texts")
@@ -192,7 +194,7 @@ class Candidates(Texts):
                 raise ConfigError(f"dataset.placeholder={self.placeholder}: {where} row {row} has none")
 
     def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
-        listed = zip(column(table, self.candidates), column(table, self.answers), strict=True)
+        listed = zip(column(table, self.candidates), column(table, self.right), strict=True)
         return [
             Example(
                 row,
@@ -215,7 +217,7 @@ class Gaps(Candidates):
         self.fields = list(config.text)
 
     def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
-        lines = zip(rows.tolist(), self.texts(table), column(table, self.answers), strict=True)
+        lines = zip(rows.tolist(), self.texts(table), column(table, self.right), strict=True)
         return [Example(row, fields, references=answers) for row, fields, answers in lines]
 
 

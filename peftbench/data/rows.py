@@ -18,6 +18,8 @@ class Texts:
 
     #: What a data set of this type is scored by where its file doesn't say.
     default_metrics: ClassVar[dict[str, str]] = {}
+    #: What metrics compare: labels, numbers or texts.
+    answers: ClassVar[str] = "labels"
     #: Whether labels are names of classes, which can be read off the label column.
     takes_labels: ClassVar[bool] = False
 
@@ -118,6 +120,7 @@ class Numbers(Texts):
     """Regression: the label is a number."""
 
     default_metrics: ClassVar[dict[str, str]] = {"pearson": "max", "spearman": "max"}
+    answers: ClassVar[str] = "numbers"
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)

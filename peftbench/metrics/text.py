@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from peftbench.metrics.scope import TEXTS, scores
+
 Texts = Sequence[str]
 References = Sequence[Sequence[str]]
 
@@ -18,21 +20,25 @@ References = Sequence[Sequence[str]]
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
 
 
+@scores(TEXTS)
 def rouge1(predictions: Texts, references: References) -> float:
     """ROUGE-1: F1 of words. Source: Lin, 2004, section 2."""
     return _rouge("rouge1", predictions, references)
 
 
+@scores(TEXTS)
 def rouge2(predictions: Texts, references: References) -> float:
     """ROUGE-2: F1 of pairs of words. Source: Lin, 2004, section 2."""
     return _rouge("rouge2", predictions, references)
 
 
+@scores(TEXTS)
 def rougeL(predictions: Texts, references: References) -> float:  # noqa: N802 (the metric's usual name)
     """ROUGE-L: F1 of the longest common subsequence of whole texts. Source: Lin, 2004, section 3.1."""
     return _rouge("rougeL", predictions, references)
 
 
+@scores(TEXTS)
 def rougeLsum(predictions: Texts, references: References) -> float:  # noqa: N802
     """ROUGE-L as CNN/DailyMail is scored: the union over sentences. Source: Lin, 2004, section 3.2.
 
@@ -42,6 +48,7 @@ def rougeLsum(predictions: Texts, references: References) -> float:  # noqa: N80
     return _rouge("rougeLsum", [_lines(text) for text in predictions], as_lines)
 
 
+@scores(TEXTS)
 def bleu(predictions: Texts, references: References) -> float:
     """Corpus BLEU of one to four words, sacrebleu's 13a tokens, smoothing `exp`. Source: arXiv 1804.08771."""
     from sacrebleu.metrics.bleu import BLEU
@@ -49,6 +56,7 @@ def bleu(predictions: Texts, references: References) -> float:
     return _corpus(BLEU(), predictions, references)
 
 
+@scores(TEXTS)
 def chrf(predictions: Texts, references: References) -> float:
     """Corpus chrF2: F-score (beta 2) of one to six characters. Source: Popović, 2015, W15-3049."""
     from sacrebleu.metrics.chrf import CHRF
@@ -56,6 +64,7 @@ def chrf(predictions: Texts, references: References) -> float:
     return _corpus(CHRF(), predictions, references)
 
 
+@scores(TEXTS)
 def exact_match(predictions: Texts, references: References) -> float:
     """The share of texts that equal one of their references, white space at the ends and its width aside."""
     same = [

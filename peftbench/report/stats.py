@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from peftbench import formulations
 from peftbench.records import RunRecord
 from peftbench.report import forgetting, machines, prompts, suites
 from peftbench.report.forgetting import Forgot
@@ -169,9 +170,12 @@ def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
     groups = [names(record) for record in records]
     within = _differences([own(record) for record in records], groups)
     overall = _differences([settings(record) for record in records], [None] * len(records))
+    # Each formulation and data set counts its protocols by itself.
+    ways = [(formulations.described(record.config), record.config["dataset"]["name"]) for record in records]
+    versions = _differences([{"protocol": str(record.protocol)} for record in records], ways)
     return {
-        record.key: (*group, _variant({**_changed(record), **mine, **common}))
-        for record, group, mine, common in zip(records, groups, within, overall, strict=True)
+        record.key: (*group, _variant({**_changed(record), **mine, **common, **version}))
+        for record, group, mine, common, version in zip(records, groups, within, overall, versions, strict=True)
     }
 
 
