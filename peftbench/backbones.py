@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from peftbench import quantize
+from peftbench import heads, quantize
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError
 from peftbench.schema import ModelConfig, RunConfig
@@ -78,7 +78,13 @@ def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
     if run.hardware.gradient_checkpointing:
         # Not the older, re-entrant kind: it needs an input that has a gradient, which a frozen model's hasn't.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.eval()
+    return exact_head(model, run, task).eval()
+
+
+def exact_head(model: nn.Module, run: RunConfig, task: Task) -> nn.Module:
+    """The model, whose task head's logits are of 32 bits in mixed precision too."""
+    mixed = task.formulation == "head" and run.hardware.precision != "32-true"
+    return heads.in_32_bits(model, run.model.head) if mixed else model
 
 
 def _device(run: RunConfig) -> dict[str, str]:

@@ -5,8 +5,10 @@ from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
 from peftbench.data.sources import DataSource
+from peftbench.metrics import text
 from peftbench.schema import RunConfig
 from peftbench.tasks.shared import hidden
+from peftbench.tasks.text import questions
 
 
 def footnotes(config: RunConfig, source: DataSource, checkpoint: Checkpoint, data: TaskDataModule) -> list[str]:
@@ -45,7 +47,11 @@ def _of_data(source: DataSource, data: TaskDataModule) -> list[str]:
             continue
         if hidden(scored):
             found.append(f"{name}: the labels of {split} are hidden; its predictions are kept and not scored")
-        elif len(scored.rows.unique()) < rows:
+            continue
+        if scored.references is not None:
+            _, right = questions([""] * len(scored), scored)
+            found += [f"{name}: {note}" for note in text.notes(dataset.metrics, right)]
+        if len(scored.rows.unique()) < rows:
             found.append(f"{name}: scored on {len(scored.rows.unique())} of {rows} rows of {split}")
     available = sources.count(source, dataset.train)
     trained = len(data.train.rows.unique())

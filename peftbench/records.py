@@ -138,8 +138,10 @@ def protocol(config: dict[str, Any]) -> int:
 
 
 def _marks_moved(dataset: dict[str, Any]) -> bool:
-    """Whether a span pair's words are looked for by number, which wasn't compared with the text at first."""
-    return any(span.get("word") for span in dataset.get("spans") or [])
+    """Whether a span pair's words are looked for by number, which wasn't compared with the text at first, or stand in
+    one text, where they may nest."""
+    spans = dataset.get("spans") or []
+    return any(span.get("word") for span in spans) or len({span["text"] for span in spans}) < len(spans)
 
 
 def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str] | None = None) -> str:

@@ -4,6 +4,7 @@ Free of torch. A new task type is one class here (or beside), one line in `READE
 `peftbench.tasks`.
 """
 
+import operator
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -125,25 +126,52 @@ class Spans(Labelled):
         kept: dict[str, tuple[int, int]] = {}
         bare = {f"span{i + 1}": fields[s.text][slice(*places[i])] for i, s in enumerate(self.spans)}
         marked = dict(fields)
-        for span, (start, end) in sorted(zip(self.spans, places, strict=True), key=lambda pair: pair[1], reverse=True):
-            text, last = marked[span.text], kept.get(span.text, (0, end))[1]
-            added = 2 * (len(span.mark) + 1)
-            before, word, after = text[:start], text[start:end], text[end:]
-            marked[span.text] = f"{before}{span.mark} {word} {span.mark}{after}"
-            kept[span.text] = (start, max(last, end) + added)
+        for name in {span.text for span in self.spans}:
+            own = [(*place, span.mark) for span, place in zip(self.spans, places, strict=True) if span.text == name]
+            marked[name] = _with_marks(fields[name], own)
+            start, end = min(start for start, _, _ in own), max(end for _, end, _ in own)
+            kept[name] = (start, end + len(marked[name]) - len(fields[name]))
         return Example(row, {**marked, **bare}, label, kept=kept)
+
+
+def _with_marks(text: str, spans: list[tuple[int, int, str]]) -> str:
+    """A text with marks around spans [start, end); where spans nest, the outer one's marks stand outside.
+
+    Marks are put in from the last offset to the first: those that are left to do still hold.
+    """
+    order = sorted(range(len(spans)), key=lambda i: (spans[i][0], -spans[i][1]))  # Outer ones first.
+    marks = []
+    for depth, i in enumerate(order):
+        start, end, mark = spans[i]
+        marks += [(start, 1, depth, f"{mark} "), (end, 0, -depth, f" {mark}")]  # One that ends comes before one that begins.
+    for place, _, _, mark in sorted(marks, reverse=True):
+        text = f"{text[:place]}{mark}{text[place:]}"
+    return text
 
 
 def _words(text: str, number: Any, surface: Any) -> tuple[int, int] | None:
     """The characters of as many words as `surface` has, from word `number` on; words are what stands between blanks.
 
-    By count and not by looking for `surface`: in WSC it differs from the text in case and punctuation here and there.
+    Where they aren't `surface`, whose case and punctuation are another here and there, the nearest words that are: some
+    files' numbers are off by one. None where the text hasn't as many words, or nowhere those.
     """
-    words = [match.span() for match in re.finditer(r"\S+", text)]
-    size = len(surface.split()) if isinstance(surface, str) else 0
-    if not isinstance(number, int) or not size or not 0 <= number <= len(words) - size:
+    spans = [match.span() for match in re.finditer(r"\S+", text)]
+    wanted = _bare(surface) if isinstance(surface, str) else []
+    if not isinstance(number, int) or isinstance(number, bool) or not wanted:
         return None
-    return words[number][0], words[number + size - 1][1]
+    starts = range(len(spans) - len(wanted) + 1)
+    for same in (operator.eq, str.startswith):  # "Emma" stands in "Emma's".
+        for first in sorted(starts, key=lambda i: abs(i - number)):
+            end = first + len(wanted) - 1
+            words = [_bare(text[slice(*span)])[0] for span in spans[first : end + 1]]
+            if all(same(word, other) for word, other in zip(words, wanted, strict=True)):
+                return spans[first][0], spans[end][1]
+    return None
+
+
+def _bare(text: str) -> list[str]:
+    """The words of a text in lower case, without what is no letter or digit; of a word of such alone, the word."""
+    return ["".join(c for c in word if c.isalnum()) or word for word in text.casefold().split()]
 
 
 class Together(Labelled):

@@ -92,7 +92,8 @@ class Text(Likelihood):
         if end is None:
             raise ConfigError("formulation=text: this model's tokenizer has no token that ends a text")
         self.end = int(end)
-        self._check_words()
+        if self.words:
+            self._check_words()
         limit = asdict(self.writing) if self.writing else {"max_new_tokens": max(map(len, self._ids(self.words)))}
         limit = {name: value for name, value in limit.items() if name in _GENERATION}
         limit.setdefault("num_beams", 1)
