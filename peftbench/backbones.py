@@ -151,7 +151,9 @@ def check_length(model: nn.Module, config: RunConfig, task: Task) -> None:
         return
     written = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
     if config.model.family == "decoder" and written >= length:
-        raise ConfigError(f"recipe.max_length={length}: the written answer alone takes {written}; its prompt takes more")
+        raise ConfigError(
+            f"recipe.max_length={length}: the written answer alone takes {written}; its prompt takes more"
+        )
     if longest is not None and written > longest:
         raise ConfigError(f"max_new_tokens={written}: {config.model.name} has {longest} positions")
 

@@ -4,7 +4,6 @@ Of a hidden state in bfloat16 (8 bits of precision) a head in bfloat16 makes log
 predicted numbers from 0 to 5 a few dozen different ones are left, and ties among classes.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +23,17 @@ def in_32_bits(model: nn.Module, head: Sequence[str]) -> nn.Module:
     return model
 
 
-@functools.cache
+#: By class, the one that stands for it.
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {}
+
+
 def _kind(kind: type[nn.Module]) -> type[nn.Module]:
+    if kind not in _KINDS:
+        _KINDS[kind] = _made(kind)
+    return _KINDS[kind]
+
+
+def _made(kind: type[nn.Module]) -> type[nn.Module]:
     class In32Bits(kind):  # type: ignore[misc, valid-type]
         def forward(self, *inputs: Any, **named: Any) -> Any:
             device = next((x.device.type for x in inputs if isinstance(x, torch.Tensor)), "cpu")

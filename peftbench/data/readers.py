@@ -143,7 +143,8 @@ def _with_marks(text: str, spans: list[tuple[int, int, str]]) -> str:
     marks = []
     for depth, i in enumerate(order):
         start, end, mark = spans[i]
-        marks += [(start, 1, depth, f"{mark} "), (end, 0, -depth, f" {mark}")]  # One that ends comes before one that begins.
+        # One that ends comes before one that begins.
+        marks += [(start, 1, depth, f"{mark} "), (end, 0, -depth, f" {mark}")]
     for place, _, _, mark in sorted(marks, reverse=True):
         text = f"{text[:place]}{mark}{text[place:]}"
     return text

@@ -15,15 +15,19 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "
 #: What stands within words of other scripts beside letters, marks and digits: zero-width joiner and non-joiner.
 _JOINERS = "\u200c\u200d"
 
-LATIN, HAN, UNSPACED, SPACED = "latin", "han", "unspaced", "spaced"
+LATIN, HAN, UNSPACED, SPACED, DIGIT, MARK = "latin", "han", "unspaced", "spaced", "digit", "mark"
 
 
 @functools.cache
 def _kind(character: str) -> str | None:
-    """The kind of script of a letter; "" for what goes on with any word (digits, marks); None for what is no word."""
+    """The kind of script of a letter, or a digit, or a mark on the letter before it; None for what is no word."""
     category = unicodedata.category(character)[0]
+    if category == "M" or character in _JOINERS:
+        return MARK
+    if category == "N":
+        return DIGIT
     if category != "L":
-        return "" if category in "MN" or character in _JOINERS else None
+        return None
     name = unicodedata.name(character, "")
     if name.startswith("CJK"):
         return HAN
@@ -38,23 +42,25 @@ def words(text: str) -> list[str]:
 
 
 def _words(text: str) -> Iterable[tuple[str, str]]:
-    """Words and the kind of their first letter ("": digits alone)."""
-    word, kind = "", ""
+    """Words and the kind of their first letter, of digits alone DIGIT."""
+    word, kind = "", DIGIT
     for character in unicodedata.normalize("NFC", text).lower():
         own = _kind(character)
-        alone = own in (HAN, UNSPACED)
-        if word and (own is None or alone or (own != "" and kind in (HAN, UNSPACED))):
+        if own == MARK:
+            word += character if word else ""
+            continue
+        if word and (own is None or HAN in (own, kind) or UNSPACED in (own, kind)):
             yield word, kind
-            word, kind = "", ""
-        if own is not None and not (own == "" and not word and not character.isalnum()):
-            word, kind = word + character, kind or own
+            word, kind = "", DIGIT
+        if own is not None:
+            word, kind = word + character, own if kind == DIGIT else kind
     if word:
         yield word, kind
 
 
 def counts(texts: Iterable[str]) -> Counter[str]:
     """How many words texts have of each kind of script; of digits alone none."""
-    return Counter(kind for text in texts for _, kind in _words(text) if kind)
+    return Counter(kind for text in texts for _, kind in _words(text) if kind != DIGIT)
 
 
 def usual(texts: Iterable[str]) -> bool:

@@ -113,9 +113,7 @@ class Text(Likelihood):
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool = False
     ) -> Inputs:
-        return super().encode(
-            tokenizer, [self._asked(example) for example in examples], max_length, training=training
-        )
+        return super().encode(tokenizer, [self._asked(example) for example in examples], max_length, training=training)
 
     def _asked(self, example: Example) -> Example:
         """One sequence, with its answer and its choices as fields."""
