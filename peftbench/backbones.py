@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from peftbench import quantize
+from peftbench import heads, quantize
 from peftbench.checkpoints import Checkpoint
 from peftbench.errors import ConfigError, brief
 from peftbench.schema import ModelConfig, RunConfig
@@ -80,7 +80,13 @@ def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
     if run.hardware.gradient_checkpointing:
         # Not the older, re-entrant kind: it needs an input that has a gradient, which a frozen model's hasn't.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.eval()
+    return exact_head(model, run, task).eval()
+
+
+def exact_head(model: nn.Module, run: RunConfig, task: Task) -> nn.Module:
+    """The model, whose task head's logits are of 32 bits in mixed precision too."""
+    mixed = task.formulation == "head" and run.hardware.precision != "32-true"
+    return heads.in_32_bits(model, run.model.head) if mixed else model
 
 
 def _device(run: RunConfig) -> dict[str, str]:
@@ -143,24 +149,25 @@ def positions(model: nn.Module) -> int | None:
 
 
 def check_length(model: nn.Module, config: RunConfig, task: Task) -> None:
-    """Raises ConfigError if the longest input, with a method's virtual tokens and what a decoder writes behind it, has
-    more positions than the model.
+    """Raises ConfigError if the longest input, with a method's virtual tokens, has more positions than the model, or
+    what is written leaves a decoder's prompt no place in it, or has more positions than an encoder-decoder.
 
     Args:
         task: prepared.
     """
-    there = positions(model)
-    writes = task.generates and config.model.family == "decoder"
-    taken = {"the method's virtual tokens": virtual_tokens(config)}
-    if writes:
-        taken["the written answer"] = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
-    if there is None or config.recipe.max_length + sum(taken.values()) <= there:
+    longest, length, virtual = positions(model), config.recipe.max_length, virtual_tokens(config)
+    if longest is not None and length + virtual > longest:
+        taken = f", of which the method's virtual tokens take {virtual}" if virtual else ""
+        raise ConfigError(f"recipe.max_length={length}: {config.model.name} has {longest} positions{taken}")
+    if not task.generates:
         return
-    words = " and ".join(f"{what} {'take' if 'tokens' in what else 'takes'} {n}" for what, n in taken.items() if n)
-    raise ConfigError(
-        f"recipe.max_length={config.recipe.max_length}: {config.model.name} has {there} positions"
-        + (f", of which {words}" if words else "")
-    )
+    written = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
+    if config.model.family == "decoder" and written >= length:
+        raise ConfigError(
+            f"recipe.max_length={length}: the written answer alone takes {written}; its prompt takes more"
+        )
+    if longest is not None and written > longest:
+        raise ConfigError(f"max_new_tokens={written}: {config.model.name} has {longest} positions")
 
 
 def _byte_tokenizer(config: dict[str, Any]) -> PreTrainedTokenizerFast:

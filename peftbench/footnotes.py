@@ -6,8 +6,10 @@ from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
 from peftbench.data.repeats import Repeats
 from peftbench.data.sources import DataSource
+from peftbench.metrics import text
 from peftbench.schema import RunConfig
 from peftbench.tasks.shared import hidden
+from peftbench.tasks.text import questions
 
 
 def footnotes(
@@ -71,7 +73,11 @@ def _of_data(source: DataSource, data: TaskDataModule, trains: bool) -> list[str
             continue
         if hidden(scored):
             found.append(f"{name}: the labels of {split} are hidden; its predictions are kept and not scored")
-        elif len(scored.rows.unique()) < rows:
+            continue
+        if scored.references is not None:
+            _, right = questions([""] * len(scored), scored)
+            found += [f"{name}: {note}" for note in text.notes(dataset.metrics, right)]
+        if len(scored.rows.unique()) < rows:
             found.append(f"{name}: scored on {len(scored.rows.unique())} of {rows} rows of {split}")
     if method.reads_train is False:
         return found

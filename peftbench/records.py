@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from peftbench import fingerprint, shapes
+from peftbench import fingerprint, formulations, shapes
 
 if TYPE_CHECKING:
     from peftbench.schema import RunConfig
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 #: Raised when a record's layout changes so that an older reader would misread it.
 SCHEMA_VERSION = 1
 
-#: Raised when the meaning of a score changes: an older record then isn't "the same run" any more.
-PROTOCOL = 1
+#: By formulation. Raised when the meaning of its scores changes: an older record then isn't "the same run" any more.
+#: text 2: a prompt in evaluation doesn't depend on the right answer's length.
+PROTOCOL = {"head": 1, "verbaliser": 1, "text": 2}
 
 #: How a run can end. All but the first two are failures and are tried again by the next call.
 STATUSES = ("completed", "not_applicable", "oom", "diverged", "timeout", "interrupted", "error")
@@ -51,7 +52,7 @@ class RunRecord:
         forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
             questions and by part: means, their standard errors, and those of the paired difference.
         footnotes: what a reader of the score must know.
-        protocol: what the scores mean (`PROTOCOL`).
+        protocol: what the scores mean (`protocol`).
         tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
             `seed`, `search`, `best` and all that was `tried`, each with the key of its record under trials/.
         log: the run's log, relative to the results folder.
@@ -76,8 +77,12 @@ class RunRecord:
     tuning: dict[str, Any] | None = None
     log: str | None = None
     log_tail: list[str] = field(default_factory=list)
-    protocol: int = PROTOCOL
+    protocol: int | None = None
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.protocol is None:
+            self.protocol = protocol(self.config)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -142,6 +147,21 @@ def _hidden(record: RunRecord) -> bool:
     return isinstance(split, dict) and split.get("score", 0) is None
 
 
+def protocol(config: dict[str, Any]) -> int:
+    """What a run's scores mean today: its formulation's number, and one more where its rows are read otherwise than
+    at first. `config`: as a record keeps it."""
+    dataset = config.get("dataset") or {}
+    marks_moved = any(_marks_moved(part) for part in dataset.get("parts") or [dataset])
+    return PROTOCOL.get(formulations.described(config), 1) + marks_moved
+
+
+def _marks_moved(dataset: dict[str, Any]) -> bool:
+    """Whether a span pair's words are looked for by number, which wasn't compared with the text at first, or stand in
+    one text, where they may nest."""
+    spans = dataset.get("spans") or []
+    return any(span.get("word") for span in spans) or len({span["text"] for span in spans}) < len(spans)
+
+
 def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str] | None = None) -> str:
     """The key of a run: 20 hex digits of a hash over what decides its result.
 
@@ -152,7 +172,8 @@ def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str
     """
     from peftbench import schema  # Brings OmegaConf, which reading records does without.
 
-    identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": PROTOCOL}
+    meaning = protocol(schema.description(config))
+    identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": meaning}
     if inputs:
         identity["inputs"] = inputs
     return fingerprint.of_json(identity)[:20]

@@ -62,7 +62,7 @@ class TestKey:
         key = self._key()
         assert self._key(data="e") != key
         assert self._key(model="n") != key
-        monkeypatch.setattr(records, "PROTOCOL", records.PROTOCOL + 1)
+        monkeypatch.setitem(records.PROTOCOL, "head", records.PROTOCOL["head"] + 1)
         assert self._key() != key
 
     def test_a_new_null_field_invalidates_nothing(self) -> None:

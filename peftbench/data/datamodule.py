@@ -62,7 +62,7 @@ class TaskDataModule(L.LightningDataModule):
                     f"dataset={data.name}: all of {data.train} is taken to select on; recipe.selection=last"
                 )
             self.carved = len(carved)
-            self.train = self._encode(data.train, chosen)
+            self.train = self._encode(data.train, chosen, training=True)
             self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
             selection = self._first(carved, recipe.eval_samples)
             self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
@@ -171,7 +171,7 @@ class TaskDataModule(L.LightningDataModule):
         table = sources.read(self._source, split, reader.grouped)
         return reader.groups(table, np.arange(table.num_rows))
 
-    def _encode(self, split: str, rows: np.ndarray) -> Encoded:
+    def _encode(self, split: str, rows: np.ndarray, *, training: bool = False) -> Encoded:
         reader = self._task.reader
 
         def read() -> list[Example]:
@@ -187,6 +187,7 @@ class TaskDataModule(L.LightningDataModule):
             max_length=self.config.recipe.max_length,
             cache=self._cache,
             identity=[data, tokenizer, split, self._task.encoding, rows.tolist()],
+            training=training,
         )
 
     def train_dataloader(self, steps: int | None = None, start: int = 0) -> DataLoader[Batch]:

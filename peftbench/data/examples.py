@@ -4,7 +4,7 @@ A `Reader` is a task type's way of reading. Free of torch: the command line chec
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,9 @@ class Reader(Protocol):
     """How a task type reads rows. Built from the data set's configuration: `Reader(config)` raises ConfigError for one
     that it can't read by."""
 
+    #: What metrics compare: labels, numbers or texts; and whether labels are those that the data set declares.
+    answers: ClassVar[str]
+    takes_labels: ClassVar[bool]
     #: The columns that say which rows belong together; empty: none do.
     grouped: list[str]
     #: Names that templates may use.

@@ -22,6 +22,8 @@ class Texts:
 
     #: What a data set of this type is scored by where its file doesn't say.
     default_metrics: ClassVar[dict[str, str]] = {}
+    #: What metrics compare: labels, numbers or texts.
+    answers: ClassVar[str] = "labels"
     #: Whether labels are names of classes, which can be read off the label column.
     takes_labels: ClassVar[bool] = False
     #: What the text columns and the label hold.
@@ -136,6 +138,7 @@ class Numbers(Texts):
 
     default_metrics: ClassVar[dict[str, str]] = {"pearson": "max", "spearman": "max"}
     label_kind: ClassVar[Kind] = Kind.NUMBER
+    answers: ClassVar[str] = "numbers"
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)

@@ -84,7 +84,7 @@ def settings(record: RunRecord) -> dict[str, str]:
     rest = {k: v for k, v in record.config.items() if k not in (*_CELL, *_IGNORED)}
     # Which benchmarks; their questions are told beside their answers.
     rest["forgetting"] = ", ".join(rest.get("forgetting") or ()) or None
-    return {**flat(rest), "protocol": str(record.protocol)}
+    return flat(rest)
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

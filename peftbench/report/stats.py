@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from peftbench import formulations
 from peftbench.records import RunRecord
 from peftbench.report import forgetting, machines, prompts, suites
 from peftbench.report.forgetting import Forgot
@@ -173,9 +174,12 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
     groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
     within = _differences([own(record) for record in records], groups)
     common = _settings(records)
+    # Each formulation and data set counts its protocols by itself.
+    ways = [(formulations.described(record.config), record.config["dataset"]["name"]) for record in records]
+    versions = _differences([{"protocol": str(record.protocol)} for record in records], ways)
     parts = [
-        {k: v for k, v in {**_changed(record), **mine, **others}.items() if v != "None"}
-        for record, mine, others in zip(records, within, common, strict=True)
+        {k: v for k, v in {**_changed(record), **mine, **others, **version}.items() if v != "None"}
+        for record, mine, others, version in zip(records, within, common, versions, strict=True)
     ]
     variants = [", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in part.items()) for part in parts]
     names = _unlike(list(zip(groups, variants, strict=True)), parts)
