@@ -8,23 +8,24 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from peftbench import __version__, escape, redact, system
+from peftbench import __version__
+from peftbench.config.arguments import FOLDERS
 from peftbench.errors import ConfigError, Failed, exact, nearest, out_of_memory
+from peftbench.system import escape, machine, redact
 
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
 COMMANDS = {
-    "report": "peftbench.report.command",
-    "status": "peftbench.status",
-    "list": "peftbench.listing",
-    "check": "peftbench.check",
-    "convert": "peftbench.convert",
-    "clean": "peftbench.clean",
+    "report": "peftbench.results.report.command",
+    "status": "peftbench.sweep.status",
+    "list": "peftbench.config.listing",
+    "check": "peftbench.sweep.check",
+    "convert": "peftbench.models.convert",
+    "clean": "peftbench.sweep.clean",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
-_HELP, _FOLDERS = ("-h", "--help"), ("--config-dir", "-cd")
+_HELP = ("-h", "--help")
 
 _USAGE = """\
 peftbench: which fine-tuning method for this model, this task and this hardware, and how sure are we?
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         redact.install()
-        system.relax_warnings()
-        system.forgive_encoding()
+        machine.relax_warnings()
+        machine.forgive_encoding()
         return _dispatch(arguments)
     except (ConfigError, Failed) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -89,7 +90,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if words and words[0] == arguments[0] and words[0][0] not in "-~" and "=" not in words[0]:
         raise ConfigError(_no_command(words[0]))
-    from peftbench import launch
+    from peftbench.sweep import launch
 
     return launch.main(arguments)
 
@@ -99,12 +100,12 @@ def _without_folders(arguments: list[str]) -> list[str]:
     return [
         word
         for before, word in zip(["", *arguments], arguments, strict=False)
-        if not word.startswith(tuple(f"{option}=" for option in _FOLDERS)) and not {before, word} & set(_FOLDERS)
+        if not word.startswith(tuple(f"{option}=" for option in FOLDERS)) and not {before, word} & set(FOLDERS)
     ]
 
 
 def _no_command(word: str) -> str:
-    from peftbench import paths
+    from peftbench.config import paths
 
     groups = [group for group in paths.groups() if exact(word, paths.choices(group)) in paths.choices(group)]
     meant = [f"{group}={word}" for group in groups]
@@ -124,23 +125,7 @@ def _help(words: list[str]) -> str:
 
 
 def _usage() -> str:
-    from peftbench import paths
+    from peftbench.config import paths
 
     lists = "|".join(["methods", "models", "datasets", "hardware", "sweeps", "experiments"])
     return _USAGE.format(lists=lists, groups="  ".join(paths.groups()))
-
-
-def config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
-    """Take `--config-dir DIR` out of the arguments."""
-    rest, folders = [], []
-    words = iter(arguments)
-    for word in words:
-        option, _, value = word.partition("=")
-        if option not in _FOLDERS:
-            rest.append(word)
-            continue
-        folder = Path(value or next(words, ""))
-        if not folder.is_dir():
-            raise ConfigError(f"--config-dir {folder}: there is no such folder")
-        folders.append(folder)
-    return rest, folders

@@ -1,4 +1,4 @@
-"""The errors that are said in one line, above all the one that is the user's to mend; how a wrong name is answered."""
+"""The errors that are told apart by their class: the user's to mend, a run that diverged, one that was stopped."""
 
 import difflib
 from collections.abc import Sequence
@@ -55,3 +55,37 @@ def nearest(name: str, allowed: Sequence[str]) -> str:
     cased = {other.casefold(): other for other in allowed}
     close = [cased[c] for c in difflib.get_close_matches(name.casefold(), list(cased), n=3, cutoff=0.5)]
     return (f"nearest: {', '.join(close)}; " if close else "") + f"allowed: {', '.join(allowed)}"
+
+
+class TooLong(ConfigError):
+    """Texts that can't be cut to the maximum length.
+
+    Attributes:
+        count: of so many texts; `needed`: tokens of the longest, of which nothing can be cut any more.
+    """
+
+    def __init__(self, count: int, needed: int, *, total: int, max_length: int, where: str = "") -> None:
+        self.count, self.needed, self.total, self.max_length = count, needed, total, max_length
+        super().__init__(
+            f"recipe.max_length={max_length}: what isn't cut alone takes up to {needed} tokens, in {count} of {total} "
+            f"texts{where}; recipe.max_length={needed} fits"
+        )
+
+    @classmethod
+    def of_all(cls, errors: Sequence["TooLong"], *, total: int | None = None, where: str = "") -> "TooLong":
+        """Several as one; `total`: of how many texts, where that isn't the sum of theirs."""
+        return cls(
+            sum(error.count for error in errors),
+            max(error.needed for error in errors),
+            total=sum(error.total for error in errors) if total is None else total,
+            max_length=errors[0].max_length,
+            where=where,
+        )
+
+
+class Diverged(Exception):
+    """The loss isn't finite any more."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop."""

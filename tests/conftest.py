@@ -4,11 +4,9 @@ Nothing here needs a network; tests that want real data read PEFTBENCH_DATA_ROOT
 """
 
 import dataclasses
-import importlib.util
 import os
 import subprocess
 import sys
-import time
 
 # Before any library reads them: without the hub a call takes 23 to 46 s.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,50 +15,27 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Several processes share the cores.
 os.environ.setdefault("WANDB_MODE", "disabled")
 
-import random  # noqa: E402
 import signal  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
 
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
 import pytest  # noqa: E402
-from composed import composed, trained, written  # noqa: E402
 
-from peftbench import cli, paths, store  # noqa: E402
+from peftbench import cli
+from peftbench.config import paths
 from peftbench.errors import NotApplicable  # noqa: E402
-from peftbench.job import Cell, prepare  # noqa: E402
-from peftbench.records import RunRecord  # noqa: E402
+from peftbench.results import store  # noqa: E402
+from peftbench.results.records import RunRecord  # noqa: E402
+from peftbench.run.prepared import (
+    PreparedRun,
+    prepare,  # noqa: E402
+)
+from tests.helpers.composed import composed, written  # noqa: E402
+from tests.helpers.runs import ASSETS, TINY, TROUBLE, sentences, write_split  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As in a script's background; what tests start and interrupt would ignore it as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ASSETS = Path(__file__).parent / "assets"
-
-#: Where the methods are that meet trouble.
-TROUBLE = f"--config-dir={ASSETS / 'trouble'}"
-
-#: Overrides that make a run last a second.
-TINY = ["model=tiny_bert", "dataset=sst2", "recipe.epochs=1", "recipe.batch_size=8", "recipe.max_length=48"]
-
-
-def write_split(folder: Path, split: str, columns: dict[str, list[Any]]) -> Path:
-    """One Parquet file, named as the hub names it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{split}-00000-of-00001.parquet"
-    pq.write_table(pa.table(columns), file)
-    return file
-
-
-def sentences(count: int, seed: int) -> dict[str, list[Any]]:
-    """Sentences whose last word gives the label away, so that a model can fit them."""
-    rng = random.Random(seed)
-    labels = [i % 2 for i in range(count)]
-    words = "it was a film about some people who did this and that".split()
-    texts = [" ".join(rng.sample(words, rng.randint(2, 9))) + (" awful", " superb")[label] for label in labels]
-    return {"sentence": texts, "label": labels, "idx": list(range(count))}
 
 
 @pytest.fixture(scope="session")
@@ -91,43 +66,36 @@ def tiny(data_root: Path, results: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def cell(tiny: Callable[..., list[str]]) -> Callable[..., Cell]:
+def cell(tiny: Callable[..., list[str]]) -> Callable[..., PreparedRun]:
     """A composed run whose inputs were found."""
     return lambda *more: prepare(composed(tiny(*more)))
 
 
 @pytest.fixture
-def at(cell: Callable[..., Cell], tmp_path: Path) -> Callable[..., Cell]:
+def at(cell: Callable[..., PreparedRun], tmp_path: Path) -> Callable[..., PreparedRun]:
     """A run of six steps in a folder of its own: an epoch is four batches, of which the last is smaller; evaluated
     every two steps."""
     short = ["recipe.max_steps=6", "recipe.epochs=9", "recipe.eval_steps=2", "recipe.train_samples=30"]
 
-    def make(folder: str, *more: str) -> Cell:
+    def make(folder: str, *more: str) -> PreparedRun:
         found = cell(*short, *more)
         return dataclasses.replace(found, config=dataclasses.replace(found.config, results_dir=str(tmp_path / folder)))
 
     return make
 
 
-#: Methods that `fitting` finds no model for, and why. Any other that it finds none for is a mistake.
-NOT_HERE = {"loftq": "needs a CUDA device", "xlora": "peft doesn't save its classifier"}
-if importlib.util.find_spec("bitsandbytes") is None:
-    packed = [name for name, file in trained().items() if "quantization" in file]
-    NOT_HERE |= dict.fromkeys(packed, "the extra quantised isn't installed")
-
-
 @pytest.fixture
-def fitting(at: Callable[..., Cell], named: Callable[[str, str], list[str]]) -> Callable[..., list[str]]:
+def fitting(at: Callable[..., PreparedRun], named: Callable[[str, str], list[str]]) -> Callable[..., list[str]]:
     """The overrides of a run of a method on the first model that it can be applied to; NotApplicable says why there is
     none."""
-    from peftbench.worker import _problem
+    from peftbench.run.verify import problem_with
 
     def find(method: str, *more: str) -> list[str]:
         problems = []
         for model in ("tiny_bert", "tiny_llama", "tiny_t5"):
             given = [*named(method, model), *more]
             found = at("nowhere", *given)
-            problems.append(_problem(found.config, found.checkpoint))
+            problems.append(problem_with(found.config, found.checkpoint))
             if problems[-1] is None:
                 return given
         raise NotApplicable(str(problems))
@@ -136,12 +104,12 @@ def fitting(at: Callable[..., Cell], named: Callable[[str, str], list[str]]) -> 
 
 
 @pytest.fixture
-def named(cell: Callable[..., Cell], tmp_path: Path) -> Callable[[str, str], list[str]]:
+def named(cell: Callable[..., PreparedRun], tmp_path: Path) -> Callable[[str, str], list[str]]:
     """The overrides that name a method and a model, with a checkpoint, or an adapter, for all that it reads besides."""
-    from built import adapter, checkpoint
     from hydra.utils import get_class
 
     from peftbench.methods.fusion import AdapterFusion
+    from tests.helpers.built import adapter, checkpoint
 
     def overrides(method: str, model: str) -> list[str]:
         file = written("method")[method]
@@ -160,15 +128,16 @@ def named(cell: Callable[..., Cell], tmp_path: Path) -> Callable[[str, str], lis
 
 
 @pytest.fixture
-def train(cell: Callable[..., Cell]) -> Callable[..., RunRecord]:
+def train(cell: Callable[..., PreparedRun]) -> Callable[..., RunRecord]:
     """A run in this process: quick, but without a log and memory of its own."""
 
     def run_here(*more: str) -> RunRecord:
-        from peftbench.run import Job, run
+        from peftbench.run.context import RunContext
+        from peftbench.run.run import run
 
         found = cell(*more)
         places = store.ResultStore(found.config.results_dir).places(found.config, found.key)
-        return run(Job(found.config, found.key, found.source, found.checkpoint, places, [], lambda event: None))
+        return run(RunContext(found.config, found.key, found.source, found.checkpoint, places, [], lambda event: None))
 
     return run_here
 
@@ -219,24 +188,6 @@ def start(tmp_path: Path, data_root: Path) -> Iterator[Callable[..., subprocess.
         parent.wait()
 
 
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits for its parent to look doesn't."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait(until: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = until()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it didn't happen in time")
-
-
 @pytest.fixture(scope="session")
 def real_data() -> str:
     root = os.environ.get("PEFTBENCH_DATA_ROOT")
@@ -252,6 +203,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("--methods-table")
     if file is not None and not hasattr(config, "workerinput"):
-        from methods_table import MethodsTable
+        from tests.helpers.methods_table import MethodsTable
 
         config.pluginmanager.register(MethodsTable(file))

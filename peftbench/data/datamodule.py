@@ -8,16 +8,15 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
+from peftbench.config.types import RunConfig
 from peftbench.data import repeats, sources
-from peftbench.data.encode import Encoded, encode
+from peftbench.data.batch import Batch
+from peftbench.data.encode import Encoded, Encodes, encode
 from peftbench.data.examples import Example, Reader
 from peftbench.data.repeats import Repeats
 from peftbench.data.sampler import LengthBucketBatches, Steps, by_length
 from peftbench.data.sources import DataSource
 from peftbench.errors import ConfigError
-from peftbench.schema import RunConfig
-from peftbench.tasks.base import Batch, Task
-from peftbench.tasks.shared import hidden
 
 
 class TaskDataModule(L.LightningDataModule):
@@ -33,7 +32,7 @@ class TaskDataModule(L.LightningDataModule):
     def __init__(
         self,
         config: RunConfig,
-        task: Task,
+        task: Encodes,
         tokenizer: PreTrainedTokenizerBase,
         *,
         source: DataSource,
@@ -214,7 +213,7 @@ class TaskDataModule(L.LightningDataModule):
         best_on_validation = self.config.recipe.selection == "best_on_validation"
         examples = self.slices[self.config.dataset.evaluation[0] if best_on_validation else "selection"]
         assert examples is not None
-        if hidden(examples):
+        if examples.hidden:
             raise ConfigError("recipe.selection=best_on_validation: the labels of the evaluation split are hidden")
         return examples
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import cached, files, fingerprint, paths
-from peftbench.data.examples import Example
-from peftbench.tasks.base import Batch, Inputs, Task
-from peftbench.tasks.fitting import TooLong
+from peftbench.config import paths
+from peftbench.data.batch import Batch, Inputs
+from peftbench.data.examples import NO_LABEL, Example, Reader
+from peftbench.errors import TooLong
+from peftbench.system import cached, files, fingerprint
 
 _CHUNK = 2000
 
@@ -27,6 +28,29 @@ IGNORED = -100
 
 #: Of a batch, what has a line a sequence; the rest has one an example.
 _SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets")
+
+
+class Encodes(Protocol):
+    """What a task gives to encode its examples; the rest of it (`tasks.base.Task`) is no matter of data."""
+
+    #: How rows become examples.
+    reader: Reader
+    #: JSON value of what decides `encode`, besides the examples and the tokenizer.
+    encoding: Any
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Called once, before anything is encoded. Raises ConfigError if the tokenizer can't express the task."""
+        ...
+
+    #: Whether answers are texts that the model writes: what is trained on is then encoded otherwise.
+    generates: bool
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool = False
+    ) -> Inputs:
+        """Token ids of examples, none longer than `max_length`, to train on or (the same, unless answers are written)
+        to score. Raises ConfigError if what mustn't be cut is longer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +104,13 @@ class Encoded(Dataset[int]):
         counts = self.firsts.diff()
         owners = torch.repeat_interleave(torch.arange(len(counts)), counts)
         return torch.zeros(len(counts), dtype=torch.int64).scatter_reduce(0, owners, lengths, "amax")
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the labels are kept secret: the examples can be answered, not scored."""
+        if self.candidates is not None:
+            return self.references is None
+        return self.references is None and bool((self.labels == NO_LABEL).all())
 
     @property
     def row_count(self) -> int:
@@ -146,7 +177,7 @@ def tokens(batch: Batch) -> tuple[torch.Tensor, int]:
 
 
 def encode(
-    task: Task,
+    task: Encodes,
     tokenizer: PreTrainedTokenizerBase,
     *,
     read: Callable[[], list[Example]],
@@ -189,7 +220,7 @@ _OPTIONAL = ("types", "firsts", "targets", "target_offsets", "groups", "referenc
 
 
 def _tokenise(
-    task: Task, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool
+    task: Encodes, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool
 ) -> dict[str, torch.Tensor]:
     made = Inputs()
     long: list[TooLong] = []

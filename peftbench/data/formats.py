@@ -12,7 +12,6 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peftbench.data import jsonlines
+from peftbench.data.kinds import Columns
 from peftbench.errors import ConfigError
 
 #: What `dataset.separator` may be besides a character of its own.
@@ -40,24 +40,6 @@ _BEGINNINGS = {
 
 #: Arrow's block size is an int32.
 _LARGEST_BLOCK = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What was read of a file.
-
-    Attributes:
-        values: by asked-for name the value of every row: a text, None, or a list of such; anything else is a
-            `jsonlines.Structure`.
-        names: all that the file has, nested fields as pointers: for messages.
-        twice: those that it has more than once.
-        rows: how many there are.
-    """
-
-    values: dict[str, list[Any]]
-    names: list[str]
-    twice: set[str] = field(default_factory=set)
-    rows: int = 0
 
 
 def read(file: Path, wanted: Sequence[str], *, form: str, separator: str | None, encoding: str | None) -> Columns:

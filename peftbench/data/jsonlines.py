@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from peftbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from peftbench.data.formats import Columns
+    from peftbench.data.kinds import Columns
 
 #: Names that are collected for messages.
 _MOST_NAMES = 200
@@ -33,7 +33,7 @@ def read(content: bytes, wanted: Sequence[str]) -> "Columns":
     Raises:
         ConfigError: a line is no object.
     """
-    from peftbench.data.formats import Columns
+    from peftbench.data.kinds import Columns
 
     _check_start(content)
     objects = [_object(line, number) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peftbench import cached
 from peftbench.errors import ConfigError
+from peftbench.system import cached
 
 
 def tables(folder: Path, splits: Iterable[str], make: Callable[[], dict[str, pa.Table]]) -> dict[str, list[str]]:

@@ -1,7 +1,8 @@
 """What a column of the user's own files is read as. Free of torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 
 class Kind(Enum):
@@ -42,3 +43,21 @@ class Role:
     column: str
     key: str
     kind: Kind
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What was read of a file.
+
+    Attributes:
+        values: by asked-for name the value of every row: a text, None, or a list of such; anything else is a
+            `jsonlines.Structure`.
+        names: all that the file has, nested fields as pointers: for messages.
+        twice: those that it has more than once.
+        rows: how many there are.
+    """
+
+    values: dict[str, list[Any]]
+    names: list[str]
+    twice: set[str] = field(default_factory=set)
+    rows: int = 0

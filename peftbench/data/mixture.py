@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from peftbench.data.batch import Batch
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import NO_LABEL
 from peftbench.data.repeats import Parts
 from peftbench.data.sampler import LengthBucketBatches
-from peftbench.tasks.base import Batch
 
 
 @dataclass(frozen=True)

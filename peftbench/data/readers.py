@@ -1,7 +1,7 @@
 """The readers of the task types: the closed table, and those of choices, marked words and rows that belong together.
 
 Free of torch. A new task type is one class here (or beside), one line in `READERS`, and its ways of solving in
-`peftbench.tasks`.
+`peftbench.tasks.table`.
 """
 
 import operator
@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from peftbench.config.types import DatasetConfig, SpanConfig
 from peftbench.data.examples import NO_LABEL, Example, Reader, column
 from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Labelled, Numbers, Texts, check_text, named_column
 from peftbench.data.writing import Writing
 from peftbench.errors import ConfigError, nearest
-from peftbench.schema import DatasetConfig, SpanConfig
 
 #: Choices that a text may number.
 _MOST_CHOICES = 1000

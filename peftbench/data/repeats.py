@@ -1,26 +1,42 @@
-"""Scored rows whose text was trained on too: their score says less than it seems to. Free of torch."""
+"""Scored rows whose text was trained on too: their score says less than it seems to."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from peftbench import cached, files, fingerprint, paths
+from peftbench.config import paths
+from peftbench.config.types import RunConfig
 from peftbench.data import sources
-from peftbench.data.examples import column
-
-if TYPE_CHECKING:
-    from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.encode import Encoded
+from peftbench.data.examples import Reader, column
+from peftbench.data.sources import DataSource
+from peftbench.system import cached, files, fingerprint
 
 #: Training rows whose texts are in memory at a time.
 _CHUNK = 10_000
 
+
+class Divided(Protocol):
+    """What is looked at of a data module that is set up."""
+
+    config: RunConfig
+    train: Encoded
+    slices: dict[str, Encoded | None]
+
+    @property
+    def source(self) -> DataSource: ...
+
+    @property
+    def reader(self) -> Reader: ...
+
+
 #: A part's place in the names of slices (`<part>/` in a mixture), and its data.
-Parts = Sequence[tuple[str, "TaskDataModule"]]
+Parts = Sequence[tuple[str, Divided]]
 
 #: The texts of a row, by column.
 Texts = tuple[str, ...]
@@ -64,7 +80,7 @@ def count(parts: Parts, cache: Path) -> dict[str, Repeats]:
 
 
 #: Some rows of a split.
-Rows = tuple["TaskDataModule", str, np.ndarray]
+Rows = tuple[Divided, str, np.ndarray]
 
 
 def _count(trained: Sequence[Rows], scored: dict[str, Rows]) -> dict[str, Repeats]:
@@ -88,7 +104,7 @@ def _count(trained: Sequence[Rows], scored: dict[str, Rows]) -> dict[str, Repeat
     }
 
 
-def _texts(part: "TaskDataModule", split: str, rows: np.ndarray) -> Iterator[Texts]:
+def _texts(part: Divided, split: str, rows: np.ndarray) -> Iterator[Texts]:
     """What a model is shown of some rows, without the answers."""
     shown = part.reader.shown
     table = sources.read(part.source, split, shown)
@@ -106,11 +122,11 @@ def _fold(texts: Texts) -> Texts:
     return tuple(" ".join(text.casefold().split()) for text in texts)
 
 
-def _train(part: "TaskDataModule") -> str:
+def _train(part: Divided) -> str:
     return part.config.dataset.train
 
 
-def _identity(part: "TaskDataModule", split: str, rows: np.ndarray) -> list[Any]:
+def _identity(part: Divided, split: str, rows: np.ndarray) -> list[Any]:
     """What decides the texts of some rows."""
     source = part.source
     contents = [source.checksums.get(file) for file in source.files[split]]

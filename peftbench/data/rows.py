@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from peftbench.config.types import DatasetConfig
 from peftbench.data import templates
 from peftbench.data.examples import NO_LABEL, Example, column
 from peftbench.data.kinds import Kind, Role
 from peftbench.errors import ConfigError, nearest
-from peftbench.schema import DatasetConfig
 
 #: Labels that a message lists.
 _MOST_SAID = 20

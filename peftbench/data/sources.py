@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from peftbench import fingerprint, hub, imports
-from peftbench.data import kept, own
+from peftbench.config import targets
+from peftbench.config.types import DatasetConfig
+from peftbench.data import kept, own_files
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError, NotApplicable
-from peftbench.schema import DatasetConfig
+from peftbench.system import fingerprint, hub
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,13 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
 
 def _own(config: DatasetConfig, cache: Path) -> DataSource:
     """The user's own files, kept under a name of everything that decides what they become."""
-    name, splits = own.identity(config), [config.train, config.evaluation[0]]
-    files = kept.tables(cache / "data" / name[:32], splits, lambda: own.tables(config))
-    return DataSource(files, name, dict.fromkeys(splits, own.stored(config)))
+    name, splits = own_files.identity(config), [config.train, config.evaluation[0]]
+    files = kept.tables(cache / "data" / name[:32], splits, lambda: own_files.tables(config))
+    return DataSource(files, name, dict.fromkeys(splits, own_files.stored(config)))
 
 
 def _generated(config: DatasetConfig, cache: Path) -> DataSource:
-    generate = imports.function("dataset.generator", config.generator, dict[str, pa.Table])
+    generate = targets.function("dataset.generator", config.generator, dict[str, pa.Table])
     try:
         splits = generate()
     except Exception as error:

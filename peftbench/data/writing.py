@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from peftbench.config.types import DatasetConfig
 from peftbench.data.examples import Example, column
 from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Texts
 from peftbench.errors import ConfigError
-from peftbench.schema import DatasetConfig
 
 #: What stands between the parts of a text column that holds lists (triples, in data-to-text).
 _BETWEEN = " && "

@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
+from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
-from peftbench.tasks.base import Batch
 
 #: peft's names for section 3.2's sensitivity, its average and its uncertainty.
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftbench.data.batch import Batch
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
-from peftbench.tasks.base import Batch
 
 
 class _Remembering(Hub):

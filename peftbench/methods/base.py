@@ -9,10 +9,11 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from peftbench import optim
-from peftbench.optim import MakeOptimizer
-from peftbench.schema import MethodConfig, ModelConfig, RunConfig
-from peftbench.tasks.base import Batch, Task
+from peftbench.config.types import MethodConfig, ModelConfig, RunConfig
+from peftbench.data.batch import Batch
+from peftbench.models import parameters
+from peftbench.models.parameters import MakeOptimizer
+from peftbench.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Method:
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
         """The optimiser; `default` makes the recipe's from parameter groups such as `optim.groups`."""
-        return default(optim.groups(model))
+        return default(parameters.groups(model))
 
     def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
         """What is minimised; the task's own loss is what is reported in any case."""

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from peftbench.config.types import RunConfig
 from peftbench.methods.base import Context, Method
-from peftbench.schema import RunConfig
 
 
 class ZeroShot(Method):

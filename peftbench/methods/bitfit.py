@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from peftbench.methods.tuners import AdapterLayer, AdapterParameters, AdapterTuner, register
+from peftbench.methods.tuners.adapter import AdapterLayer, AdapterParameters, AdapterTuner, register
 
 
 @dataclass

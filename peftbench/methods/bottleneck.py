@@ -23,7 +23,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
-from peftbench.methods.tuners import AdapterLayer, AdapterTuner, refuse_merge, register
+from peftbench.methods.tuners.adapter import AdapterLayer, AdapterTuner, refuse_merge, register
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """From a method's configuration to its `Method`."""
 
-from peftbench import imports
+from peftbench.config import targets
+from peftbench.config.types import MethodConfig
 from peftbench.errors import ConfigError
 from peftbench.methods.base import Method
-from peftbench.schema import MethodConfig
 
 
 def build(config: MethodConfig) -> Method:
@@ -12,7 +12,7 @@ def build(config: MethodConfig) -> Method:
     Raises:
         ConfigError: `_target_` is no `Method`, its arguments are wrong, or it trains without a learning rate.
     """
-    method: Method = imports.subclass("method._target_", config.target, Method)(config)
+    method: Method = targets.subclass("method._target_", config.target, Method)(config)
     if method.trains and config.lr is None:
         raise ConfigError(f"method.lr: method={config.name} trains and needs a learning rate above 0")
     return method

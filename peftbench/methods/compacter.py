@@ -13,7 +13,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from peftbench.methods.bottleneck import BottleneckConfig, BottleneckTuner, output_width
-from peftbench.methods.tuners import AdapterLayer, AdapterParameters, refuse_merge, register
+from peftbench.methods.tuners.adapter import AdapterLayer, AdapterParameters, refuse_merge, register
 
 
 @dataclass

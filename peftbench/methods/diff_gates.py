@@ -14,8 +14,8 @@ import torch
 from peft import PeftConfig
 from torch import nn
 
-from peftbench.methods.shift import Shift, ShiftedLinear, ShiftTuner
-from peftbench.methods.tuners import AdapterParameters, register
+from peftbench.methods.tuners.adapter import AdapterParameters, register
+from peftbench.methods.tuners.shift import Shift, ShiftedLinear, ShiftTuner
 
 LOW, HIGH = -1.5, 1.5
 

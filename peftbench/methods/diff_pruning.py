@@ -12,13 +12,13 @@ from lightning.pytorch import Callback
 from peft import PeftConfig, PeftModel
 from torch import nn
 
-from peftbench import optim
+from peftbench.data.batch import Batch
 from peftbench.methods.base import Context
 from peftbench.methods.diff_gates import DiffLinear
 from peftbench.methods.hub import Hub
 from peftbench.methods.selective import linears
 from peftbench.methods.sparse import SparseConfig, SparseLinear
-from peftbench.tasks.base import Batch
+from peftbench.models import parameters
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ class DiffPruning(Hub):
     def optimizer(self, model: nn.Module, default: Any) -> torch.optim.Optimizer:
         """The gates learn at a rate of their own; the group of the differences is marked for `fix_mask`."""
         own = {part: {id(p) for n, p in model.named_parameters() if part in n} for part in ("diff_weight", "diff_g")}
-        groups = optim.at_rate(optim.groups(model), own["diff_g"], self.config.args["gate_lr"])
+        groups = parameters.at_rate(parameters.groups(model), own["diff_g"], self.config.args["gate_lr"])
         for group in groups:
             group["differences"] = any(id(p) in own["diff_weight"] for p in group["params"])
         self._optimizer = default(groups)

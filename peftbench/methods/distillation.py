@@ -10,14 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peftbench import tasks
+from peftbench.config import formulations
+from peftbench.config.rules import between
+from peftbench.config.types import MethodConfig, RunConfig
+from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError
-from peftbench.methods import layers, teacher
+from peftbench.methods import teacher
 from peftbench.methods.base import Context
 from peftbench.methods.full import Full
-from peftbench.rules import between
-from peftbench.schema import MethodConfig, RunConfig
-from peftbench.tasks.base import Batch, Task
+from peftbench.models import layers
+from peftbench.tasks.base import Task
 
 
 class Distillation(Full):
@@ -40,7 +42,7 @@ class Distillation(Full):
         self._alpha, self._temperature = config.args["alpha"], config.args["temperature"]
 
     def refusal(self, config: RunConfig) -> str | None:
-        if config.dataset.task == "regression" or tasks.formulation(config) == "text":
+        if config.dataset.task == "regression" or formulations.formulation(config) == "text":
             return "needs a task that scores labels or choices"
         if self._alpha and self.config.inputs["teacher"] is None:
             return "needs method.inputs.teacher=<a finished run's record, or a checkpoint's folder>"

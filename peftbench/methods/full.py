@@ -4,10 +4,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from peftbench import rules
+from peftbench.config import rules
+from peftbench.config.rules import Rule
+from peftbench.config.types import MethodConfig
 from peftbench.methods.base import Context, Method
-from peftbench.rules import Rule
-from peftbench.schema import MethodConfig
 
 
 class Full(Method):

@@ -13,14 +13,14 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 
+from peftbench.config.types import RunConfig
+from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError
-from peftbench.methods import bank
 from peftbench.methods.base import Context
 from peftbench.methods.bottleneck import BottleneckTuner, output_width
 from peftbench.methods.hub import Hub
-from peftbench.methods.tuners import AdapterParameters, refuse_merge, register
-from peftbench.schema import RunConfig
-from peftbench.tasks.base import Batch
+from peftbench.methods.tuners import bank
+from peftbench.methods.tuners.adapter import AdapterParameters, refuse_merge, register
 
 
 @dataclass

@@ -12,11 +12,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from peftbench import optim
-from peftbench.methods import layers
+from peftbench.config.rules import between, whole
 from peftbench.methods.full import Full
-from peftbench.optim import MakeOptimizer
-from peftbench.rules import between, whole
+from peftbench.models import layers, parameters
+from peftbench.models.parameters import MakeOptimizer
 
 
 class GaLore(Full):
@@ -30,7 +29,7 @@ class GaLore(Full):
     arguments: ClassVar = {"rank": whole(1), "scale": between(0, above=True), "interval": whole(1)}
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
-        optimizer = default(optim.groups(model))
+        optimizer = default(parameters.groups(model))
         args = self.config.args
         projected = {id(p): _Projected(p, optimizer, args) for p in _weights(model)}
         kept = {key: found for key, found in projected.items() if min(found.weight.shape) > args["rank"]}

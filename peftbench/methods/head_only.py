@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 
-from peftbench.methods.tuners import AdapterTuner, register
+from peftbench.methods.tuners.adapter import AdapterTuner, register
 
 
 @dataclass

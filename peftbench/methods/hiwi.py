@@ -18,9 +18,9 @@ from transformers.pytorch_utils import Conv1D
 
 from peftbench.methods.bitfit import BitFitConfig
 from peftbench.methods.hub import Hub
-from peftbench.methods.rewrite import rewrite
-from peftbench.methods.shift import Shift, ShiftedLinear, ShiftTuner
-from peftbench.methods.tuners import AdapterParameters, register
+from peftbench.methods.tuners.adapter import AdapterParameters, register
+from peftbench.methods.tuners.rewrite import rewrite
+from peftbench.methods.tuners.shift import Shift, ShiftedLinear, ShiftTuner
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""Any method that is a peft configuration: those of the peft library and our own registered tuners."""
+"""`Hub`: any method that is a configuration of peft (the library, not the model hub), or of a tuner that we registered
+with it."""
 
 import copy
 import dataclasses
@@ -14,13 +15,13 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
-from peftbench import imports
-from peftbench.backbones import in_head
+from peftbench.config import targets
+from peftbench.config.types import MethodConfig
 from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.methods.base import Context, Method
-from peftbench.methods.classification import NO_POSITIONS, with_head
-from peftbench.methods.reading import nearest_tokens
-from peftbench.schema import MethodConfig
+from peftbench.methods.nearest_tokens import nearest_tokens
+from peftbench.methods.tuners.classification import NO_POSITIONS, with_head
+from peftbench.models.parameters import in_head
 
 #: What peft raises where its configuration, or the model, isn't what a tuner takes.
 _REFUSALS = (ValueError, TypeError, AssertionError, AttributeError, KeyError, NotImplementedError, re.error)
@@ -32,14 +33,14 @@ class Hub(Method):
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
         arguments = dict(config.adapter or {})
-        named = imports.subclass("method.adapter._target_", arguments.pop("_target_", None), PeftConfig)
+        named = targets.subclass("method.adapter._target_", arguments.pop("_target_", None), PeftConfig)
         known = list(inspect.signature(named).parameters)
         for name in arguments:
             if name not in known:
                 raise ConfigError(
                     f"method.adapter.{name}: {named.__name__} has no such argument; {nearest(name, known)}"
                 )
-        imports.check_arguments("method.adapter", arguments)
+        targets.check_arguments("method.adapter", arguments)
         self._class = with_head(named)
         self._given = arguments
 
@@ -148,7 +149,7 @@ def _built(config_class: type, name: str, value: dict[str, Any]) -> Any:
         return value
     arguments = dict(value)
     path = arguments.pop("_target_")
-    found = imports.subclass(f"method.adapter.{name}._target_", path, object)
+    found = targets.subclass(f"method.adapter.{name}._target_", path, object)
     hint = typing.get_type_hints(config_class).get(name)
     allowed = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
     if found not in allowed:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from peftbench.errors import ConfigError
-from peftbench.methods import layers
 from peftbench.methods.base import Context
 from peftbench.methods.head_only import HeadOnlyConfig
 from peftbench.methods.hub import Hub
+from peftbench.models import layers
 
 
 @dataclass

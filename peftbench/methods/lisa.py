@@ -13,13 +13,13 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from peftbench import optim
+from peftbench.config.rules import whole
 from peftbench.errors import ConfigError
-from peftbench.methods import layers
 from peftbench.methods.base import Context
 from peftbench.methods.full import Full
-from peftbench.optim import MakeOptimizer
-from peftbench.rules import whole
+from peftbench.models import layers
+from peftbench.models import parameters as of_model
+from peftbench.models.parameters import MakeOptimizer
 
 
 class Lisa(Full):
@@ -48,7 +48,7 @@ class Lisa(Full):
         return model
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
-        self._optimizer = default(optim.groups(model))
+        self._optimizer = default(of_model.groups(model))
         return self._optimizer
 
     def callbacks(self) -> list[Callback]:

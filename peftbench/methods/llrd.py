@@ -9,11 +9,10 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from peftbench import optim
-from peftbench.methods import layers
+from peftbench.config.rules import between
 from peftbench.methods.full import Full
-from peftbench.optim import MakeOptimizer
-from peftbench.rules import between
+from peftbench.models import layers, parameters
+from peftbench.models.parameters import MakeOptimizer
 
 
 class Llrd(Full):
@@ -31,5 +30,5 @@ class Llrd(Full):
         levels = [[*found.top, *last], *reversed(lower)]
         rates = [self.config.lr * self.config.args["decay"] ** depth for depth in range(len(levels))]
         return default(
-            [{**g, "lr": rate} for level, rate in zip(levels, rates, strict=True) for g in optim.split(level)]
+            [{**g, "lr": rate} for level, rate in zip(levels, rates, strict=True) for g in parameters.split(level)]
         )

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from peftbench.config.types import RunConfig
 from peftbench.methods.base import Context
+from peftbench.methods.first_batches import first_rows
 from peftbench.methods.hub import Hub, check_rows
-from peftbench.methods.looking import first_rows
-from peftbench.schema import RunConfig
 
 _WEIGHTS = "adapter_model.safetensors"
 

@@ -7,8 +7,8 @@ import torch
 from peft.optimizers import create_lorafa_optimizer
 from torch import nn
 
-from peftbench import optim
 from peftbench.methods.hub import Hub
+from peftbench.models import parameters
 
 Default = Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
 
@@ -23,7 +23,7 @@ class LoraPlus(Hub):
         assert self.config.lr is not None
         fast = {id(p) for name, p in model.named_parameters() if "lora_B" in name}
         found = []
-        for group in optim.groups(model):
+        for group in parameters.groups(model):
             for rate, quick in ((self.config.lr, False), (self.config.lr * self.config.args["ratio"], True)):
                 chosen = [p for p in group["params"] if (id(p) in fast) is quick]
                 found += [{**group, "params": chosen, "lr": rate}] if chosen else []
@@ -38,7 +38,7 @@ class LoraFA(Hub):
     """
 
     def optimizer(self, model: nn.Module, default: Default) -> torch.optim.Optimizer:
-        usual, config = default(optim.groups(model)).defaults, model.active_peft_config
+        usual, config = default(parameters.groups(model)).defaults, model.active_peft_config
         return create_lorafa_optimizer(  # type: ignore[no-any-return]
             model=model,
             r=config.r,

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from peftbench.methods import prefix_attention
 from peftbench.methods.bottleneck import output_width
 from peftbench.methods.parallel import ParallelConfig, ParallelLinear, tap_before
-from peftbench.methods.prefix_attention import PrefixLinear
-from peftbench.methods.tuners import AdapterLayer, AdapterTuner, names_module, refuse_merge, register
+from peftbench.methods.tuners import prefix_attention
+from peftbench.methods.tuners.adapter import AdapterLayer, AdapterTuner, names_module, refuse_merge, register
+from peftbench.methods.tuners.prefix_attention import PrefixLinear
 
 
 @dataclass

@@ -8,9 +8,9 @@ from torch import nn
 
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
-from peftbench.methods.reading import nearest_tokens
-from peftbench.methods.rewrite import rewrite
+from peftbench.methods.nearest_tokens import nearest_tokens
 from peftbench.methods.slots import SlotsConfig, SlotsEmbedding
+from peftbench.methods.tuners.rewrite import rewrite
 
 
 class Slots(Hub):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from peftbench.methods.bottleneck import BottleneckConfig, BottleneckLinear, BottleneckTuner
-from peftbench.methods.tuners import names_module, register
+from peftbench.methods.tuners.adapter import names_module, register
 
 
 @dataclass

@@ -6,11 +6,11 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 
+from peftbench.config.types import RunConfig
+from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub, check_rows
-from peftbench.schema import RunConfig
-from peftbench.tasks.base import Batch
 
 
 class TextPrompt(Hub):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftbench import optim
 from peftbench.methods.hub import Hub
+from peftbench.models import parameters
 
 
 class Quantised(Hub):
@@ -16,10 +16,10 @@ class Quantised(Hub):
     def optimizer(
         self, model: nn.Module, default: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
     ) -> torch.optim.Optimizer:
-        usual = default(optim.groups(model))
+        usual = default(parameters.groups(model))
         if not torch.cuda.is_available() or not isinstance(usual, torch.optim.AdamW):
             return usual  # On a CPU there is nothing to page out of.
         import bitsandbytes as bnb
 
         kept = {k: usual.defaults[k] for k in ("lr", "betas", "eps", "weight_decay")}
-        return bnb.optim.PagedAdamW32bit(optim.groups(model), **kept)  # type: ignore[no-any-return]
+        return bnb.optim.PagedAdamW32bit(parameters.groups(model), **kept)  # type: ignore[no-any-return]

@@ -12,10 +12,17 @@ import torch
 from peft import PeftConfig
 from torch import nn
 
-from peftbench.methods import layers
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
-from peftbench.methods.tuners import AdapterLayer, AdapterParameters, MaskedTuner, Reading, refuse_merge, register
+from peftbench.methods.tuners.adapter import (
+    AdapterLayer,
+    AdapterParameters,
+    MaskedTuner,
+    TokenMask,
+    refuse_merge,
+    register,
+)
+from peftbench.models import layers
 
 
 @dataclass
@@ -57,7 +64,7 @@ class ReftLayer(AdapterLayer):
     adapter_layer_names = ("reft_rotation", "reft_weight", "reft_bias")
     other_param_names = ("positions",)
 
-    def __init__(self, base_layer: nn.Module, width: int, reading: Reading) -> None:
+    def __init__(self, base_layer: nn.Module, width: int, reading: TokenMask) -> None:
         super().__init__(base_layer)
         self.reft_rotation, self.reft_weight, self.reft_bias = (AdapterParameters() for _ in range(3))
         self.positions: dict[str, tuple[int, int]] = {}

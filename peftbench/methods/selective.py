@@ -11,12 +11,12 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 
-from peftbench.methods import layers
 from peftbench.methods.base import Context
+from peftbench.methods.first_batches import first_rows, gradients
 from peftbench.methods.hub import Hub
-from peftbench.methods.looking import first_rows, gradients
-from peftbench.methods.shift import plain_linear
-from peftbench.methods.tuners import trained_whole
+from peftbench.methods.tuners.adapter import trained_whole
+from peftbench.methods.tuners.shift import plain_linear
+from peftbench.models import layers
 
 
 class Chosen(Hub):

@@ -12,14 +12,13 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from peftbench import optim
+from peftbench.config.rules import between, one_of
+from peftbench.config.types import MethodConfig
 from peftbench.errors import ConfigError
-from peftbench.methods import layers
 from peftbench.methods.base import Context
 from peftbench.methods.full import Full
-from peftbench.optim import MakeOptimizer
-from peftbench.rules import between, one_of
-from peftbench.schema import MethodConfig
+from peftbench.models import layers, parameters
+from peftbench.models.parameters import MakeOptimizer
 
 
 class Shrinking(Full):
@@ -73,7 +72,7 @@ class Shrinking(Full):
         ]
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
-        self._optimizer = default(optim.groups(model))
+        self._optimizer = default(parameters.groups(model))
         return self._optimizer
 
     def callbacks(self) -> list[Callback]:

@@ -14,8 +14,8 @@ import torch
 from peft import PeftConfig, TaskType
 from torch import nn
 
-from peftbench.methods.classification import put_pooled
-from peftbench.methods.tuners import AdapterLayer, AdapterParameters, AdapterTuner, refuse_merge, register
+from peftbench.methods.tuners.adapter import AdapterLayer, AdapterParameters, AdapterTuner, refuse_merge, register
+from peftbench.methods.tuners.classification import put_pooled
 
 
 @dataclass

@@ -12,8 +12,8 @@ from peft import PeftConfig
 from peft.tuners._buffer_dict import BufferDict
 from torch import nn
 
-from peftbench.methods.shift import Shift, ShiftedLinear, ShiftTuner
-from peftbench.methods.tuners import AdapterParameters, register
+from peftbench.methods.tuners.adapter import AdapterParameters, register
+from peftbench.methods.tuners.shift import Shift, ShiftedLinear, ShiftTuner
 
 
 @dataclass

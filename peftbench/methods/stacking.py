@@ -13,12 +13,12 @@ from peft import PeftConfig, PeftModel
 from torch import nn
 
 from peftbench.errors import ConfigError
-from peftbench.methods import bank
 from peftbench.methods.base import Context
 from peftbench.methods.bottleneck import BottleneckConfig, BottleneckLinear, BottleneckTuner, output_width
-from peftbench.methods.classification import with_head
 from peftbench.methods.hub import Hub
-from peftbench.methods.tuners import register
+from peftbench.methods.tuners import bank
+from peftbench.methods.tuners.adapter import register
+from peftbench.methods.tuners.classification import with_head
 
 _KEY = "method.inputs.stack_on"
 

@@ -7,13 +7,18 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer
 
-from peftbench import backbones, checkpoints, inputs, schema, start, tasks
+from peftbench.config import loading
+from peftbench.config.types import RunConfig
+from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError, NotApplicable
-from peftbench.inputs import Trained
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build
-from peftbench.schema import RunConfig
-from peftbench.tasks.base import Batch, Task
+from peftbench.methods.finished import trained
+from peftbench.models import backbones, checkpoints
+from peftbench.results import finished
+from peftbench.results.finished import FinishedRun
+from peftbench.tasks.base import Task
+from peftbench.tasks.table import build as build_task
 
 _KEY = "method.inputs.teacher"
 
@@ -42,22 +47,22 @@ def load(path: str, context: Context) -> Teacher:
         ConfigError: there is none, or it can't be loaded.
         NotApplicable: it has other labels, solves the task otherwise or reads other tokens than the student.
     """
-    found = inputs.find(_KEY, path)
+    found = finished.find(_KEY, path)
     model, task, method, tokenizer = _of_checkpoint(found, context) if found.record is None else _of_run(found, context)
     _compare_tokenizers(tokenizer, context)
     return Teacher(model.requires_grad_(False).eval(), task, method)
 
 
-def _of_run(found: Trained, context: Context) -> tuple[nn.Module, Task, Method, Any]:
+def _of_run(found: FinishedRun, context: Context) -> tuple[nn.Module, Task, Method, Any]:
     assert found.record is not None
-    config = schema.from_description(found.record.config)
-    task, method = tasks.build(config), build(config.method)
+    config = loading.from_description(found.record.config)
+    task, method = build_task(config), build(config.method)
     _compare_tasks(config, task, context)
     checkpoint = checkpoints.locate(config.model, context.model_root)
-    inputs.check_adapter(_KEY, found, checkpoint.folder, checkpoint.fingerprint)
+    finished.check_adapter(_KEY, found, checkpoint.folder, checkpoint.fingerprint)
     tokenizer = backbones.load_tokenizer(config.model, checkpoint)
     task.prepare(tokenizer)
-    return start.trained(found, config, checkpoint, task), task, method, tokenizer
+    return trained(found, config, checkpoint, task), task, method, tokenizer
 
 
 def _compare_tasks(config: RunConfig, task: Task, context: Context) -> None:
@@ -77,7 +82,7 @@ def _labels(task: Any) -> list[str] | None:
     return names
 
 
-def _of_checkpoint(found: Trained, context: Context) -> tuple[nn.Module, Task, None, Any]:
+def _of_checkpoint(found: FinishedRun, context: Context) -> tuple[nn.Module, Task, None, Any]:
     task = context.task
     try:
         model, info = task.auto_model.from_pretrained(

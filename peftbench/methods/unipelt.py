@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftbench.methods import prefix_attention
 from peftbench.methods.bottleneck import BottleneckLinear, output_width
 from peftbench.methods.mam import MamConfig, PrefixTuner
 from peftbench.methods.parallel import Tap, tap_before
-from peftbench.methods.prefix_attention import PrefixLinear
-from peftbench.methods.tuners import AdapterLayer, MaskedTuner, Reading, names_module, register
+from peftbench.methods.tuners import prefix_attention
+from peftbench.methods.tuners.adapter import AdapterLayer, MaskedTuner, TokenMask, names_module, register
+from peftbench.methods.tuners.prefix_attention import PrefixLinear
 
 
 @dataclass
@@ -39,7 +39,7 @@ class UniPeltConfig(MamConfig):
             raise ValueError(f"lora_r must be an integer above 0, not {self.lora_r!r}")
 
 
-def gate(linear: nn.Linear, x: torch.Tensor, reading: Reading) -> torch.Tensor:
+def gate(linear: nn.Linear, x: torch.Tensor, reading: TokenMask) -> torch.Tensor:
     """The mean over real tokens of sigmoid(w x + c). x: (n, length, d), result: (n, 1, 1)."""
     opened = torch.sigmoid(linear(x.to(linear.weight.dtype)))
     if reading.mask is None:
@@ -54,7 +54,7 @@ class GatedAttentionLinear(PrefixLinear):
     _prefix_names, _lora_names = ("hybrid_key", "hybrid_value"), ("hybrid_lora_a", "hybrid_lora_b")
     adapter_layer_names = (*_prefix_names, *_lora_names, "hybrid_gate_prefix", "hybrid_gate_lora")
 
-    def __init__(self, base_layer: nn.Module, heads: tuple[int, int], reading: Reading, width: int) -> None:
+    def __init__(self, base_layer: nn.Module, heads: tuple[int, int], reading: TokenMask, width: int) -> None:
         super().__init__(base_layer, heads)
         for name in (*self._lora_names, "hybrid_gate_prefix", "hybrid_gate_lora"):
             setattr(self, name, nn.ModuleDict())
@@ -102,7 +102,7 @@ class GatedFeedForwardLinear(BottleneckLinear):
 
     adapter_layer_names = ("hybrid_down", "hybrid_act", "hybrid_up", "hybrid_gate")
 
-    def __init__(self, base_layer: nn.Module, tap: Tap, reading: Reading) -> None:
+    def __init__(self, base_layer: nn.Module, tap: Tap, reading: TokenMask) -> None:
         super().__init__(base_layer)
         self.tap, self.reading = tap, reading
 

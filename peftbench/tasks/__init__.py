@@ -1,47 +1,15 @@
-"""The closed table of tasks: what kind a data set's task is, and how a model solves it."""
+"""What a model is asked: how examples become inputs, a loss, answers and scores; metrics are in `metrics/`.
+
+May import `data` and below. The way in is `table.build`: a new task type is a class and its line there.
+"""
 
 from typing import Any
 
-from peftbench import metrics
-from peftbench.errors import ConfigError
-from peftbench.formulations import WAYS, formulation
-from peftbench.schema import RunConfig
-from peftbench.tasks.base import Batch, Task
-from peftbench.tasks.head import Choice, Classification, Regression
-from peftbench.tasks.likelihood import Likelihood
-from peftbench.tasks.mixture import Mixture
-from peftbench.tasks.text import Text
-from peftbench.tasks.verbaliser import Verbaliser
-from peftbench.tasks.written import Name, Number
 
-__all__ = ["Batch", "Task", "build", "formulation"]
+def __getattr__(name: str) -> Any:
+    """`tasks.build(config)`, without importing torch for those who want a metric alone."""
+    if name == "build":
+        from peftbench.tasks.table import build
 
-#: By name, what solves tasks.
-_CLASSES: tuple[Any, ...] = (Classification, Regression, Choice, Likelihood, Mixture, Text, Verbaliser, Number)
-
-#: (task type, formulation) -> how it is solved.
-TASKS: dict[tuple[str, str], Any] = {
-    pair: {class_.__name__: class_ for class_ in _CLASSES}[name] for pair, name in WAYS.items()
-}
-
-
-def build(config: RunConfig) -> Task:
-    """The task of a run.
-
-    Raises:
-        ConfigError, NotApplicable: as `formulation`; a metric can't score the task, or the data set's file lacks what
-            it needs.
-    """
-    if not config.dataset.metrics:
-        raise ConfigError(
-            f"dataset.metrics: names none; allowed are {', '.join(metrics.names())}, as {{accuracy: max}}"
-        )
-    for name in config.dataset.metrics:
-        metrics.get(name)
-    how = formulation(config)
-    # What is put in a gap is named, not judged.
-    way: Any = Name if how == "text" and config.dataset.candidates else TASKS[config.dataset.task, how]
-    task: Task = way.build(config)
-    if task.reader is not None:  # A mixture's parts were built and checked one by one.
-        metrics.check(config.dataset, task.reader)
-    return task
+        return build
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,36 +6,10 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
-from peftbench.errors import ConfigError
+from peftbench.errors import TooLong
 
 #: By name (`input_ids`, ...) one list a text.
 Lines = dict[str, list[list[int]]]
-
-
-class TooLong(ConfigError):
-    """Texts that can't be cut to the maximum length.
-
-    Attributes:
-        count: of so many texts; `needed`: tokens of the longest, of which nothing can be cut any more.
-    """
-
-    def __init__(self, count: int, needed: int, *, total: int, max_length: int, where: str = "") -> None:
-        self.count, self.needed, self.total, self.max_length = count, needed, total, max_length
-        super().__init__(
-            f"recipe.max_length={max_length}: what isn't cut alone takes up to {needed} tokens, in {count} of {total} "
-            f"texts{where}; recipe.max_length={needed} fits"
-        )
-
-    @classmethod
-    def of_all(cls, errors: Sequence["TooLong"], *, total: int | None = None, where: str = "") -> "TooLong":
-        """Several as one; `total`: of how many texts, where that isn't the sum of theirs."""
-        return cls(
-            sum(error.count for error in errors),
-            max(error.needed for error in errors),
-            total=sum(error.total for error in errors) if total is None else total,
-            max_length=errors[0].max_length,
-            where=where,
-        )
 
 
 @dataclass

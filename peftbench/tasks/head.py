@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.data.batch import Batch
 from peftbench.data.examples import NO_LABEL, Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.data.templates import fill
 from peftbench.errors import ConfigError
-from peftbench.schema import DatasetConfig, RunConfig
-from peftbench.tasks.base import Batch
 from peftbench.tasks.fitting import Lines
 from peftbench.tasks.shared import Posing, by_example, encoding
 

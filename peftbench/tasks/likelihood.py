@@ -14,11 +14,11 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from peftbench.config.types import RunConfig
+from peftbench.data.batch import Batch
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
-from peftbench.schema import RunConfig
-from peftbench.tasks.base import Batch
 from peftbench.tasks.fitting import Lines
 from peftbench.tasks.shared import by_example
 from peftbench.tasks.verbaliser import ANSWER, InTemplate, place_answer

@@ -5,8 +5,8 @@ words. An example is answered and scored on its own part's labels alone: the oth
 the cross entropy over its part's labels, as if each part had a head of its own on the shared model.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +15,10 @@ import torch
 from peft import TaskType
 from transformers import PreTrainedTokenizerBase
 
+from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError
-from peftbench.schema import DatasetConfig, RunConfig
-from peftbench.tasks.base import Batch, Task
+from peftbench.tasks.base import Task
 from peftbench.tasks.head import Classification, ScoredLabels
 from peftbench.tasks.verbaliser import Verbaliser
 
@@ -37,25 +38,22 @@ class Mixture(ScoredLabels):
     model_args: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, config: RunConfig) -> "Mixture":
-        """Raises ConfigError for a part whose examples aren't answered by one label of several."""
-        from peftbench import tasks
+    def build(cls, config: RunConfig, parts: Sequence[Task], wanted: str) -> "Mixture":
+        """The tasks of the parts as one, solved as `wanted`.
 
-        wanted = tasks.formulation(config)
-        parts: list[Task] = []
-        for part in config.dataset.parts or []:
-            # A part is no mixture: it is built as its own data set would be.
-            task = tasks.build(replace(config, dataset=part, formulation=wanted))
+        Raises:
+            ConfigError: a part's examples aren't answered by one label of several.
+        """
+        for part, task in zip(config.dataset.parts or [], parts, strict=True):
             if not isinstance(task, Classification | Verbaliser):
                 raise ConfigError(f"dataset.parts: {part.name} ({part.task}) isn't answered by one label of several")
-            parts.append(task)
         names = config.dataset.labels or []
         head = {
             "num_labels": len(names),
             "id2label": dict(enumerate(names)),
             "label2id": {name: index for index, name in enumerate(names)},
         }
-        return cls(config.dataset, parts, wanted, model_args=head if wanted == "head" else {})
+        return cls(config.dataset, list(parts), wanted, model_args=head if wanted == "head" else {})
 
     @property
     def auto_model(self) -> Any:

@@ -1,20 +1,18 @@
 """What the tasks share: posing examples as texts, scoring, and what no model is given."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import metrics
-from peftbench.data.examples import NO_LABEL, Example, Reader
-from peftbench.schema import DatasetConfig
-from peftbench.tasks.base import Batch, Inputs
+from peftbench.config.types import DatasetConfig
+from peftbench.data.batch import Batch, Inputs
+from peftbench.data.encode import Encoded
+from peftbench.data.examples import Example, Reader
+from peftbench.tasks import metrics
 from peftbench.tasks.fitting import Lines, Posed, fit
-
-if TYPE_CHECKING:
-    from peftbench.data.encode import Encoded
 
 #: Of a batch, what no model is given: the loss is computed from its logits.
 NOT_INPUTS = ("labels", "index", "sequences", "targets", "part")
@@ -84,7 +82,7 @@ class Posing:
     def decide(self, predictions: np.ndarray) -> np.ndarray:
         return predictions.argmax(axis=1)
 
-    def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
+    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         """Where examples propose candidates, a group's answer is the one whose label 1 is likeliest."""
         if examples.candidates is not None:
             chosen = best_of_groups(label_one(predictions), numbers(examples))
@@ -123,7 +121,7 @@ def encoding(config: DatasetConfig, *more: object) -> list[Any]:
     return [*more, {k: v for k, v in dataclasses.asdict(config).items() if k not in apart and v is not None}]
 
 
-def numbers(examples: "Encoded") -> np.ndarray | None:
+def numbers(examples: Encoded) -> np.ndarray | None:
     """(n,) group numbers, or None."""
     return None if examples.groups is None else examples.groups.numpy()
 
@@ -139,13 +137,6 @@ def best_of_groups(scores: np.ndarray, groups: np.ndarray | None) -> list[int]:
     order = np.lexsort((np.arange(len(scores)), -scores, groups))
     firsts = np.unique(groups[order], return_index=True)[1]
     return [int(i) for i in order[firsts]]
-
-
-def hidden(examples: "Encoded") -> bool:
-    """Whether a split's labels are kept secret: it can be answered, not scored."""
-    if examples.candidates is not None:
-        return examples.references is None
-    return examples.references is None and bool((examples.labels == NO_LABEL).all())
 
 
 def by_example(values: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -6,26 +6,24 @@ text, and an answer that is no label counts as wrong.
 """
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import metrics
+from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.data.batch import Batch, Inputs
+from peftbench.data.encode import Encoded
 from peftbench.data.examples import NO_LABEL, Example, Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError, NotApplicable
-from peftbench.schema import DatasetConfig, RunConfig
-from peftbench.tasks.base import Batch, Inputs
+from peftbench.tasks import metrics
 from peftbench.tasks.fitting import Lines
 from peftbench.tasks.likelihood import Likelihood
 from peftbench.tasks.shared import encoding, numbers
 from peftbench.tasks.verbaliser import ANSWER, label_words, place_answer
-
-if TYPE_CHECKING:
-    from peftbench.data.encode import Encoded
 
 _LETTERS = [chr(ord("A") + i) for i in range(26)]
 _OPTIONS = "options"
@@ -172,7 +170,7 @@ class Text(Likelihood):
         """Without what `generate` was given: a decoder's prompt, an encoder-decoder's start token."""
         return ids[:, batch["input_ids"].shape[1] if self.family == "decoder" else 1 :]
 
-    def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
+    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         if self.words:
             labels = examples.labels.numpy()
             found = np.array([self._label(text, int(right)) for text, right in zip(predictions, labels, strict=True)])
@@ -216,7 +214,7 @@ def _words(data: DatasetConfig) -> list[str]:
     return _LETTERS if data.task == "multiple_choice" else label_words(data, "text")
 
 
-def questions(predictions: list[str], examples: "Encoded") -> tuple[list[str], list[list[str]]]:
+def questions(predictions: list[str], examples: Encoded) -> tuple[list[str], list[list[str]]]:
     """A text and all right ones of every question: of rows that are one (`group`), the first one's text."""
     references = examples.references or []
     groups = range(len(predictions)) if examples.groups is None else examples.groups.tolist()

@@ -16,13 +16,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.data.batch import Batch
 from peftbench.data.examples import Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.data.templates import fill
 from peftbench.errors import ConfigError
-from peftbench.schema import DatasetConfig, RunConfig
-from peftbench.tasks.base import Batch
 from peftbench.tasks.fitting import Lines
 from peftbench.tasks.head import ScoredLabels
 from peftbench.tasks.shared import encoding

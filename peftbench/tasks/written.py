@@ -10,19 +10,17 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from peftbench import metrics
+from peftbench.config.types import DatasetConfig, WritingConfig
+from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
 from peftbench.data.readers import Gaps
 from peftbench.errors import ConfigError
-from peftbench.schema import DatasetConfig, WritingConfig
+from peftbench.tasks import metrics
 from peftbench.tasks.text import Text
-
-if TYPE_CHECKING:
-    from peftbench.data.encode import Encoded
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 #: For all digits of any 64-bit float, divided by a step.
@@ -50,7 +48,7 @@ class Number(Written):
     def right(self, example: Example) -> str:
         return in_digits(float(example.label), self.writing.step)
 
-    def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
+    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         right = examples.labels.double().numpy()
         low, high = right.min(), right.max()
         wrong = np.where(right - low > high - right, low, high)
@@ -88,5 +86,5 @@ class Name(Written):
     def right(self, example: Example) -> str:
         return example.references[0] if example.references else ""
 
-    def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
+    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         return metrics.compute(self.config.metrics, predictions, examples.references or [])

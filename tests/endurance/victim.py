@@ -53,18 +53,21 @@ def around(function: Callable[..., Any], before: str | None, after: str | None) 
 def prepare_parent() -> None:
     """Places in a put (the file is whole but has no name; it has its name; its run's state is still there) and between
     runs."""
-    from peftbench import multirun, store
-    from peftbench.store import ResultStore
+    from peftbench.results import store
+    from peftbench.results.store import ResultStore
+    from peftbench.sweep import hydra_launcher
 
     store._complete = around(store._complete, "put", "put")  # type: ignore[assignment]
     ResultStore.forget = around(ResultStore.forget, "put", None)  # type: ignore[method-assign]
-    multirun.job = around(multirun.job, "between", "between")  # type: ignore[assignment]
+    hydra_launcher.job = around(hydra_launcher.job, "between", "between")  # type: ignore[assignment]
 
 
 def prepare_child() -> None:
     """Places in a step (by `trained.Stepping`), in saving a state (whole without a name; named), and around measuring
     speed."""
-    from peftbench import files, run, scored, worker
+    from peftbench.results import scored
+    from peftbench.run import run, worker
+    from peftbench.system import files
 
     replace, ended = os.replace, worker.write_ended
 

@@ -1,0 +1,260 @@
+"""From what Hydra composed to plain dataclasses; what is wrong is one line, with the key and what is allowed."""
+
+import copy
+import dataclasses
+import functools
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from peftbench.config import hydra_guard, mixture, rules, wording
+from peftbench.config.identity import settable
+from peftbench.config.shorthand import written_out
+from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.errors import ConfigError
+
+# Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
+OmegaConf.register_new_resolver("peftbench.token", lambda: secrets.token_hex(3), replace=True, use_cache=True)
+
+T = TypeVar("T")
+
+#: What was checked before, by its class and how it was written.
+_SECTIONS: dict[tuple[Any, str, str], Any] = {}
+
+_NAMED = ("model", "method", "dataset", "hardware")
+
+
+def load(
+    composed: DictConfig, choices: Mapping[str, str | None], overrides: Any = (), folders: Sequence[Path] = ()
+) -> RunConfig:
+    """What Hydra composed, as a checked `RunConfig`.
+
+    Args:
+        composed: the configuration without its `hydra` node.
+        choices: the chosen file of every group (`hydra.runtime.choices`), which names the parts.
+        overrides: the command line's (`hydra.overrides.task`).
+        folders: further folders laid out like conf/ (`hydra.searchpath`), for the parts of a mixture.
+
+    Raises:
+        ConfigError: a key is unknown, missing, of the wrong type or outside its range.
+    """
+    try:
+        raw = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_interpolation_message(error, composed)) from None
+    assert isinstance(raw, dict)
+    for group in _NAMED:
+        if not isinstance(raw.get(group), dict) or choices.get(group) is None:
+            raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
+        hydra_guard.check_name(group, choices[group])
+        raw[group]["name"] = choices[group]
+    raw["dataset"] = written_out(raw["dataset"])
+    if raw["dataset"].get("metrics", {}) is None:
+        del raw["dataset"]["metrics"]
+    # No benchmark is no key: a run that asks none is the same as before there were any.
+    raw["forgetting"] = raw.get("forgetting") or None
+    raw["method"]["target"] = raw["method"].pop("_target_", None)
+    written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
+    raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
+    raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
+    if raw["dataset"].get("task") == mixture.TASK:
+        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=lambda file: written_out(read_yaml(file)))
+        if OmegaConf.is_interpolation(composed.recipe, "max_length") and "max_length" in raw["dataset"]:
+            raw["recipe"]["max_length"] = max(raw["recipe"]["max_length"], raw["dataset"]["max_length"])
+    config = _with_parts(_typed(RunConfig, raw, ""))
+    rules.check(config, "")
+    rules.check_finite(dataclasses.asdict(config), "")
+    if config.recipe.shots is not None and config.recipe.shots_seed is None:
+        raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
+    _check_devices(config)
+    for key in ("results_dir", "data_root", "model_root", "start_from"):
+        _check_home(key, getattr(config, key))
+    return config
+
+
+def _check_home(key: str, place: str | None) -> None:
+    """Raises ConfigError for the home of a user whom this machine doesn't know."""
+    try:
+        Path(place or "").expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{key}={place}: there is no such user's home; allowed is a folder") from None
+
+
+def _check_devices(config: RunConfig) -> None:
+    """Raises ConfigError for devices that have nothing to do, or to share."""
+    devices, batch = config.hardware.devices, config.recipe.batch_size
+    if devices > batch:
+        raise ConfigError(f"hardware.devices={devices}: allowed is nothing above recipe.batch_size={batch}")
+    strategy = config.hardware.strategy
+    if (devices > 1) != (strategy != "auto"):  # Otherwise one run would have two keys.
+        allowed = "ddp | fsdp" if devices > 1 else "auto"
+        raise ConfigError(f"hardware.strategy={strategy}: allowed is {allowed} with hardware.devices={devices}")
+    if strategy == "fsdp" and config.hardware.compile:
+        raise ConfigError("hardware.compile=true: allowed is false with hardware.strategy=fsdp")
+
+
+def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
+    """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
+    fields: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in sorted(raw.keys() - fields.keys(), key=str):
+        meant = [] if prefix else wording.meant(key, settable({**raw, key: None}))
+        allowed = f"meant may be {', '.join(meant)}" if meant else f"allowed are {', '.join(sorted(fields))}"
+        raise ConfigError(f"{prefix}{key}: no such key; {allowed}")
+    parts = [key for key, value in raw.items() if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict)]
+    typed = {key: _section(fields[key], raw[key], f"{prefix}{key}.") for key in parts}
+    single = {key: value for key, value in raw.items() if key not in parts}
+    rest = _merged(_without(kind, *parts), single, prefix)  # type: ignore[arg-type]
+    return kind(**vars(rest), **typed)
+
+
+def _section(kind: Any, raw: dict[Any, Any], prefix: str) -> Any:
+    """The cells of a sweep differ in a section or two, and checking types is a third of the time that composing takes:
+    each is checked once."""
+    written = (kind, prefix, repr(raw))
+    if written not in _SECTIONS:
+        _SECTIONS[written] = _merged(kind, raw, prefix)
+    return copy.deepcopy(_SECTIONS[written])
+
+
+@functools.cache
+def _without(kind: Any, *names: str) -> type[Any]:
+    """A dataclass less these fields."""
+    kept = [(f.name, f.type, copy.copy(f)) for f in dataclasses.fields(kind) if f.name not in names]
+    return dataclasses.make_dataclass(kind.__name__, kept, kw_only=True)
+
+
+def _merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
+    _check_switches(kind, raw, prefix)
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_type_message(error, prefix)) from None
+    except OverflowError as error:
+        raise ConfigError(f"{prefix}a number is too large ({str(error).splitlines()[0]})") from None
+    assert isinstance(config, kind)
+    return config
+
+
+def _with_parts(config: RunConfig) -> RunConfig:
+    """With the parts of a mixture checked and typed as data sets are."""
+    if config.dataset.parts:
+        config.dataset.parts = [_part(part) for part in config.dataset.parts]
+    return config
+
+
+def _part(raw: dict[str, Any]) -> DatasetConfig:
+    prefix = f"dataset.parts.{raw['name']}."
+    part = _typed(DatasetConfig, raw, prefix)
+    rules.check(part, prefix)
+    return part
+
+
+def _sets_up(override: str) -> bool:
+    """Whether it changes method or model, and is no path."""
+    return override.startswith(("method.", "model.")) and not override.startswith("method.inputs.")
+
+
+def from_description(described: dict[str, Any]) -> RunConfig:
+    """The configuration of a recorded run, from what `description` kept of it. Sinks are placeholders, and code that
+    comes with a model isn't trusted because a record says so.
+
+    Raises:
+        ConfigError: the record is of a version whose configuration isn't today's.
+    """
+    places = {"results_dir": "", "data_root": None, "model_root": None}
+    sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
+    survival = {"checkpoint_every_s": None, "grace_s": 0, "timeout_s": None, "retry": 0, "fail_fast": False}
+    measuring = {"measure": False, "measure_examples": 1, "measure_s": 1}
+    model = {**described["model"], "sites": {}, "trust_remote_code": False}
+    raw = {**described, **places, **sinks, **survival, **measuring, "model": model}
+    return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
+
+
+def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
+    """OmegaConf takes any number for true: `overwrite=17`."""
+    for f in dataclasses.fields(kind):
+        value = raw.get(f.name)
+        if dataclasses.is_dataclass(f.type) and isinstance(value, Mapping):
+            _check_switches(f.type, value, f"{prefix}{f.name}.")
+        elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
+            raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
+
+
+def load_composed(composed: DictConfig) -> RunConfig:
+    """`load` for what `hydra.compose(..., return_hydra_config=True)` gave."""
+    choices, overrides = dict(composed.hydra.runtime.choices), composed.hydra.overrides.task
+    folders = search_path(composed.hydra.searchpath)
+    OmegaConf.set_struct(composed, False)
+    composed.pop("hydra")
+    return load(composed, choices, overrides, folders)
+
+
+def search_path(given: Any) -> list[Path]:
+    """The folders of Hydra's search path that are laid out like conf/."""
+    return [Path(str(place).removeprefix("file://")) for place in given if str(place).startswith("file://")]
+
+
+def interpolates(composed: DictConfig, key: str) -> bool:
+    """Whether any value refers to a key, as `${key}` does."""
+    text = OmegaConf.to_yaml(composed, resolve=False)
+    return f"{key}}}" in text
+
+
+def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
+    key = f"{prefix}{error.full_key or ''}".replace("method.target", "method._target_")
+    first = str(error.msg or error).splitlines()[0]
+    if "not in" in first and error.parent_node is not None:
+        allowed = sorted(str(k) for k in error.parent_node.keys())  # type: ignore[attr-defined]
+        return f"{key}: no such key; allowed are {', '.join(allowed)}"
+    if "missing" in first.lower() or "'None'" in first:
+        return f"{key}: is required and not set"
+    return f"{key}: {first}"
+
+
+def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -> str:
+    """A method that asks for a site which the model doesn't name is the usual case: say it in those words."""
+    try:
+        site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}
+    except OmegaConfBaseException:  # It is in there.
+        site, sites = None, {}
+    if site is not None and site not in sites:
+        return f"method.site={site}: this model names no such site; allowed are {', '.join(sorted(sites))}"
+    return unresolved(error)
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """Which key refers to what isn't there, in one line."""
+    return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
+
+
+def plain(value: Any) -> Any:
+    """A node of a composed configuration as plain values."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as Hydra would read it, uncomposed.
+
+    Raises:
+        ConfigError: it can't be read, isn't YAML, or holds no keys.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: {yaml_problem(error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: allowed is a YAML file of keys and values")
+    return content  # type: ignore[return-value]
+
+
+def yaml_problem(error: Exception) -> str:
+    """Why a file can't be read as YAML, with the line, in one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    reason = problem or next(iter(str(error).splitlines()), type(error).__name__)
+    return f"can't be read as YAML: {reason}{where}"

@@ -1,0 +1,39 @@
+"""Where conf/ and sweeps/ are: inside the package in a wheel, beside it in a checkout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def _folder(name: str) -> Path:
+    for candidate in (PACKAGE / name, PACKAGE.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"{name}/ is neither in {PACKAGE} nor beside it: the installation is broken")
+
+
+CONF = _folder("conf")
+#: The folder of what models share, which nobody chooses from.
+SHARED = "architecture"
+
+
+def choice_files(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, Path]:
+    """What `<group>=` accepts: name -> file, for the files of conf/<group> (sub-folders included) and of the same
+    folder in each of `config_dirs`."""
+    folders = [root / group for root in (CONF, *config_dirs)]
+    return {
+        str(file.relative_to(folder).with_suffix("")): file
+        for folder in folders
+        for file in sorted(folder.rglob("*.yaml"))
+    }
+
+
+def choices(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
+    """The names that `<group>=` accepts, sorted."""
+    return sorted(choice_files(group, config_dirs))
+
+
+def groups() -> list[str]:
+    """The config groups a user chooses from."""
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != SHARED)

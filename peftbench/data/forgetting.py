@@ -1,0 +1,166 @@
+"""Where the questions lie that show what tuning made a model forget, and what can be known of them before training.
+Free of torch and of lm-eval.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from peftbench.config.forgetting import BenchmarkConfig
+from peftbench.config.types import RunConfig
+from peftbench.data import sources
+from peftbench.errors import ConfigError, NotApplicable, nearest
+from peftbench.system import fingerprint, hub
+
+#: Of a benchmark whose parts are one set, what the files are kept under.
+_WHOLE = ""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A benchmark's Parquet files by part (`""`: all parts in one set) and split, a hash of them, and of each by
+    itself."""
+
+    files: dict[str, dict[str, list[str]]]
+    fingerprint: str
+    checksums: dict[str, str] = field(default_factory=dict)
+
+    def rows(self, benchmark: BenchmarkConfig, part: str, split: str) -> pa.Table:
+        """A part's rows of a split, in the order of its files."""
+        files = self.files.get(_WHOLE, self.files.get(part, {}))[split]
+        for file in files:
+            sources.check_unchanged(file, self.checksums)
+        table = pa.concat_tables(
+            [pq.read_table(file, columns=_columns(benchmark), memory_map=False, partitioning=None) for file in files]
+        )
+        return table if benchmark.column is None else table.filter(pc.equal(table.column(benchmark.column), part))
+
+
+def locate(config: RunConfig, cache: Path) -> dict[str, Questions]:
+    """Find the questions of every benchmark that a run asks, and read them once.
+
+    Args:
+        cache: where downloaded sets are kept as Parquet.
+
+    Raises:
+        ConfigError: lm-eval isn't installed, or the data aren't there or aren't right.
+    """
+    if not config.forgetting:
+        return {}
+    if importlib.util.find_spec("lm_eval") is None:
+        names = ", ".join(config.forgetting)
+        raise ConfigError(f'forgetting ({names}): needs lm-eval: pip install "peftbench[lm_eval]"')
+    found = {}
+    for name, benchmark in config.forgetting.items():
+        files = _local(name, benchmark, Path(config.data_root)) if config.data_root else _hub(name, benchmark, cache)
+        every = {part: fingerprint.of_files(Path(f) for of in splits.values() for f in of) for part, splits in files}
+        paths = [file for _, splits in files for of in splits.values() for file in of]
+        found[name] = Questions(dict(files), fingerprint.of_json(every), sources.checksums(paths))
+        for part in benchmark.parts:
+            _check(name, benchmark, part, found[name])
+    return found
+
+
+def check(config: RunConfig, formulation: str) -> None:
+    """Whether what a run tunes can be asked questions at all.
+
+    Args:
+        formulation: how the run solves its task.
+
+    Raises:
+        ConfigError: the model has no language model's head then.
+        NotApplicable: it is no decoder, or the method works only where the answer's place is known.
+    """
+    if not config.forgetting:
+        return
+    asked = f"forgetting ({', '.join(config.forgetting)})"
+    if config.model.family != "decoder":
+        raise NotApplicable(f"{asked}: asks decoders; model={config.model.name} is an {config.model.family}")
+    able = config.method.formulations
+    if able is not None and "text" not in able:
+        raise NotApplicable(f"{asked}: method={config.method.name} writes no text; it works as {', '.join(able)}")
+    if formulation == "head":
+        raise ConfigError(
+            f"{asked}: formulation=head replaces the language model's head, and nothing can be asked; "
+            "allowed is formulation=verbaliser | text"
+        )
+
+
+Files = list[tuple[str, dict[str, list[str]]]]
+
+
+def _local(name: str, benchmark: BenchmarkConfig, root: Path) -> Files:
+    folder = root / benchmark.path.rstrip("/").split("/")[-1]
+    found: Files = []
+    for part in [_WHOLE] if benchmark.column else benchmark.parts:
+        place = folder / (part or benchmark.config or "")
+        if benchmark.column and not place.is_dir():
+            place = folder  # A copy of the one config may lie in the folder itself.
+        splits = {}
+        for split in benchmark.splits:
+            files = sorted([*place.glob(f"{split}-*.parquet"), *place.glob(f"{split}.parquet")])
+            if not files:
+                raise ConfigError(f"data_root={root}: there is no {place}/{split}-*.parquet for forgetting.{name}")
+            splits[split] = [str(file.resolve()) for file in files]
+        found.append((part, splits))
+    return found
+
+
+def _hub(name: str, benchmark: BenchmarkConfig, cache: Path) -> Files:
+    hub.reachable()
+    import datasets
+
+    found: Files = []
+    for part in [_WHOLE] if benchmark.column else benchmark.parts:
+        try:
+            loaded = datasets.load_dataset(benchmark.path, part or benchmark.config, revision=benchmark.revision)
+            tables = {split: loaded[split].with_format("arrow")[:] for split in benchmark.splits}
+        except Exception as error:
+            raise ConfigError(
+                f"forgetting.{name}: can't get {benchmark.path} {part or benchmark.config}: {hub.why_missing()} "
+                f"({type(error).__name__}); point data_root= at a folder that holds {benchmark.path.split('/')[-1]}/"
+            ) from None
+        found.append((part, sources.content_named(tables, cache).files))
+    return found
+
+
+def _columns(benchmark: BenchmarkConfig) -> list[str]:
+    return [*benchmark.columns, *([benchmark.column] if benchmark.column else [])]
+
+
+#: Fingerprint, part and configuration of what was read through in this process.
+_CHECKED: set[tuple[str, str, str]] = set()
+
+
+def _check(name: str, benchmark: BenchmarkConfig, part: str, found: Questions) -> None:
+    if (found.fingerprint, part, repr(benchmark)) in _CHECKED:
+        return
+    for split in benchmark.splits:
+        try:
+            count = found.rows(benchmark, part, split).num_rows
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ConfigError(
+                f"forgetting.{name}: {part}/{split} can't be read ({str(error).splitlines()[0]})"
+            ) from None
+        if not count:
+            raise ConfigError(
+                f"forgetting.{name}.parts: {split} has no {part}; {_there(benchmark, found, split, part)}"
+            )
+    _CHECKED.add((found.fingerprint, part, repr(benchmark)))
+
+
+def _there(benchmark: BenchmarkConfig, found: Questions, split: str, part: str) -> str:
+    if benchmark.column is None:
+        return "its files are empty"
+    tables = [pq.read_table(file, columns=[benchmark.column]) for file in found.files[_WHOLE][split]]
+    return nearest(part, sorted(pc.unique(pa.concat_tables(tables).column(benchmark.column)).to_pylist()))
+
+
+def fingerprints(found: Mapping[str, Questions]) -> dict[str, str]:
+    """By benchmark, as a run's key takes them."""
+    return {f"forgetting.{name}": questions.fingerprint for name, questions in found.items()}

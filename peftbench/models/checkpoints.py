@@ -1,0 +1,161 @@
+"""Where a model's files are. Free of torch: the command line asks before anything heavy is imported."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftbench.config.types import ModelConfig, RunConfig
+from peftbench.errors import ConfigError
+from peftbench.results import finished
+from peftbench.results.finished import FinishedRun
+from peftbench.system import fingerprint, hub
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_REST = ("*.json", "*.txt", "*.model")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A local folder with weights and tokenizer (None: built at random from the model's `config`), its hash, and the
+    finished run whose weights are put in their place."""
+
+    folder: str | None
+    fingerprint: str
+    start: FinishedRun | None = None
+
+
+def locate(config: ModelConfig, model_root: str | None, start_from: str | None = None) -> Checkpoint:
+    """Find a model: under `model_root` if that is set, else in its Python package, else in the hub or its cache.
+
+    Args:
+        start_from: the record of a finished run whose weights it starts from.
+
+    Raises:
+        ConfigError: it isn't there, is a folder without weights, or the run doesn't fit.
+    """
+    found = _locate(config, model_root)
+    return found if start_from is None else _starting(config, found, start_from)
+
+
+_START = "start_from"
+
+
+def _starting(config: ModelConfig, base: Checkpoint, path: str) -> Checkpoint:
+    """A model that is another than its base for everything that identifies it."""
+    found = finished.find(_START, path)
+    if found.record is None:
+        raise ConfigError(f"{_START}={path}: allowed is a finished run's record (.json)")
+    of = found.record.config["model"]["name"]
+    if of != config.name:
+        raise ConfigError(f"{_START}: the run is of model={of}; allowed is one of model={config.name}")
+    finished.check_adapter(_START, found, base.folder, base.fingerprint)
+    method = found.record.config["method"]
+    if found.is_adapter and not method.get("mergeable"):
+        raise ConfigError(
+            f"{_START}: {method['name']} can't be folded into the weights; allowed is a method that can, or full"
+        )
+    return Checkpoint(base.folder, fingerprint.of_json([base.fingerprint, finished.contents(found)]), found)
+
+
+def _locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
+    if config.config is not None:
+        return Checkpoint(None, fingerprint.of_json(config.config))
+    if config.checkpoint is None:
+        raise ConfigError(f"model={config.name}: needs model.checkpoint or model.config")
+    if model_root is not None:
+        return _local(Path(model_root) / folder_name(config), f"model_root={model_root}")
+    packaged = packaged_at(config.package)
+    if packaged is not None:
+        return _local(packaged, f"model.package={config.package}")
+    return _from_hub(config)
+
+
+def named(key: str, name: str, model_root: str | None) -> Checkpoint:
+    """A checkpoint that a key names by itself: a folder, or a name on the hub; errors as `locate`."""
+    if Path(name).is_dir():
+        return _local(Path(name), f"{key}={name}")
+    try:
+        return locate(ModelConfig(name=name, family="encoder", head=[], sites={}, checkpoint=name), model_root)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={name}: {error}") from None
+
+
+def folder_name(config: ModelConfig) -> str:
+    """A model's folder under `model_root`."""
+    return str(config.checkpoint).split("/")[-1]
+
+
+def packaged_at(package: str | None) -> Path | None:
+    """The folder or file inside an installed package, found without importing it (its imports cost seconds)."""
+    if package is None:
+        return None
+    name, _, inside = package.partition("/")
+    if not name.isidentifier():
+        raise ConfigError(
+            f"model.package={package}: allowed is an installed package and a folder in it: package/folder"
+        )
+    spec = importlib.util.find_spec(name)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+
+
+def _local(folder: Path, key: str) -> Checkpoint:
+    if not folder.is_dir():
+        raise ConfigError(f"{key}: there is no folder {folder}")
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{key}: {folder} has no config.json")
+    weights = [file for pattern in _WEIGHTS for file in folder.glob(pattern) if file.stat().st_size > 0]
+    if not weights:
+        raise ConfigError(f"{key}: {folder} has no weights (looked for {', '.join(_WEIGHTS)})")
+    if not any(file for pattern in _TOKENIZERS for file in folder.glob(pattern)):
+        # transformers would go on with a tokenizer that knows no word.
+        raise ConfigError(f"{key}: {folder} has no tokenizer (looked for {', '.join(_TOKENIZERS)})")
+    rest = [file for pattern in _REST for file in folder.glob(pattern)]
+    return Checkpoint(str(folder.resolve()), fingerprint.of_files([*weights, *rest]))
+
+
+def _from_hub(config: ModelConfig) -> Checkpoint:
+    """The hub's snapshot in the local cache, downloaded if need be. Pickled weights only where there are no others."""
+    hub.reachable()
+    from huggingface_hub import snapshot_download
+
+    rest, reason = [*_REST, *(["*.py"] if config.trust_remote_code else [])], "it has no weights"
+    try:
+        for weights in _WEIGHTS:
+            found = snapshot_download(str(config.checkpoint), revision=config.revision, allow_patterns=[weights, *rest])
+            if any(Path(found).glob(weights)):
+                # The snapshot's folder is named after the commit that `revision` stood for.
+                return Checkpoint(found, f"{config.checkpoint}@{Path(found).name}")
+    except Exception as error:  # The network, the disk and the hub each fail in classes of their own.
+        reason = f"{hub.why_missing()} ({type(error).__name__})"
+    made = f"make one by `peftbench convert model={config.name} model_root=DIR`, or " if config.gguf else ""
+    raise ConfigError(
+        f"model={config.name}: can't get {config.checkpoint}: {reason}; point model_root= at a folder that "
+        f"holds {folder_name(config)}/, or {made}use model=minilm with the `demo` extra installed"
+    )
+
+
+#: What architectures call the number of their layers.
+_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+
+
+def bertscore_model(config: RunConfig) -> Checkpoint | None:
+    """The model that BERTScore compares texts with, found before training; None where none is given.
+
+    Raises:
+        ConfigError: it isn't there, has no such layer, or there are no texts to compare.
+    """
+    name, layer = config.bertscore_model, config.bertscore_layer
+    if name is None:
+        if layer is not None:
+            raise ConfigError("bertscore_layer: needs bertscore_model, whose layer it is")
+        return None
+    if config.dataset.task != "generation":
+        raise ConfigError(f"bertscore_model={name}: compares texts; dataset={config.dataset.name} has labels")
+    found = named("bertscore_model", name, config.model_root)
+    described = json.loads(Path(str(found.folder), "config.json").read_text(encoding="utf-8"))
+    layers = next((described[key] for key in _LAYERS if key in described), None)
+    if layer is not None and layers is not None and layer > layers:
+        raise ConfigError(f"bertscore_layer={layer}: {name} has {layers}")
+    return found

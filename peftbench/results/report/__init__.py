@@ -1,0 +1,17 @@
+"""From records to leaderboards. Imports no torch, and pandas only for `frame`: a report must start at once."""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def frame(results_dir: str | os.PathLike[str]) -> "pd.DataFrame":
+    """Every record of a results folder as a row, nested fields as `config.method.lr`: for analyses of one's own."""
+    import pandas as pd
+
+    from peftbench.results.report.load import load
+
+    results = load(results_dir)
+    return pd.json_normalize([record.to_dict() for record in results.completed + results.failed])

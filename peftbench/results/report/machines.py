@@ -1,0 +1,56 @@
+"""What the runs of a report were made on: figures of one machine don't compare with another's."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from peftbench.results.records import RunRecord
+
+#: The packages whose version can change a score or a figure the most.
+_PACKAGES = ("torch", "transformers", "peft")
+
+
+def collect(records: Iterable[RunRecord]) -> list[str]:
+    """A line for every machine, hardware choice and set of versions, the one with the most runs first."""
+    found: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        found[_machine(record), _versions(record)].append(record)
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [f"{_runs(of)} on {machine}; {versions}; {_when(of)}{_beside(of)}" for (machine, versions), of in ordered]
+
+
+def _machine(record: RunRecord) -> str:
+    known = record.environment or {}
+    gpus = ", ".join(known.get("gpu") or [])
+    threads = known.get("threads")
+    parts = [
+        f"{known.get('cpu') or 'an unknown CPU'}, {known.get('cpu_count') or '?'} cores",
+        *([gpus] if gpus else []),
+        f"hardware={record.config['hardware']['name']}",
+        *([f"{threads} thread{'s' if threads != 1 else ''} a run"] if threads else []),
+    ]
+    return ", ".join(parts)
+
+
+def _versions(record: RunRecord) -> str:
+    packages = (record.environment or {}).get("packages") or {}
+    return ", ".join(f"{name} {packages[name]}" for name in _PACKAGES if name in packages) or "versions unknown"
+
+
+def _runs(records: Sequence[RunRecord]) -> str:
+    dirty = sum(bool((r.environment or {}).get("git_dirty")) for r in records)
+    commits = sorted({str(c)[:8] for r in records if (c := (r.environment or {}).get("git_commit"))})
+    of = f" of commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}" if commits else ""
+    changed = f", {dirty} of them from a checkout with uncommitted changes" if dirty else ""
+    return f"{len(records)} run{'s' if len(records) != 1 else ''}{of}{changed}"
+
+
+def _when(records: Sequence[RunRecord]) -> str:
+    started = sorted(s for r in records if (s := (r.environment or {}).get("started_unix_s")) is not None)
+    days = list(dict.fromkeys(datetime.fromtimestamp(s, UTC).date().isoformat() for s in started))
+    return {0: "at an unknown time", 1: days[0] if days else ""}.get(len(days)) or f"{days[0]} to {days[-1]}"
+
+
+def _beside(records: Sequence[RunRecord]) -> str:
+    most = max(((r.environment or {}).get("jobs_beside") or 0 for r in records), default=0)
+    return f"; up to {most} other run{'s' if most != 1 else ''} beside one, which costs speed" if most else ""

@@ -1,0 +1,33 @@
+"""The leaderboard as CSV: a row per method and model, every figure in its own column, missing ones empty."""
+
+import csv
+import io
+
+from peftbench.results.report import forgetting
+from peftbench.results.report.stats import Leaderboard
+from peftbench.system import escape
+
+FILE = "leaderboard.csv"
+
+
+def render(board: Leaderboard) -> str:
+    """The whole file."""
+    figures = sorted({name for row in board.rows for name in row.figures})
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    scores = [f"{column}_{part}" for column in board.columns for part in ("mean", "std", "n")]
+    asked = forgetting.by_heading(board.forgetting)
+    more = [*board.suites, *(heading.replace(" ", "_") for heading in board.details)]
+    headings = ["method", "model", "variant", *scores, "mean", *more, *asked, *figures]
+    writer.writerow([escape.cell(heading) for heading in headings])
+    for row in board.rows:
+        cells: list[float | None] = []
+        for column in board.columns:
+            cell = row.cells[column]
+            cells += [None, None, 0] if cell is None else [cell.mean, cell.std, cell.n]
+        name = (row.method, row.model, row.variant)
+        means = [of[name].mean for of in board.suites.values()]
+        means += [of[name].mean if name in of else None for of in board.details.values()]
+        means += [of.get(name) for of in asked.values()]
+        writer.writerow([*map(escape.cell, name), *cells, row.mean, *means, *(row.figures.get(f) for f in figures)])
+    return stream.getvalue()

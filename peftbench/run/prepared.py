@@ -1,0 +1,76 @@
+"""`PreparedRun`: a run whose inputs are found and whose key is known; made by the command line."""
+
+from dataclasses import dataclass, field, replace
+
+from peftbench.config import hydra_guard
+from peftbench.config.types import AS_METRIC, DatasetConfig, RunConfig
+from peftbench.data import forgetting, located, sources
+from peftbench.data.forgetting import Questions
+from peftbench.data.forgetting import locate as locate_benchmarks
+from peftbench.data.sources import DataSource
+from peftbench.errors import ConfigError, NotApplicable
+from peftbench.models import checkpoints
+from peftbench.models.checkpoints import Checkpoint, bertscore_model
+from peftbench.results import finished
+from peftbench.results.key import run_key
+from peftbench.results.store import ResultStore
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run with its inputs found: what is needed to name it and to start it. `judge`: BERTScore's model."""
+
+    config: RunConfig
+    key: str
+    source: DataSource
+    checkpoint: Checkpoint
+    questions: dict[str, Questions] = field(default_factory=dict)
+    judge: Checkpoint | None = None
+
+
+def prepare(config: RunConfig) -> PreparedRun:
+    """Find the data and the model of a run and name it.
+
+    Raises:
+        ConfigError: one of them isn't there or isn't right; NotApplicable: the method needs a split that isn't there.
+    """
+    cache = ResultStore(config.results_dir).cache
+    reads = config.method.reads_train is not False
+    try:
+        data, source = located.prepare(config.dataset, data_root=config.data_root, cache=cache, train=reads)
+    except NotApplicable as error:
+        raise NotApplicable(f"method={config.method.name} on dataset={config.dataset.name}: {error}") from None
+    config = replace(config, dataset=_directed(data))
+    if reads:
+        _check_rows(config, config.dataset, source)
+    from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
+    hydra_guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
+    checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
+    questions, judged = locate_benchmarks(config, cache), bertscore_model(config)
+    given = {**finished.fingerprints(config.method.inputs), **forgetting.fingerprints(questions)}
+    if judged is not None:
+        given["bertscore_model"] = judged.fingerprint
+    key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
+    return PreparedRun(config, key, source, checkpoint, questions, judged)
+
+
+def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> None:
+    """Raises ConfigError for a training split of which nothing is left to train on."""
+    for part in data.parts or []:
+        _check_rows(config, part, source.parts[part.name])
+    carves = config.recipe.selection == "best_on_selection" and config.recipe.shots is None
+    if carves and not data.parts and sources.count(source, data.train) < 2:
+        raise ConfigError(
+            f"dataset={data.name}: {data.train} has one row, and recipe.selection=best_on_selection takes it to select "
+            "on; recipe.selection=last needs none"
+        )
+
+
+def _directed(data: DatasetConfig) -> DatasetConfig:
+    """With max or min for every metric that is only named, in the parts of a mixture too."""
+    parts = None if data.parts is None else [_directed(part) for part in data.parts]
+    if AS_METRIC not in data.metrics.values():
+        return replace(data, parts=parts)
+    from peftbench.tasks import metrics  # Over a second of scikit-learn, which only a named metric needs here.
+
+    return replace(data, metrics=metrics.directed(data.metrics), parts=parts)

@@ -1,0 +1,160 @@
+"""How fast a trained model answers: as it was trained, merged where the method can, and its base, side by side."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftbench.config.types import RunConfig
+from peftbench.data.batch import Batch
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.encode import Encoded
+from peftbench.data.sampler import by_length
+from peftbench.results import scored
+from peftbench.run.training.tuner import FineTuner
+from peftbench.system import limit, stop
+
+#: Single examples whose median latency is taken, at the most, and those before them that aren't counted.
+LATENCY_EXAMPLES, LATENCY_WARM_UP = 33, 5
+
+#: By variant the seconds of every batch that all of them answered.
+Seconds = dict[str, list[float]]
+
+
+def measure(
+    tuner: FineTuner, base: nn.Module, data: TaskDataModule, *, context: Callable[[], AbstractContextManager[Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """`inference_samples_per_s` and `inference_latency_ms`, the same `_merged` (None where the method can't) and
+    `_base` (the untrained model with the same head); and a note where the time allowed was too short for all.
+
+    The variants take turns batch by batch, so that a machine that slows down slows all of them alike. Latency has half
+    of `measure_s`, and throughput the rest.
+
+    Args:
+        base: a fresh model: with several methods, switching the adapter off doesn't give the base back.
+        context: entered around all of it (precision).
+    """
+    examples, config = data.slices[data.headline[0]], data.config
+    assert examples is not None
+    variants = _variants(tuner, base)
+    single = _latency_batches(examples, config.measure_examples)
+    batches = _throughput_batches(examples, config.hardware.eval_batch_size, config.measure_examples)
+
+    def forward(model: nn.Module, batch: Batch) -> None:
+        model(**tuner.inputs(batch))
+
+    def answers(rows: list[list[int]], warm_up: int, until: float) -> Seconds:
+        collated = [examples.collate(i) for i in rows]
+        return _times(variants, collated, forward, tuner.device, warm_up=warm_up, until=until)
+
+    end = time.monotonic() + config.measure_s
+    with torch.inference_mode(), context():
+        latency = answers(single, LATENCY_WARM_UP, end - config.measure_s / 2)
+        rates = answers(batches, 1, end)
+    answered = len(rates[""])
+    count = sum(len(batch) for batch in batches[1 : 1 + answered])
+    figures: dict[str, Any] = dict.fromkeys(scored.SPEEDS, None)
+    for name in variants:
+        if count:
+            figures[f"inference_samples_per_s{name}"] = count / sum(rates[name])
+        if latency[name]:
+            figures[f"inference_latency_ms{name}"] = 1e3 * statistics.median(latency[name])
+    whole = len(latency[""]) == len(single) - LATENCY_WARM_UP and answered == len(batches) - 1
+    return figures, [] if whole else [_cut_short(config)]
+
+
+def _cut_short(config: RunConfig) -> str:
+    """The same words for every run that was: reports show each footnote once."""
+    allowed = f"measure_s={config.measure_s:g}"
+    return f"{config.method.name}: inference speed is of fewer examples than usual, or missing ({allowed} had gone by)"
+
+
+def _variants(tuner: FineTuner, base: nn.Module) -> dict[str, nn.Module]:
+    """The models that take turns, by the end of their figures' names."""
+    merged = tuner.method.merge(tuner.model)
+    variants = {"": tuner.model, "_merged": merged, "_base": base.to(tuner.device)}
+    present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
+    for variant in present.values():
+        lay_alike(variant)
+    return present
+
+
+def lay_alike(model: nn.Module) -> None:
+    """Copy a model's weights within memory, one after the other.
+
+    As a file's reader leaves them they are up to a tenth faster than the copies that merging makes, and the difference
+    between variants would be one of memory.
+    """
+    for tensor in model.parameters():
+        if tensor.is_floating_point() and tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
+
+
+def _latency_batches(examples: Encoded, most: int) -> list[list[int]]:
+    """Single examples spread evenly over the lengths, repeated where the split has too few; the first warm up."""
+    count = min(LATENCY_EXAMPLES, most)
+    wanted = count + LATENCY_WARM_UP
+    order = examples.lengths.argsort(stable=True)
+    chosen = [[int(order[(i * len(order)) // wanted])] for i in range(wanted)]
+    return [*chosen[:LATENCY_WARM_UP], *(chosen[LATENCY_WARM_UP + i] for i in spread(count))]
+
+
+def _throughput_batches(examples: Encoded, batch_size: int, most: int) -> list[list[int]]:
+    """Batches of like length over examples spread evenly over the split; the longest comes first too, to warm up."""
+    step = max(1, len(examples) // most)
+    chosen = torch.arange(len(examples))[::step][:most]
+    batches = [chosen[part].tolist() for part in by_length(examples.lengths[chosen], batch_size)]
+    return [batches[0], *(batches[i] for i in spread(len(batches)))]
+
+
+def spread(count: int) -> list[int]:
+    """0 to count - 1 in an order of which every beginning lies evenly over all: the middle, the quarters, the eighths
+    (van der Corput's sequence)."""
+    bits = count.bit_length() + 1  # Steps of less than half a number: none is missed but 0.
+    fractions = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1, 1 << bits))
+    return list(dict.fromkeys([*(fraction * count >> bits for fraction in fractions), *range(count)]))
+
+
+def _times(
+    models: dict[str, nn.Module],
+    batches: list[Batch],
+    forward: Callable[[nn.Module, Batch], None],
+    device: torch.device,
+    *,
+    warm_up: int,
+    until: float,
+) -> Seconds:
+    """Seconds of every batch on every model, but for the first `warm_up`, which get a quarter of the time at the most.
+
+    Args:
+        until: when to stop, of `time.monotonic`, in the middle of a batch if need be; that batch doesn't count.
+    """
+    turns: list[list[float]] = []
+    warm = until - 3 / 4 * (until - time.monotonic())
+    with limit.until(until):
+        for number, batch in enumerate(batches):
+            stop.check()  # A library may have caught what a signal raised.
+            if time.monotonic() > (warm if 0 < number < warm_up else until):
+                continue
+            turn = _turn(models.values(), {k: v.to(device) for k, v in batch.items()}, forward, device)
+            if number >= warm_up:
+                turns.append(turn)
+    return {name: [turn[i] for turn in turns] for i, name in enumerate(models)}
+
+
+def _turn(
+    models: Iterable[nn.Module], batch: Batch, forward: Callable[[nn.Module, Batch], None], device: torch.device
+) -> list[float]:
+    """Seconds of a batch on each model."""
+    seconds = []
+    for model in models:
+        start = time.perf_counter()
+        forward(model, batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return seconds

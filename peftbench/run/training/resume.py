@@ -1,0 +1,237 @@
+"""A run that goes on where it was stopped: its state in a file, taken between two steps and put back.
+
+A state put back on the same machine gives the same bits as a run that was never stopped (on CPU): weights, optimiser,
+schedule, place in the data, every source of random numbers, what was selected so far, what was measured so far, and
+what the method keeps of its own.
+"""
+
+import logging
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from peftbench.errors import Interrupted
+from peftbench.run.training import sharding
+from peftbench.run.training.meter import Memory, Meter
+from peftbench.run.training.selection import SelectBest, changing
+from peftbench.run.training.tuner import FineTuner
+from peftbench.system import files, ranks, stop
+
+_log = logging.getLogger(__name__)
+
+#: The file in a run's folder, and the layout of what is in it.
+_FILE, _LAYOUT = "state.pt", 2
+#: A state isn't saved again before this many times its own saving time has gone by: it costs a twentieth at most.
+_SHARE = 20
+
+
+class RunState(Callback):
+    """Saves the state of a run every `every_s` seconds and when the process is asked to stop, and puts it back.
+
+    Must be the first callback: a state is taken before any other callback has acted on the step, and after a resume
+    they act on it again.
+
+    Args:
+        folder: the run's own, in which the selected weights lie too.
+        code: versions that a state belongs to (JSON): other code may not end where this one would.
+        every_s: seconds between saved states; 0: after every step, whatever that costs; None: only when asked to stop,
+            and at the end of training.
+
+    Attributes:
+        step: the step that this process starts from; 0: the beginning.
+        resumed: the steps at which the run was taken up again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        code: dict[str, Any],
+        every_s: float | None,
+        select: SelectBest,
+        meter: Meter,
+        memory: Memory,
+    ) -> None:
+        self._file, self.code, self._every_s = folder / _FILE, code, every_s
+        self._select, self._meter, self.memory = select, meter, memory
+        self._last = time.monotonic()
+        self._cost_s = 0.0
+        self._kept: dict[str, Any] | None = None
+        self.step = 0
+        self.resumed: list[int] = []
+
+    def read(self, total_steps: int) -> None:
+        """Look for a state to go on from. One that can't be read, or is of other code, is said and left out.
+
+        Raises:
+            RuntimeError: one rank can't read what another can.
+        """
+        self._look_for(total_steps)
+        if len(set(ranks.gathered(self.step))) > 1:
+            raise RuntimeError("the ranks don't read the same state")
+
+    def _look_for(self, total_steps: int) -> None:
+        if not self._file.is_file():
+            return
+        try:
+            # Ranks would each have all of it in memory, of which they need a part: it's read where it's looked at.
+            several = ranks.world() > 1
+            kept = torch.load(self._file, map_location="cpu", weights_only=True, mmap=several)
+        except Exception as error:  # Whatever is wrong with the file, the run can be made without it.
+            _log.warning("the saved state can't be read (%s); the run starts afresh", error)
+            return
+        for name, now in {"layout": _LAYOUT, "total_steps": total_steps, "code": self.code}.items():
+            if kept.get(name) != now:
+                _log.warning("the saved state is of another %s (%s); the run starts afresh", name, kept.get(name))
+                return
+        self._kept, self.step = kept, kept["step"]
+        self.resumed = [*kept["resumed"], self.step]
+        _log.info("going on from step %d of %d", self.step, total_steps)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._last = time.monotonic()
+        if self._kept is not None:
+            _set_step(trainer, self.step)
+            self.restore(pl_module, trainer)
+
+    def restore(self, tuner: FineTuner, trainer: L.Trainer | None) -> None:
+        """Put everything back but the random states, which are drawn from until the first step begins.
+
+        Args:
+            trainer: None where training has ended: there is no optimiser any more.
+        """
+        assert self._kept is not None
+        kept = self._kept
+        tuner.method.load_state_dict(kept["method"])
+        load_weights(tuner.model, kept["weights"], trained=kept["trained"])
+        if trainer is not None:
+            optimizer = trainer.optimizers[0]
+            optimizer.load_state_dict(sharding.shared_state(optimizer, kept["optimizer"]))
+            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(kept["scheduler"])
+        self._select.load_state_dict(kept["select"])
+        self._meter.load_state_dict(kept["meter"])
+        self.memory.load_state_dict(kept["memory"][ranks.rank()])
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self._kept is not None:
+            _set_random(self._kept["random"])
+            self._kept = None
+        # Ranks are asked at different moments, and have different clocks.
+        asked, due = ranks.any_of(stop.asked(), self._due())
+        if asked:
+            saved = trainer.global_step > self.step and self.save(pl_module, trainer, trainer.global_step)
+            where = f"step {trainer.global_step} of {pl_module.total_steps}"
+            raise Interrupted(f"stopped at {where}" + ("; goes on from there" if saved else ""))
+        if due and trainer.global_step > self.step:
+            self.save(pl_module, trainer, trainer.global_step)
+
+    def _due(self) -> bool:
+        waited = time.monotonic() - self._last
+        return self._every_s is not None and waited >= max(self._every_s, _SHARE * self._cost_s if self._every_s else 0)
+
+    def save(self, tuner: FineTuner, trainer: L.Trainer | None, step: int) -> bool:
+        """Write the state after `step` steps, whole or not at all; whether that worked. A disk that is full costs the
+        run nothing but the state. Rank 0 writes; all of them take part.
+
+        Args:
+            trainer: None when training has ended.
+        """
+        started = time.perf_counter()
+        try:
+            state = self._state(tuner, trainer, step)
+            return ranks.told(ranks.is_first() and self._write(state, step))
+        finally:
+            self._cost_s, self._last = time.perf_counter() - started, time.monotonic()
+            self._meter.leave_out(self._cost_s)
+
+    def _write(self, state: dict[str, Any], step: int) -> bool:
+        try:
+            self._select.write()
+            files.write(self._file, lambda temporary: torch.save(state, temporary))
+            self._select.forget_others()
+        except OSError as error:
+            _log.warning("the state at step %d can't be saved (%s)", step, error)
+            return False
+        return True
+
+    def _state(self, tuner: FineTuner, trainer: L.Trainer | None, step: int) -> dict[str, Any]:
+        optimizers = [] if trainer is None else trainer.optimizers
+        running = (
+            {}
+            if trainer is None
+            else {
+                "optimizer": sharding.saved(optimizers[0].state_dict()),
+                "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+                "random": _random(),
+            }
+        )
+        return {
+            "layout": _LAYOUT,
+            "code": self.code,
+            "step": step,
+            "total_steps": tuner.total_steps,
+            "resumed": self.resumed,
+            "weights": _weights(tuner.model, optimizers),
+            "trained": [name for name, p in tuner.model.named_parameters() if p.requires_grad],
+            "method": tuner.method.state_dict(),
+            "select": self._select.state_dict(),
+            "meter": self._meter.state_dict(),
+            "memory": ranks.gathered(self.memory.state_dict()),
+            **running,
+        }
+
+
+def _weights(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    """What training has changed or may have: also weights that are frozen now and in the optimiser all the same."""
+    stepped = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    found = changing(model)
+    rest = [(name, p.data) for name, p in model.named_parameters() if id(p) in stepped and name not in found]
+    return found | {name: sharding.saved(weight) for name, weight in rest}
+
+
+def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], *, trained: list[str]) -> None:
+    """Put weights back in place, and train what was trained."""
+    there = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            sharding.put(there[name], tensor)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad != (name in trained):
+            parameter.requires_grad_(name in trained)
+
+
+def _set_step(trainer: L.Trainer, step: int) -> None:
+    """Lightning counts from here. With one pass over the data (`sampler.Steps`) these are all of its counters."""
+    loop = trainer.fit_loop.epoch_loop
+    for progress in (loop.manual_optimization.optim_step_progress, loop.batch_progress):
+        for name in vars(progress.total):
+            setattr(progress.total, name, step)
+    loop._batches_that_stepped = step
+
+
+def _random() -> dict[str, Any]:
+    """Every source of random numbers: Python's, numpy's, torch's and each GPU's."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), *map(float, rest)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random(state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), int(position), int(has_gauss), cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

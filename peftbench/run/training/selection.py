@@ -1,0 +1,107 @@
+"""Which step's weights are evaluated."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch import Callback
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from peftbench.config.types import DatasetConfig
+from peftbench.run.training.sharding import saved
+from peftbench.system import files, ranks
+
+_log = logging.getLogger(__name__)
+
+
+class SelectBest(Callback):
+    """Keeps the trained weights of the best evaluation in a file; the earliest of equals, as fewer steps cost less.
+
+    Args:
+        folder: where the weights lie while the run lasts, in a file named by their step.
+        maximise: whether a higher score is better.
+    """
+
+    def __init__(self, folder: Path, *, maximise: bool) -> None:
+        self.folder, self.maximise = folder, maximise
+        self.best: float | None = None
+        self.step: int | None = None
+        self.last: int | None = None
+        #: The best weights where the disk didn't take them.
+        self._unwritten: dict[str, torch.Tensor] | None = None
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if not pl_module.method.may_select(trainer.global_step):
+            return
+        score = float(trainer.callback_metrics["selection/score"])
+        if self.offer(score, trainer.global_step) and trainer.global_step < pl_module.total_steps:
+            weights = changing(pl_module.model)
+            if not ranks.is_first():
+                return
+            self._unwritten = weights
+            try:
+                self.write()
+            except OSError as error:
+                _log.warning("the selected weights stay in memory: they can't be written (%s)", error)
+                self._unwritten = {name: tensor.cpu().clone() for name, tensor in self._unwritten.items()}
+
+    def offer(self, score: float, step: int) -> bool:
+        """Take note of a step's score; whether it is the best so far."""
+        self.last = step
+        if self.best is not None and (score <= self.best if self.maximise else score >= self.best):
+            return False
+        self.best, self.step = score, step
+        return True
+
+    def write(self) -> None:
+        """Leave the best weights on the disk. Raises OSError if it doesn't take them."""
+        if self._unwritten is not None:
+            weights = self._unwritten
+            files.write(self._file, lambda temporary: save_file(weights, temporary))
+            self._unwritten = None
+
+    def restore(self, model: nn.Module, last_step: int) -> int:
+        """Put the best weights back; returns the step they are of."""
+        if self.step is None or self.step == last_step:
+            return last_step
+        state: dict[str, torch.Tensor] = {}
+        if ranks.is_first():
+            state = load_file(self._file) if self._unwritten is None else self._unwritten
+        with torch.no_grad():
+            for name, tensor in changing(model).items():
+                if ranks.is_first():
+                    tensor.copy_(state[name])
+                ranks.spread(tensor)
+        return self.step
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"selected-{self.step}.safetensors"
+
+    def forget_others(self) -> None:
+        """Delete superseded best weights. Call only after a state that names the new best is on disk: a resume from the
+        old state still needs them."""
+        for file in self.folder.glob("selected-*.safetensors"):
+            if file != self._file:
+                file.unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "step": self.step, "last": self.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.step, self.last = (state_dict[name] for name in ("best", "step", "last"))
+
+
+def changing(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training can change: trained parameters, and buffers, which some adapters prune or count in. Where
+    weights are shared out, all ranks must ask, and the first is given them whole."""
+    trained = {name: saved(p.data) for name, p in model.named_parameters() if p.requires_grad}
+    return trained | {name: buffer for name, buffer in model.named_buffers() if buffer.numel()}
+
+
+def maximise(config: DatasetConfig) -> bool:
+    """Whether this data set's score is better when higher; its metrics all point the same way."""
+    return set(config.metrics.values()) == {"max"}

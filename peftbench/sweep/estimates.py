@@ -1,0 +1,66 @@
+"""How long a run may take, by the records of its like on this machine. Free of torch."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from peftbench.config import identity
+from peftbench.config.types import RunConfig
+from peftbench.results.records import RunRecord
+from peftbench.results.store import ResultStore
+from peftbench.system.machine import processor
+
+
+def seconds(configs: Sequence[RunConfig]) -> list[float | None]:
+    """Seconds of each run: the median over the completed records of the same method, model, data set and hardware on a
+    processor of this name, training time scaled to the run's examples; None where there is none."""
+    known: dict[Any, list[RunRecord]] = defaultdict(list)
+    for root in {config.results_dir for config in configs}:
+        for _, record in ResultStore(root).scan():
+            if isinstance(record, RunRecord) and record.status == "completed":
+                known[root, _like(record.config, record.environment)].append(record)
+    here = {"cpu": processor()}
+    found = []
+    for config in configs:
+        alike = known[config.results_dir, _like(identity.description(config), here)]
+        times = [t for record in alike if (t := _scaled(record, config)) is not None]
+        found.append(statistics.median(times) if times else None)
+    return found
+
+
+def _like(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:
+    names = (config[part]["name"] for part in ("method", "model", "dataset"))
+    hardware = tuple(sorted((k, str(v)) for k, v in config.get("hardware", {}).items()))
+    return (*names, hardware, environment.get("cpu"))
+
+
+def _scaled(record: RunRecord, config: RunConfig) -> float | None:
+    efficiency = record.efficiency or {}
+    whole, training = efficiency.get("run_time_s"), efficiency.get("train_time_s") or 0.0
+    rows = (record.samples or {}).get("train")
+    if whole is None or not rows:
+        return None
+    before = _examples(record.config["recipe"], rows)
+    recipe = identity.description(config)["recipe"]
+    # What the record was trained on, unless it or this run is held to fewer rows than there are.
+    available = rows if record.config["recipe"].get("train_samples") is None else config.dataset.rows.get("train", rows)
+    after = _examples(recipe, min(available, recipe["train_samples"] or available))
+    return whole - training + training * after / before if before else whole
+
+
+def _examples(recipe: dict[str, Any], rows: int) -> int:
+    """Training examples that a run goes through."""
+    if recipe.get("max_steps"):
+        return int(recipe["max_steps"] * recipe["batch_size"])
+    return int(recipe["epochs"] * rows)
+
+
+def in_words(value: float | None) -> str:
+    """A length of time as a person says it."""
+    if value is None:
+        return "unknown"
+    minutes = value / 60
+    if value < 99:
+        return f"{value:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 99 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,260 @@
+"""From a command line to finished runs: preflight of every cell, Hydra's launcher, a summary. Free of torch."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+
+from peftbench.config import compose, paths
+from peftbench.config.arguments import config_dirs
+from peftbench.config.types import RunConfig
+from peftbench.errors import ConfigError, Failed, NotApplicable
+from peftbench.results.folders import Folder
+from peftbench.results.reading import read
+from peftbench.results.store import ResultStore
+from peftbench.run.prepared import PreparedRun, prepare
+from peftbench.sweep import cells, plan, sweep, terminal, tuning
+from peftbench.sweep.cells import plan as plan_cells
+from peftbench.sweep.job import hydra_job
+from peftbench.sweep.plan import PlannedRun
+from peftbench.system import escape, process, redact
+
+#: Options that only show something: Hydra answers them itself.
+_HYDRA_SHOWS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--resolve",
+    "--package",
+    "-p",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run what a command line describes; returns the exit status."""
+    with process.stoppable():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
+    arguments, folders = config_dirs(arguments)
+    if any(a.split("=")[0] in _HYDRA_SHOWS for a in arguments):
+        compose.check_hydra([a for a in arguments if "=" in a and not a.startswith("-")], folders)
+        return _hydra([*arguments, *compose.search_path(folders)])
+    overrides = [a for a in arguments if a not in ("-m", "--multirun")]
+    multirun = len(overrides) < len(arguments)
+    unknown = [a for a in overrides if a.startswith("-")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
+
+    overrides = compose.canonical(overrides, folders)
+    composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
+    composed, cells = _prepared(composed)
+    ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
+    _say_labels(composed.cells, cells)
+    plan.check_different(cells)
+    runs = plan.make(cells, composed.overrides or [[]])
+    # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
+    changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
+    found, studies = _preflight(runs, composed, leave_out=composed.multirun and not changed, folders=folders)
+    dry = composed.cells[0].dry_run
+    if dry or composed.multirun:
+        plan.show(found, terminal.console, whole=dry)
+    if dry:
+        return 0
+    arguments = [*overrides, *compose.search_path(folders)]
+    if composed.multirun:
+        return _several(arguments, runs, found, studies)
+    tries = {run.cell.key: _tries(run.cell) for run in found.todo}
+    if found.todo:
+        _hydra(arguments)
+    return _summary([run.cell for run in runs], tries)
+
+
+def _prepared(composed: cells.Cells) -> tuple[cells.Cells, list[PreparedRun]]:
+    """The cells with their inputs found. In a sweep, those whose method needs a split that isn't there are left out."""
+    cells: list[PreparedRun] = []
+    there: list[int] = []
+    reasons: dict[str, NotApplicable] = {}
+    for index, config in enumerate(composed.cells):
+        try:
+            cells.append(prepare(config))
+            there.append(index)
+        except NotApplicable as error:
+            reasons[str(error)] = error
+    if not cells or (reasons and not composed.multirun):
+        raise next(iter(reasons.values()))
+    for reason in reasons:
+        terminal.console.print(f"not applicable: {reason}", markup=False, highlight=False)
+    words = [composed.overrides[index] for index in there] if composed.overrides else []
+    return replace(composed, cells=[composed.cells[index] for index in there], overrides=words), cells
+
+
+def _preflight(
+    runs: Sequence[PlannedRun], composed: cells.Cells, *, leave_out: bool, folders: Sequence[Path]
+) -> tuple[plan.Plan, list[tuning.Study]]:
+    """Check what is to be done, before any of it is; the plan, and what is to be tuned first."""
+    todo = [run for run in runs if run.cell.config.overwrite or not _done(run.cell)]
+    left_out: dict[str, str] = {}
+    if todo:
+        process.warm_up()
+        _warn([run.cell for run in todo])
+        left_out = _verify([run.cell for run in todo], leave_out=leave_out)
+        for cell in (run.cell for run in todo):
+            ResultStore(cell.config.results_dir).put_not_applicable(cell.config, cell.key, left_out.get(cell.key))
+    if len(left_out) == len(runs):
+        raise ConfigError("no run of this command line is applicable")
+    studies, rest = tuning.studies([run for run in todo if run.cell.key not in left_out], folders)
+    todo = plan.estimate([*rest, *(run for study in studies for run in study.runs)])
+    found = plan.Plan(
+        todo=todo,
+        done=len(runs) - len(left_out) - len(todo),
+        left_out=left_out,
+        excluded=composed.excluded,
+        launcher=composed.launcher,
+        trials=sum(study.budget for study in studies),
+    )
+    return found, studies
+
+
+def _several(arguments: list[str], runs: Sequence[PlannedRun], found: plan.Plan, studies: list[tuning.Study]) -> int:
+    """Make a plan's runs by Hydra's launcher, and say how it went."""
+    todo = {run.cell.key for run in found.todo}
+    before = [run for run in runs if run.cell.key not in todo and run.cell.key not in found.left_out]
+    tuned = {run.cell.key for study in studies for run in study.runs}
+    plain = [run for run in found.todo if run.cell.key not in tuned]
+    made, broken = sweep.Sweep(arguments, found.launcher, plain, studies, before=len(before)), False
+    if found.todo:
+        try:
+            made.make(runs[0].cell.config.results_dir)
+        except Exception as error:  # A launcher may fail in any way of its own; what was made by then is recorded.
+            terminal.failed_launcher(found.launcher.name, error)
+            made.made, broken = made.made or plain, True
+    for run in made.hopeless:
+        terminal.line(run.cell.config, "none of its trials completed; see their records under trials/")
+    status = _summary([r.cell for r in (*before, *made.made)], made.tries, left_out=len(found.left_out))
+    return 1 if made.hopeless or broken else status
+
+
+def _say_labels(given: Sequence[RunConfig], cells: Sequence[PreparedRun]) -> None:
+    """Labels that nobody named, once a data set: their order decides what a metric such as F1 takes for positive."""
+    found = {
+        cell.config.dataset.name: cell.config.dataset.labels
+        for config, cell in zip(given, cells, strict=True)
+        if config.dataset.labels is None and cell.config.dataset.labels is not None
+    }
+    for name, labels in found.items():
+        said = escape.line(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found")
+        terminal.console.print(said, markup=False)
+
+
+def _done(cell: PreparedRun) -> bool:
+    """Whether a run is recorded; what killed processes left of it is then deleted."""
+    store = ResultStore(cell.config.results_dir)
+    done = store.completed(cell.config, cell.key)
+    if done and not cell.config.overwrite:
+        store.tidy(cell.config, cell.key)
+    return done
+
+
+def _tries(cell: PreparedRun) -> int:
+    return len(ResultStore(cell.config.results_dir).failures(cell.config, cell.key))
+
+
+def _elsewhere(cell: PreparedRun) -> bool:
+    with ResultStore(cell.config.results_dir).claim(cell.key) as free:
+        return not free
+
+
+def _warn(cells: Sequence[PreparedRun]) -> None:
+    """Warn about settings that are valid but slow here."""
+    on_cpu = any(c.config.hardware.accelerator == "cpu" and "bf16" in c.config.hardware.precision for c in cells)
+    flags = Path("/proc/cpuinfo")
+    if on_cpu and flags.exists() and not {"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text().split()):
+        terminal.console.print(
+            "hardware.precision: this CPU has no bfloat16 instructions (AVX512-BF16, AMX): bf16 will be several times "
+            "slower here than hardware=cpu"
+        )
+
+
+def _verify(cells: Sequence[PreparedRun], *, leave_out: bool) -> dict[str, str]:
+    """Check what needs torch and peft in a fresh process: adapters' arguments, their fit to the model, sinks.
+
+    Returns:
+        By key the reason of every cell that isn't applicable: none of them unless `leave_out`.
+
+    Raises:
+        ConfigError: the first cell that can't work.
+        Failed: the check itself ended before its end.
+    """
+    different = {_alike(c): c for c in cells}
+    log = Path(cells[0].config.results_dir, Folder.LOGS, "verify.log")
+    pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
+    with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
+        data = [(cell.source, ResultStore(cell.config.results_dir).cache) for cell in different.values()]
+        outcome = process.call("peftbench.run.verify:verify", pairs, data, log=log)
+    if outcome.result is None:
+        raise Failed(f"the check before the runs failed: {outcome.error} (log: {log})")
+    reasons: dict[str, str] = {}
+    for alike, problem in zip(different, outcome.result, strict=True):
+        if problem is not None:
+            reason, not_applicable = problem
+            if not (not_applicable and leave_out):
+                raise ConfigError(reason)
+            reasons[alike] = reason
+            said = escape.line(redact.redact(f"not applicable: {reason}"))
+            terminal.console.print(said, markup=False, highlight=False)
+    return {cell.key: reasons[_alike(cell)] for cell in cells if _alike(cell) in reasons}
+
+
+def _alike(cell: PreparedRun) -> str:
+    """What is checked of a cell: all of it but the seed."""
+    return repr(replace(cell.config, seed=0))
+
+
+def _hydra(arguments: list[str]) -> int:
+    """Hydra's own entry, with its launchers and logging. It reads sys.argv and leaves by SystemExit."""
+    before, sys.argv = sys.argv, ["peftbench", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")(hydra_job)()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def _summary(cells: Sequence[PreparedRun], tries: dict[str, int], *, left_out: int = 0) -> int:
+    """Say what there is now; 1 if a run failed. The records are asked, not the launcher: that is the same for every
+    launcher.
+
+    Args:
+        tries: of the runs that were to be made, how many failed tries each had before.
+        left_out: how many weren't applicable.
+    """
+    unique = list({cell.key: cell for cell in cells}.values())
+    # An overwritten run that failed still has its old record.
+    failed = [c for c in unique if not _done(c) or (c.config.overwrite and _tries(c) > tries.get(c.key, 0))]
+    elsewhere = [c for c in failed if _elsewhere(c)]
+    unrecorded = [c for c in failed if c not in elsewhere and _tries(c) == tries.get(c.key, 0)]
+    failed = [c for c in failed if c not in elsewhere and c not in unrecorded]
+    rest = [*failed, *elsewhere, *unrecorded]
+    completed = len(unique) - len(rest)
+    ran = sum(c.key in tries and c not in rest for c in unique)
+    others = f", {len(elsewhere)} being run by another process" if elsewhere else ""
+    others += f", {len(unrecorded)} without a record" if unrecorded else ""
+    others += f", {left_out} not applicable" if left_out else ""
+    terminal.console.print(f"{completed} completed ({ran} now, {completed - ran} before), {len(failed)} failed{others}")
+    for cell in failed:
+        made = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
+        reason = getattr(read(made[-1]), "error", None)
+        terminal.line(cell.config, f"failed: {reason}")
+    for root in {cell.config.results_dir for cell in cells}:
+        terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={escape.line(root)}", markup=False)
+    return 1 if failed or unrecorded else 0

@@ -1,0 +1,107 @@
+"""How many runs a launcher has at a time, and what of the machine each of them gets. Free of torch."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig
+
+from peftbench.config.types import RunConfig
+from peftbench.errors import ConfigError
+from peftbench.system.gpus import gpus
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What is known of a launcher.
+
+    Attributes:
+        name: Hydra's name of it.
+        at_once: runs at a time; None: that is the cluster's affair.
+        threads: what a run gets whose `hardware.threads` is null; None: torch's own choice.
+        batch: runs handed over at a time, where the launcher itself knows no limit; None: all.
+        overrides: of Hydra's own configuration, what must be set for it.
+        alone: whether a process of its makes one run, and is asked to stop, or put in the queue again, without the
+            others.
+    """
+
+    name: str = "basic"
+    at_once: int | None = 1
+    threads: int | None = None
+    batch: int | None = None
+    overrides: tuple[str, ...] = ()
+    alone: bool = False
+
+    def divide(self, config: RunConfig, words: list[str]) -> tuple[RunConfig, list[str]]:
+        """A run with its share of the machine's threads, written into its configuration as a person would: the key of
+        the run is then the same whatever launches it."""
+        if self.threads is None or config.hardware.threads is not None:
+            return config, words
+        each = max(1, self.threads // config.hardware.devices)
+        hardware = replace(config.hardware, threads=each)
+        return replace(config, hardware=hardware), [*words, f"hardware.threads={each}"]
+
+
+NONE = Launcher()
+
+
+def describe(launcher: DictConfig, configs: Sequence[RunConfig]) -> Launcher:
+    """What Hydra's `hydra.launcher` node means for these runs.
+
+    Raises:
+        ConfigError: a number in it can't be.
+    """
+    kind = str(launcher.get("_target_")).rpartition(".")[2]
+    way = _WAYS.get(kind)
+    return NONE if way is None else way(launcher, configs)
+
+
+def _joblib(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    jobs, cores = launcher.n_jobs, len(os.sched_getaffinity(0))
+    if jobs == 0:
+        raise ConfigError("hydra.launcher.n_jobs=0: allowed is a number of runs at a time, or -1")
+    if jobs < 0:
+        # joblib's reading of -1, -2 ...; but a GPU holds one run, and a run may have several devices.
+        jobs = max(1, (cores + 1 + jobs) // _devices(configs))
+        if any(config.hardware.accelerator == "gpu" for config in configs):
+            jobs = min(jobs, max(1, len(gpus()) // _devices(configs)))
+    jobs = min(jobs, len(configs))
+    return Launcher("joblib", jobs, threads=max(1, cores // jobs), overrides=(f"hydra.launcher.n_jobs={jobs}",))
+
+
+def _devices(configs: Sequence[RunConfig]) -> int:
+    """Of the run that has the most."""
+    return max(config.hardware.devices for config in configs)
+
+
+def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    """It starts all it is given at once, so it is given no more than there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    jobs = min(len(configs), cores // (launcher.cpus_per_task or _devices(configs)) or 1)
+    return Launcher("submitit_local", jobs, threads=launcher.cpus_per_task or max(1, cores // jobs), batch=jobs)
+
+
+def _slurm(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    return Launcher("submitit_slurm", None, threads=launcher.cpus_per_task or 1, alone=True)
+
+
+def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
+    """A run gets as many threads as Ray counts CPUs for it. Where nothing is said, ours: as joblib."""
+    each = launcher.ray.remote.get("num_cpus")
+    if launcher.ray.init.get("address") is not None:
+        return Launcher("ray", None, threads=int(each or 1))
+    cores = int(launcher.ray.init.get("num_cpus") or len(os.sched_getaffinity(0)))
+    taken = int(each or _devices(configs))
+    jobs = min(len(configs), max(1, cores // taken))
+    # Ray counts the machine's CPUs, not those that this process may use, and one for a run.
+    counted = (f"++hydra.launcher.ray.init.num_cpus={cores}", f"++hydra.launcher.ray.remote.num_cpus={taken}")
+    return Launcher("ray", jobs, threads=int(each or max(1, cores // jobs)), overrides=counted)
+
+
+_WAYS: dict[str, Callable[[Any, Sequence[RunConfig]], Launcher]] = {
+    "JoblibLauncher": _joblib,
+    "LocalLauncher": _submitit_local,
+    "SlurmLauncher": _slurm,
+    "RayLauncher": _ray,
+}

@@ -1,0 +1,126 @@
+"""What a command line will do, said before it does it. Free of torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from peftbench.config import identity
+from peftbench.config.types import RunConfig
+from peftbench.errors import ConfigError
+from peftbench.run.prepared import PreparedRun
+from peftbench.sweep import estimates
+from peftbench.sweep.estimates import in_words
+from peftbench.sweep.launchers import Launcher
+from peftbench.system import escape
+
+#: What a run's name says anyway.
+_NAMED = ("model", "method", "dataset", "seed", "hardware.threads", "tune", "sweep")
+#: Rows shown before a sweep starts; `dry_run=true` shows all.
+_ROWS = 20
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of the plan: what it is composed from, its name, how long it may take (seconds; None: unknown)."""
+
+    cell: PreparedRun
+    words: list[str]
+    group: str
+    estimate_s: float | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.group} · seed {self.cell.config.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs to make, how many are recorded, by key the reason of those that can't be made, how many were excluded, and
+    the trials that tuning makes at most."""
+
+    todo: list[PlannedRun]
+    done: int
+    left_out: Mapping[str, str]
+    excluded: int
+    launcher: Launcher
+    trials: int = 0
+
+    def seconds(self) -> float | None:
+        """Until the end, as far as the records know."""
+        known = [run.estimate_s for run in self.todo if run.estimate_s is not None]
+        if len(known) < len(self.todo):
+            return None
+        return sum(known) / (self.launcher.at_once or 1)
+
+
+def make(cells: Sequence[PreparedRun], words: Sequence[list[str]]) -> list[PlannedRun]:
+    """Runs with names that tell them apart. A run that comes twice is made once."""
+    varied = _varied(words)
+    found: dict[str, PlannedRun] = {}
+    for cell, own in zip(cells, words, strict=True):
+        config = cell.config
+        more = [word for word in own if word.partition("=")[0].lstrip("+~") in varied]
+        group = " · ".join([config.method.name, config.model.name, config.dataset.name, *more])
+        found.setdefault(cell.key, PlannedRun(cell, own, group, None))
+    return list(found.values())
+
+
+def check_different(cells: Sequence[PreparedRun]) -> None:
+    """Raises ConfigError for a sweep over what makes no other run (a results folder): all but one would be lost."""
+    first: dict[str, RunConfig] = {}
+    for cell in cells:
+        one = first.setdefault(cell.key, cell.config)
+        differing = [key for key in identity.sinks() if getattr(one, key) != getattr(cell.config, key)]
+        if differing:
+            raise ConfigError(f"{', '.join(differing)}: runs that differ in nothing else are one run, with one record")
+
+
+def estimate(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The same with their estimates."""
+    times = estimates.seconds([run.cell.config for run in runs])
+    return [replace(run, estimate_s=time) for run, time in zip(runs, times, strict=True)]
+
+
+def _varied(words: Sequence[list[str]]) -> set[str]:
+    """The keys in which a sweep's runs differ, and that no name tells."""
+    values: dict[str, set[str]] = {}
+    for own in words:
+        for word in own:
+            key, _, value = word.partition("=")
+            values.setdefault(key.lstrip("+~"), set()).add(value)
+    return {key for key, found in values.items() if len(found) > 1 and key not in _NAMED}
+
+
+def show(plan: Plan, console: Console, *, whole: bool) -> None:
+    """Print a plan: one row for runs that differ in the seed alone."""
+    rows: dict[str, list[PlannedRun]] = {}
+    for run in plan.todo:
+        rows.setdefault(run.group, []).append(run)
+    grid = Table(box=None, pad_edge=False, show_header=False)
+    for group, runs in list(rows.items())[: None if whole else _ROWS]:
+        seeds = " ".join(str(run.cell.config.seed) for run in runs)
+        each = runs[0].estimate_s
+        time = "" if each is None else f"about {in_words(each)}" + (" each" if len(runs) > 1 else "")
+        grid.add_row("to do", Text(escape.line(group)), f"seed{'s' * (len(runs) > 1)} {seeds}", time)
+    if rows:
+        console.print(grid)
+    if len(rows) > _ROWS and not whole:
+        console.print(f"and {len(rows) - _ROWS} more (dry_run=true shows all)")
+    console.print(Text(headline(plan), "bold"))
+
+
+def headline(plan: Plan) -> str:
+    """A plan in one line."""
+    launcher, time = plan.launcher, plan.seconds()
+    parts = [f"{len(plan.todo)} to do", f"{plan.done} done"]
+    parts += [f"{len(plan.left_out)} not applicable"] if plan.left_out else []
+    parts += [f"{plan.excluded} excluded"] if plan.excluded else []
+    how = [f"{launcher.at_once} at a time"] if launcher.at_once and launcher.at_once > 1 else []
+    how += [f"{launcher.threads} thread{'s' * (launcher.threads > 1)} each"] if launcher.threads else []
+    length = f"; about {in_words(time)}" if time is not None and plan.todo else "; time unknown" if plan.todo else ""
+    tuning = f"; up to {plan.trials} trials first" if plan.trials else ""
+    divided = f" ({launcher.name}: {', '.join(how)})" if how else ""
+    return f"Plan: {', '.join(parts)}{divided}{length}{tuning}"

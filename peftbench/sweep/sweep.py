@@ -1,0 +1,74 @@
+"""A multirun that was found right, from its first run to its last. Free of torch."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from peftbench.results import activity
+from peftbench.results.store import ResultStore
+from peftbench.sweep import hydra_launcher, table, terminal, tuning
+from peftbench.sweep.launchers import Launcher
+from peftbench.sweep.plan import PlannedRun
+
+
+@dataclass
+class Sweep:
+    """What a command line wants made.
+
+    Attributes:
+        arguments: the command line, with Hydra's search path.
+        runs: as they are; `studies`: to be tuned first.
+        before: how many runs were recorded already.
+        made: afterwards, all that was to be made, tuned runs among them.
+        tries: of those that weren't recorded, the failed tries each had before.
+        hopeless: runs whose tuning had no trial that completed.
+    """
+
+    arguments: list[str]
+    launcher: Launcher
+    runs: list[PlannedRun]
+    studies: Sequence[tuning.Study]
+    before: int
+    made: list[PlannedRun] = field(default_factory=list)
+    tries: dict[str, int] = field(default_factory=dict)
+    hopeless: list[PlannedRun] = field(default_factory=list)
+
+    def make(self, root: str) -> None:
+        """Make the runs by Hydra's launcher, watched; a run's failure is its record, and stops nothing."""
+        line = " ".join(a for a in self.arguments if not a.startswith("hydra.searchpath="))
+        shown = activity.SweepActivity(activity.me(), line, time.time(), self.launcher.at_once, self.before)
+        with (
+            hydra_launcher.launching(self.arguments, self.launcher) as launch,
+            table.watching(root, shown, terminal.console) as change,
+        ):
+
+            def go(runs: Sequence[PlannedRun], *, undecided: bool) -> None:
+                nonlocal shown
+                left = [run for run in runs if run.cell.config.overwrite or not recorded(run)]
+                self.tries |= {run.cell.key: len(_store(run).failures(run.cell.config, run.cell.key)) for run in left}
+                shown = replace(shown, runs=[*shown.runs, *_planned(root, left)], undecided=undecided)
+                change(shown)
+                if left:
+                    launch([run.words for run in left])
+
+            for asked in tuning.rounds(self.studies):
+                go([run for _, run in asked], undecided=True)
+            finals = {id(study): study.finals() for study in self.studies}
+            self.hopeless = [run for study in self.studies if not finals[id(study)] for run in study.runs]
+            self.made = [*self.runs, *(run for found in finals.values() for run in found)]
+            go(self.made, undecided=False)
+
+
+def recorded(run: PlannedRun) -> bool:
+    """Whether a run has its record."""
+    return _store(run).completed(run.cell.config, run.cell.key)
+
+
+def _store(run: PlannedRun) -> ResultStore:
+    return ResultStore(run.cell.config.results_dir)
+
+
+def _planned(root: str, runs: Sequence[PlannedRun]) -> list[activity.ExpectedRecord]:
+    return activity.planned(
+        root, [(run.cell.config, run.cell.key, run.name) for run in runs], [r.estimate_s for r in runs]
+    )

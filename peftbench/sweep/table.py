@@ -1,0 +1,173 @@
+"""The table of a sweep while it runs: what runs, how far it is, what it scores so far, how long it may take."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from peftbench.results import activity
+from peftbench.results.activity import ExpectedRecord, RunActivity, SweepActivity
+from peftbench.results.records import RunRecord
+from peftbench.sweep.estimates import in_words
+from peftbench.system import redact
+from peftbench.system.escape import line
+
+#: Says to this process and those that a launcher starts that a sweep is being watched, by its process id.
+WATCHED = "PEFTBENCH_WATCHED"
+_EVERY_S = 0.5
+#: Rows for runs that wait; for the rest there is a count.
+_WAITING = 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sweep stands."""
+
+    sweep: SweepActivity
+    ended: dict[str, RunRecord]
+    running: dict[str, RunActivity]
+
+    @property
+    def waiting(self) -> list[ExpectedRecord]:
+        return [run for run in self.sweep.runs if run.run not in self.ended and run.run not in self.running]
+
+    def left_s(self) -> float | None:
+        """Seconds until the end: what the running ones have left and the waiting ones take, so many at a time. A run
+        that nothing is known of is taken to be as long as this sweep's others were."""
+        own = [seconds for r in self.ended.values() if (seconds := (r.efficiency or {}).get("run_time_s"))]
+        usual = sum(own) / len(own) if own else None
+        expected = {p.run: p.estimate_s or usual for p in self.sweep.runs}
+        parts = [expected[run.run] for run in self.waiting]
+        for run, state in self.running.items():
+            planned, spent = expected[run], time.time() - state.since
+            parts.append(max(0.0, planned - spent) if planned is not None else state.left_s())
+        if any(part is None for part in parts):
+            return None
+        return sum(part for part in parts if part is not None) / (self.sweep.at_once or max(1, len(self.running)))
+
+
+def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> Standing:
+    """Look at a sweep's files."""
+    states = {state.run: state for state in activity.running(root)}
+    ended = {run.run: record for run in sweep.runs if (record := activity.ended(root, run, sweep.started)) is not None}
+    now = {run.run: states[run.run] for run in sweep.runs if run.run in states and run.run not in ended}
+    return Standing(sweep, ended, now)
+
+
+def headline(found: Standing, *, goes_on: bool = True) -> str:
+    """A sweep in one line."""
+    failed = sum(record.status != "completed" for record in found.ended.values())
+    total = found.sweep.before + len(found.sweep.runs)
+    parts = [f"{found.sweep.before + len(found.ended) - failed} of {total} runs completed"]
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{len(found.running)} running"] if found.running else []
+    parts += [f"{len(found.waiting)} waiting"] if found.waiting else []
+    left = found.left_s()
+    if goes_on and (found.running or found.waiting):
+        parts.append(f"about {in_words(left)} left" if left is not None else "time left unknown yet")
+    return ", ".join(parts)
+
+
+def table(running: Sequence[RunActivity], waiting: Sequence[ExpectedRecord]) -> Table:
+    """Running and waiting runs as rows."""
+    grid = Table(box=None, pad_edge=False, header_style="dim", expand=False)
+    grid.add_column("run", no_wrap=True)
+    # Where it is narrow, names are cut and numbers aren't.
+    for title, width in (("state", 9), ("", 4), ("loss", 5), ("selection", 9), ("time", 6), ("left", 6)):
+        justify: JustifyMethod = "left" if title in ("state", "") else "right"
+        grid.add_column(title, no_wrap=True, min_width=width, justify=justify)
+    for state in running:
+        grid.add_row(*_row(state))
+    for run in waiting[:_WAITING]:
+        estimate = in_words(run.estimate_s) if run.estimate_s is not None else ""
+        grid.add_row(Text(line(run.name)), Text("waiting", "dim"), "", "", "", "", Text(estimate, "dim"))
+    if len(waiting) > _WAITING:
+        grid.add_row(Text(f"and {len(waiting) - _WAITING} more", "dim"), *[""] * 6)
+    return grid
+
+
+def _row(state: RunActivity) -> list[RenderableType]:
+    known = state.step is not None and state.steps
+    bar: RenderableType = ProgressBar(total=state.steps, completed=state.step or 0, width=16) if known else ""
+    where = state.phase if not known or state.phase != "training" else f"{state.step}/{state.steps}"
+    left = state.left_s()
+    quiet = time.time() - state.updated
+    if state.owner.alive() is None and quiet > 120:
+        where = f"last heard of {in_words(quiet)} ago"
+    return [
+        Text(line(state.name)),
+        Text(line(where)),
+        bar,
+        "" if state.loss is None else f"{state.loss:.3f}",
+        "" if state.score is None else f"{100 * state.score:.1f}",
+        in_words(time.time() - state.since),
+        "" if left is None or state.phase != "training" else in_words(left),
+    ]
+
+
+def ended_line(name: str, record: RunRecord) -> Text:
+    """How a run ended, in one line."""
+    if record.status != "completed":
+        where = f" (log: {record.log})" if record.log else ""
+        error = line(f", {redact.redact(str(record.error))}{where}")
+        return Text.assemble(line(f"{name}: "), (record.status, "bold red"), error)
+    trained, took = (record.params or {}).get("trainable") or 0, (record.efficiency or {}).get("run_time_s")
+    metrics = " + ".join(record.config["dataset"].get("metrics", {}))
+    score = ("unscored" if record.score is None else f"{100 * record.score:.1f}", "bold green")
+    return Text.assemble(line(f"{name}: "), score, line(f" {metrics}, {trained:,} trained, {in_words(took)}"))
+
+
+@contextlib.contextmanager
+def watching(root: str, sweep: SweepActivity, console: Console) -> Iterator[Callable[[SweepActivity], None]]:
+    """While a sweep runs: a line for every run that ends, and on a terminal the table below; yields what takes the
+    sweep with more runs. A thread that looks at files, so that it is the same for every launcher."""
+    from rich.live import Live  # Takes over the terminal: only here.
+
+    watcher, stop = _Watcher(root, sweep, console), threading.Event()
+    os.environ[WATCHED] = str(os.getpid())
+    with activity.announced(root, sweep) as announce:
+
+        def change(changed: SweepActivity) -> None:
+            announce(changed)
+            watcher.sweep = changed
+
+        # Redirected output would be drawn over: libraries print too.
+        screen = Live(watcher.look(), console=console, auto_refresh=False, transient=True)
+        with screen if console.is_terminal else contextlib.nullcontext():
+            thread = threading.Thread(target=watcher.run, args=(stop, screen), daemon=True)
+            thread.start()
+            try:
+                yield change
+            finally:
+                stop.set()
+                thread.join()
+                del os.environ[WATCHED]
+                watcher.look()
+
+
+class _Watcher:
+    def __init__(self, root: str, sweep: SweepActivity, console: Console) -> None:
+        self.root, self.sweep, self.console = root, sweep, console
+        self._told: set[str] = set()
+
+    def run(self, stop: threading.Event, screen: "Live") -> None:  # type: ignore[name-defined]  # noqa: F821
+        while not stop.wait(_EVERY_S):
+            shown = self.look()
+            if self.console.is_terminal:
+                screen.update(shown, refresh=True)
+
+    def look(self) -> RenderableType:
+        """Say what has ended since the last look; returns what to show of the rest."""
+        found = standing(self.root, self.sweep)
+        for run in self.sweep.runs:
+            if run.run in found.ended and run.run not in self._told:
+                self._told.add(run.run)
+                self.console.print(ended_line(run.name, found.ended[run.run]))
+        return Group(Text(headline(found), "bold"), table(list(found.running.values()), found.waiting))

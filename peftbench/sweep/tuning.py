@@ -1,0 +1,188 @@
+"""Equal tuning budgets: every method gets the same number of trials within its own `search`, judged on the selection
+split, which is carved from train; then the seeds run with the best. Free of torch.
+
+Nothing of a study is stored but its trials' records: asked again in the same order and told the same scores, the
+sampler proposes the same trials, so that a stopped study goes on where it was, whichever launcher it has.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from peftbench.config import types, wording
+from peftbench.errors import ConfigError
+from peftbench.results.reading import home, read
+from peftbench.results.records import RunRecord
+from peftbench.results.store import TRIALS, ResultStore
+from peftbench.run.prepared import PreparedRun, prepare
+from peftbench.sweep.cells import plan as plan_cells
+from peftbench.sweep.plan import PlannedRun
+
+
+@dataclass
+class Study:
+    """The trials of runs that differ in the seed alone.
+
+    Attributes:
+        runs: those runs, as they were composed.
+        tried: what was set, and the selection score (None: the trial failed), by trial.
+    """
+
+    runs: list[PlannedRun]
+    config_dirs: Sequence[Path]
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    _optuna: Any = None
+
+    @property
+    def config(self) -> types.RunConfig:
+        return self.runs[0].cell.config
+
+    @property
+    def budget(self) -> int:
+        assert self.config.tune is not None
+        return self.config.tune
+
+    def ask(self) -> PlannedRun:
+        """The next trial. The first is what the method's file says, where that lies within the search."""
+        import optuna
+
+        if self._optuna is None:
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            sampler = optuna.samplers.TPESampler(seed=self.config.seed)
+            down = set(self.config.dataset.metrics.values()) == {"min"}
+            self._optuna = optuna.create_study(sampler=sampler, direction="minimize" if down else "maximize")
+            usual = _usual(self.config)
+            if usual is not None:
+                self._optuna.enqueue_trial(usual)
+        self._trial = self._optuna.ask()
+        values = {key: _suggest(self._trial, key, allowed) for key, allowed in _search(self.config).items()}
+        self._values = values
+        more = [
+            f"results_dir={wording.quoted(f'{self.config.results_dir}/{TRIALS}')}",
+            "save_adapters=false",
+            "measure=false",
+            "tune=null",
+        ]
+        # What a model forgets says nothing of which values are best, and takes long to ask.
+        words = [word for word in self.runs[0].words if not word.lstrip("+~").startswith("forgetting")]
+        run = replace(self.runs[0], words=[*words, "forgetting=none"])
+        return self._compose(values, more, run, f"trial {len(self.tried) + 1}")
+
+    def tell(self, run: PlannedRun) -> None:
+        """Take the result of the trial that was asked for last."""
+        import optuna
+
+        score = selection_score(run.cell)
+        self.tried.append({"values": self._values, "score": score, "key": run.cell.key})
+        state = optuna.trial.TrialState.FAIL if score is None else None
+        self._optuna.tell(self._trial, score, state=state)
+
+    def best(self) -> dict[str, Any] | None:
+        """The best trial, the earliest of equals; None: all failed."""
+        down = set(self.config.dataset.metrics.values()) == {"min"}
+        good = [trial for trial in self.tried if trial["score"] is not None]
+        return (min if down else max)(good, key=lambda trial: trial["score"]) if good else None
+
+    def finals(self) -> list[PlannedRun]:
+        """The runs with the best values; what was tried is put where their records take it from."""
+        best = self.best()
+        if best is None:
+            return []
+        found = [self._compose(best["values"], [], run, "") for run in self.runs]
+        summary = {
+            "trials": self.budget,
+            "failed": sum(trial["score"] is None for trial in self.tried),
+            "seed": self.config.seed,
+            "search": _search(self.config),
+            "best": best,
+            "tried": self.tried,
+        }
+        for run in found:
+            ResultStore(self.config.results_dir).put_tuning(run.cell.key, summary)
+        return found
+
+    def _compose(self, values: dict[str, Any], more: list[str], run: PlannedRun, name: str) -> PlannedRun:
+        words = [*run.words, *(f"method.{key}={json.dumps(value)}" for key, value in values.items()), *more]
+        cell = prepare(plan_cells(words, multirun=False, config_dirs=self.config_dirs).cells[0])
+        return PlannedRun(cell, words, " · ".join([run.group, *([name] if name else [])]), run.estimate_s)
+
+
+def studies(runs: Sequence[PlannedRun], config_dirs: Sequence[Path]) -> tuple[list[Study], list[PlannedRun]]:
+    """What is to be tuned, and the runs that have nothing to tune, which stay as they are.
+
+    Raises:
+        ConfigError: the split that trials are judged on isn't carved from train, or Optuna isn't installed.
+    """
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault(repr(replace(run.cell.config, seed=0, changed=[])), []).append(run)
+    found, rest = [], []
+    for members in groups.values():
+        config = members[0].cell.config
+        if config.tune is None:
+            rest += members
+        else:
+            _check(config)
+            found.append(Study(members, config_dirs))
+    return found, rest
+
+
+def _check(config: types.RunConfig) -> None:
+    if config.recipe.selection != "best_on_selection":
+        raise ConfigError(
+            f"tune={config.tune}: recipe.selection={config.recipe.selection} carves nothing from train to judge trials "
+            "on; allowed is best_on_selection"
+        )
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise ConfigError(f'tune={config.tune}: needs Optuna: pip install "peftbench[tune]"') from None
+
+
+def rounds(found: Sequence[Study]) -> Iterator[list[tuple[Study, PlannedRun]]]:
+    """Trials that may run at the same time: one of every study; the caller has to make them before it goes on."""
+    for _ in range(max((study.budget for study in found), default=0)):
+        asked = [(study, study.ask()) for study in found if len(study.tried) < study.budget]
+        yield asked
+        for study, run in asked:
+            study.tell(run)
+
+
+def selection_score(cell: PreparedRun) -> float | None:
+    """What a run scored on the selection split; None: it isn't completed."""
+    file = home(ResultStore(cell.config.results_dir).record_file(cell.config, cell.key))
+    record = None if file is None else read(file)
+    selection = record.metrics.get("selection") if isinstance(record, RunRecord) else None
+    return None if selection is None else selection.get("score")
+
+
+def _search(config: types.RunConfig) -> dict[str, Any]:
+    return config.method.search or {}
+
+
+def _is_range(key: str) -> bool:
+    """A rate is searched between two ends, evenly on a logarithmic scale; anything else among given values."""
+    return key.rpartition(".")[2] in ("lr", "head_lr")
+
+
+def _suggest(trial: Any, key: str, allowed: list[Any]) -> Any:
+    if _is_range(key):
+        low, high = (float(end) for end in allowed)
+        return float(f"{trial.suggest_float(key, low, high, log=True):.3g}")
+    return trial.suggest_categorical(key, allowed)
+
+
+def _usual(config: types.RunConfig) -> dict[str, Any] | None:
+    """The method's own values of what is searched, or None where one lies outside."""
+    found = {}
+    for key, allowed in _search(config).items():
+        value: Any = config.method
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+        inside = float(allowed[0]) <= value <= float(allowed[1]) if _is_range(key) else value in allowed
+        if not inside:
+            return None
+        found[key] = value
+    return found

@@ -1,0 +1,94 @@
+"""Metrics over labels (`labels.py`, as GLUE defines them, over scikit-learn) and over texts (`texts.py`, over
+rouge_score and sacrebleu): plain functions, and the same as `evaluate` modules beside them.
+
+A run calls the functions, since importing `evaluate` starts threads and costs time in every fresh process; the modules
+(`accuracy.py`, `f1.py`, ...) wrap them for `evaluate.load(path("f1"))`, without a download. A new metric is one
+function, which says by `@scores(...)` what it can score (`scope.py`), and one module file.
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peftbench.config.types import AS_METRIC, DatasetConfig
+from peftbench.data.examples import Reader
+from peftbench.errors import ConfigError
+from peftbench.tasks.metrics import labels, texts
+from peftbench.tasks.metrics.scope import LABELS, METRICS, Answers, Metric, scope
+
+__all__ = ["Metric", "check", "compute", "labels", "get", "names", "path", "scope", "texts"]
+
+
+def names() -> list[str]:
+    """The metrics there are."""
+    return sorted(METRICS)
+
+
+def get(name: str) -> Metric:
+    """The function (predictions, references) -> score: of label arrays, or of texts and lists of texts.
+
+    Raises:
+        ConfigError: no such metric.
+    """
+    if name not in METRICS:
+        raise ConfigError(f"dataset.metrics: {name} is no metric; allowed are {', '.join(names())}")
+    return METRICS[name]
+
+
+def check(data: DatasetConfig, reader: Reader) -> None:
+    """Raises ConfigError if a data set's metric can't score its answers. What is declared decides, not what occurs.
+
+    Args:
+        reader: of the data set's rows.
+    """
+    classes = len(data.labels or []) if reader.answers == LABELS and reader.takes_labels else None
+    answers = Answers(reader.answers, classes, groups=bool(reader.grouped))
+    fitting = [name for name in names() if answers.suit(scope(name))]
+    for name in data.metrics:
+        if name not in fitting:
+            raise ConfigError(
+                f"dataset.metrics: {name} scores {scope(name)}; dataset={data.name} has {answers}; "
+                f"allowed are {', '.join(fitting)}"
+            )
+
+
+def directed(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Metrics with max or min each, where only the metric itself says it: a function that is to be small has
+    `direction = "min"`.
+
+    Raises:
+        ConfigError: no such metric, or they don't all point one way, so that they have no mean.
+    """
+    told = {
+        name: getattr(get(name), "direction", "max") if direction == AS_METRIC else direction
+        for name, direction in wanted.items()
+    }
+    if len(set(told.values())) > 1:
+        raise ConfigError(f"dataset.metrics={told}: allowed are metrics that all are max or all are min")
+    return told
+
+
+def compute(
+    wanted: Iterable[str], predictions: Any, references: Any, *, groups: np.ndarray | None = None
+) -> dict[str, float]:
+    """Scores by name.
+
+    Args:
+        predictions: (n,) labels, numbers or texts; `references` the same, or a list of right texts each.
+        groups: (n,) numbers of what is scored together, for the metrics that take them.
+    """
+    found = {}
+    for name in wanted:
+        metric = get(name)
+        more = {"groups": groups} if "groups" in inspect.signature(metric).parameters else {}
+        found[name] = metric(predictions, references, **more)
+    return found
+
+
+def path(name: str) -> str:
+    """The file of a metric, as `evaluate.load` takes it."""
+    get(name)
+    return str(Path(__file__).parent / f"{name}.py")

@@ -1,0 +1,123 @@
+"""Scores of predictions against references. Each is a fraction; correlations lie in [-1, 1].
+
+`predictions`, `references`: (n,) integer labels unless said otherwise.
+"""
+
+import re
+import string
+from collections import Counter
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, scores
+
+
+@scores(LABELS)
+def accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
+    """The share of labels that are right."""
+    return float(accuracy_score(references, predictions))
+
+
+@scores(LABELS, classes=2)
+def f1(predictions: np.ndarray, references: np.ndarray) -> float:
+    """F1 of label 1, as GLUE scores MRPC and QQP; 0 where nothing is predicted or true as 1."""
+    return float(f1_score(references, predictions, pos_label=1, average="binary", zero_division=0.0))
+
+
+@scores(LABELS)
+def f1_macro(predictions: np.ndarray, references: np.ndarray) -> float:
+    """The mean of all labels' F1, as SuperGLUE scores CB; of the labels that are predicted or true."""
+    return float(f1_score(references, predictions, average="macro", zero_division=0.0))
+
+
+@scores(LABELS)
+def matthews(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Matthews correlation, as GLUE scores CoLA; 0 for a constant prediction."""
+    return float(matthews_corrcoef(references, predictions))
+
+
+@scores(NUMBERS)
+def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Pearson correlation of numbers, as GLUE scores STS-B. Undefined where either is constant: 0 then, since such a
+    prediction tells nothing."""
+    return _correlation(stats.pearsonr, predictions, references)
+
+
+@scores(NUMBERS)
+def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Spearman correlation of numbers: of their ranks, equal ones at their mean rank. 0 where either is constant."""
+    return _correlation(stats.spearmanr, predictions, references)
+
+
+def _correlation(of: object, predictions: np.ndarray, references: np.ndarray) -> float:
+    # In 64 bits before anything is compared: a range below 32 bits' resolution isn't constant.
+    a, b = np.asarray(predictions, np.float64), np.asarray(references, np.float64)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(of(a, b).statistic)  # type: ignore[operator]
+
+
+@scores(LABELS, classes=2, groups=True)
+def f1a(predictions: np.ndarray, references: np.ndarray, groups: np.ndarray) -> float:
+    """F1 of label 1 over all answers, as SuperGLUE scores MultiRC (Khashabi et al., 2018: F1a). `groups` isn't used."""
+    return f1(predictions, references)
+
+
+@scores(LABELS, groups=True)
+def em(predictions: np.ndarray, references: np.ndarray, groups: np.ndarray) -> float:
+    """The share of questions whose every answer is judged right, as SuperGLUE scores MultiRC.
+
+    groups: (n,), the question of each answer.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    wrong = np.bincount(numbers, weights=np.asarray(predictions) != np.asarray(references))
+    return float(np.mean(wrong == 0))
+
+
+@scores(LABELS, groups=True)
+def gender_parity(predictions: np.ndarray, references: np.ndarray, groups: np.ndarray) -> float:
+    """The share of pairs that are answered alike, as SuperGLUE scores AX-g (section 3.3). groups: (n,) pairs.
+
+    It is 1 for a constant prediction: look at the accuracy too.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    found = np.asarray(predictions)
+    low, high = np.full(numbers.max() + 1, np.inf), np.full(numbers.max() + 1, -np.inf)
+    np.minimum.at(low, numbers, found)
+    np.maximum.at(high, numbers, found)
+    return float(np.mean(low == high))
+
+
+@scores(TEXTS)
+def record_f1(predictions: list[str], references: list[list[str]]) -> float:
+    """Mean over n texts of the best F1 of words against a right answer, as ReCoRD scores (SQuAD's script)."""
+    return float(np.mean([_best(_word_f1, p, r) for p, r in zip(predictions, references, strict=True)]))
+
+
+@scores(TEXTS)
+def record_em(predictions: list[str], references: list[list[str]]) -> float:
+    """The share of n texts that are one of the right answers, both normalised as ReCoRD's script does."""
+    return float(np.mean([_best(_same, p, r) for p, r in zip(predictions, references, strict=True)]))
+
+
+def _best(of: object, prediction: str, references: list[str]) -> float:
+    return max((of(_normal(prediction), _normal(text)) for text in references), default=0.0)  # type: ignore[operator]
+
+
+def _normal(text: str) -> str:
+    """Lower case, without punctuation (ASCII) and articles, single blanks: in this order."""
+    kept = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+
+def _same(prediction: str, text: str) -> float:
+    return float(prediction == text)
+
+
+def _word_f1(prediction: str, text: str) -> float:
+    """2PR / (P + R) over words counted with their repeats; 0 where none is shared."""
+    predicted, right = prediction.split(), text.split()
+    shared = sum((Counter(predicted) & Counter(right)).values())
+    return 2 * shared / (len(predicted) + len(right)) if shared else 0.0

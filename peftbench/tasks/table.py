@@ -1,0 +1,50 @@
+"""The closed table of tasks: what kind a data set's task is, and how a model solves it."""
+
+from dataclasses import replace
+from typing import Any
+
+from peftbench.config.formulations import WAYS, formulation
+from peftbench.config.types import RunConfig
+from peftbench.errors import ConfigError
+from peftbench.tasks import metrics
+from peftbench.tasks.base import Task
+from peftbench.tasks.head import Choice, Classification, Regression
+from peftbench.tasks.likelihood import Likelihood
+from peftbench.tasks.mixture import Mixture
+from peftbench.tasks.text import Text
+from peftbench.tasks.verbaliser import Verbaliser
+from peftbench.tasks.written import Name, Number
+
+#: By name, what solves tasks.
+_CLASSES: tuple[Any, ...] = (Classification, Regression, Choice, Likelihood, Mixture, Text, Verbaliser, Number)
+
+#: (task type, formulation) -> how it is solved.
+TASKS: dict[tuple[str, str], Any] = {
+    pair: {class_.__name__: class_ for class_ in _CLASSES}[name] for pair, name in WAYS.items()
+}
+
+
+def build(config: RunConfig) -> Task:
+    """The task of a run.
+
+    Raises:
+        ConfigError, NotApplicable: as `formulation`; a metric can't score the task, or the data set's file lacks what
+            it needs.
+    """
+    if not config.dataset.metrics:
+        raise ConfigError(
+            f"dataset.metrics: names none; allowed are {', '.join(metrics.names())}, as {{accuracy: max}}"
+        )
+    for name in config.dataset.metrics:
+        metrics.get(name)
+    how = formulation(config)
+    if config.dataset.parts:
+        # A part is no mixture: it is built as its own data set would be.
+        parts = [build(replace(config, dataset=part, formulation=how)) for part in config.dataset.parts]
+        mixture: Any = Mixture.build(config, parts, how)
+        return mixture
+    # What is put in a gap is named, not judged.
+    way: Any = Name if how == "text" and config.dataset.candidates else TASKS[config.dataset.task, how]
+    task: Task = way.build(config)
+    metrics.check(config.dataset, task.reader)
+    return task

@@ -1,0 +1,122 @@
+"""Every configuration file: described, composed, valid; and a broken one is found."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from peftbench.config import compose, loading, paths
+from peftbench.sweep.cells import plan as plan_cells
+from tests.helpers.composed import composed
+
+FILES = {f"{group}={name}": file for group in paths.groups() for name, file in paths.choice_files(group).items()}
+
+
+def test_there_are_files_in_every_group() -> None:
+    assert {choice.split("=")[0] for choice in FILES} == set(paths.groups())
+    everything = set(paths.CONF.glob("[a-z]*/**/*.yaml")) - set(paths.CONF.glob("architecture/*"))
+    assert set(FILES.values()) == everything
+
+
+@pytest.mark.parametrize("choice", FILES)
+def test_a_file_opens_with_what_it_is(choice: str) -> None:
+    lines = [line for line in FILES[choice].read_text().splitlines() if not line.startswith("# @")]
+    assert lines[0].startswith("# ")
+    assert len(lines[0]) > 20
+
+
+@pytest.mark.parametrize("name", paths.choices("method"))
+def test_a_method_says_what_it_does_and_where_it_is_from(name: str) -> None:
+    config = loading.read_yaml(paths.choice_files("method")[name])
+    assert config["family"] in {"full", "baseline", "compression", "additive", "selective", "reparametrised", "hybrid"}
+    assert config["summary"]
+    if config["lr"] is not None:
+        assert config["source"]
+        low, high = config["search"]["lr"]
+        assert float(low) < float(config["lr"]) < float(high)
+
+
+@pytest.mark.parametrize("name", paths.choices("dataset"))
+def test_a_data_set_is_whole(name: str) -> None:
+    data = composed([f"dataset={name}"]).dataset
+    if data.format is not None:  # The user's own: all of it is said on the command line.
+        assert data.train_file is data.path is None
+        return
+    trained = {f"{part.name}/{part.train}" for part in data.parts or []} or {data.train}
+    assert set(data.rows) == {*trained, *data.evaluation}
+    assert data.metrics
+    file = paths.choice_files("dataset")[name].read_text()
+    assert data.parts or data.generator or (data.path and (data.revision or "\n# No commit is known" in file))
+
+
+@pytest.mark.slow
+def test_check_finds_what_is_broken_and_nothing_else(run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a few files that are right; that all of ours are, `peftbench check` says for itself."""
+    there, beside = paths.choices, {"method": ["lora", "full"], "dataset": ["demo", "sst2", "rte"], "sweep": ["rank"]}
+    monkeypatch.setattr(
+        paths,
+        "choices",
+        lambda group, folders=(): [
+            name for name in there(group, folders) if name in beside.get(group, [name]) or name not in there(group)
+        ],
+    )
+    for group, name, text in [
+        ("method", "nowhere", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\nsite: nowhere\n"
+         "supports: [encoder]\nadapter: {_target_: peft.LoraConfig, target_modules: '${model.sites.${method.site}}'}"),
+        ("method", "typo", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\n"
+         "adapter: {_target_: peft.LoraConfig, rank: 3, target_modules: [query]}\nsupports: [encoder]\n"),
+        ("recipe", "forever", "defaults: [default]\nepochs: 0\n"),
+        ("model", "broken", "family: [encoder\nhead: {"),
+    ]:  # fmt: skip
+        (tmp_path / group).mkdir(exist_ok=True)
+        (tmp_path / group / f"{name}.yaml").write_text(text)
+    status, out, _ = run_cli("check", f"--config-dir={tmp_path}")
+    assert status == 2
+    assert "method=nowhere: method.site=nowhere: this model names no such site" in out
+    assert "method=nowhere: model=bert_base names no site nowhere" in out
+    assert "method.adapter.rank: LoraConfig has no such argument" in out
+    assert "recipe=forever: recipe.epochs=0: allowed is a number at least 1" in out
+    *problems, last = out.splitlines()
+    broken = str(tmp_path / "model" / "broken.yaml")
+    assert f"{broken}: can't be read as YAML" in out
+    assert {re.split(": | on ", line)[0] for line in problems} == {
+        "method=nowhere",
+        "method=typo",
+        "recipe=forever",
+        broken,
+    }
+    assert last.startswith(f"{sum(len(paths.choices(group)) for group in paths.groups()) + 3} files, ")
+    assert last.endswith(f" {len(problems)} problems")
+
+
+def test_what_one_command_changes_the_next_does_not_see(tmp_path: Path) -> None:
+    """Files and checked sections are kept for later commands of a process."""
+    (tmp_path / "recipe").mkdir()
+    file = tmp_path / "recipe" / "mine.yaml"
+    file.write_text("defaults: [default]\nepochs: 2\n")
+    zipped = ["zip=[seed,method]", "seed=0,1", "method=lora,full"]
+    plan_cells(["recipe=mine", *zipped], multirun=True, config_dirs=[tmp_path])
+    first = plan_cells(["recipe=mine"], multirun=False, config_dirs=[tmp_path]).cells[0]
+    assert (first.zip, first.recipe.epochs) == ([], 2)
+    first.recipe.epochs = 7
+    first.method.supports.clear()
+    again = plan_cells(["recipe=mine"], multirun=False, config_dirs=[tmp_path]).cells[0]
+    assert (again.recipe.epochs, again.method.supports) == (2, compose.one([]).method.supports)
+    file.write_text("defaults: [default]\nepochs: 3\n")
+    assert plan_cells(["recipe=mine"], multirun=False, config_dirs=[tmp_path]).cells[0].recipe.epochs == 3
+
+
+@pytest.mark.parametrize("content", [b"lr: [1, 2\nadapter: {", b"\xff\xfe\x00lr: 1", b"- 1\n- 2\n", None])
+def test_a_broken_file_is_named_and_the_others_are_listed(run_cli, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "method" / "broken.yaml"
+    file.parent.mkdir()
+    if content is None:
+        file.symlink_to(tmp_path / "nowhere")
+    else:
+        file.write_bytes(content)
+    status, out, err = run_cli("list", "methods", f"--config-dir={tmp_path}")
+    assert (status, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith(f"broken: {file}: ")]
+    assert {line.split()[0] for line in out.splitlines() if line} >= set(paths.choices("method"))
+    status, _, err = run_cli("method=broken", "model=tiny_bert", "dry_run=true", f"--config-dir={tmp_path}")
+    assert (status, len(err.strip().splitlines())) == (2, 1)
