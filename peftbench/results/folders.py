@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Collection, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -42,7 +43,7 @@ def check_writable(root: Path, cells: Collection[Path]) -> None:
     except OSError as error:
         raise ConfigError(f"results_dir={root}: can't be written ({error.strerror})") from None
     for folder in sorted({_nearest(folder, root) for folder in _folders(root, cells)}):
-        probe = folder / f".writable-{os.getpid()}"
+        probe = folder / f".writable-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             probe.write_bytes(bytes(_PROBE))  # On a full disk a name may be had that nothing can be written under.
             probe.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ def prepare(config: RunConfig) -> PreparedRun:
     Raises:
         ConfigError: one of them isn't there or isn't right; NotApplicable: the method needs a split that isn't there.
     """
+    _check_names(config, config.dataset)
     cache = ResultStore(config.results_dir).cache
     reads = config.method.reads_train is not False
     try:
@@ -43,8 +44,7 @@ def prepare(config: RunConfig) -> PreparedRun:
     config = replace(config, dataset=_directed(data))
     if reads:
         _check_rows(config, config.dataset, source)
-    from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
-    hydra_guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
+    _check_names(config, config.dataset)  # A file's name may have become the data set's.
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judged = locate_benchmarks(config, cache), bertscore_model(config)
     given = {**finished.fingerprints(config.method.inputs), **forgetting.fingerprints(questions)}
@@ -52,6 +52,12 @@ def prepare(config: RunConfig) -> PreparedRun:
         given["bertscore_model"] = judged.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
     return PreparedRun(config, key, source, checkpoint, questions, judged)
+
+
+def _check_names(config: RunConfig, data: DatasetConfig) -> None:
+    """Raises ConfigError for a name that is too long for the folders that are called by it."""
+    from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
+    hydra_guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
 
 
 def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> None:

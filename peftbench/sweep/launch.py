@@ -55,8 +55,8 @@ def _main(arguments: list[str]) -> int:
 
     overrides = compose.canonical(overrides, folders)
     composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
-    composed, cells = _prepared(composed)
     ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
+    composed, cells = _prepared(composed)
     _say_labels(composed.cells, cells)
     plan.check_different(cells)
     runs = plan.make(cells, composed.overrides or [[]])

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from peftbench.data import sources
+from peftbench.data import located, sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import part
 from peftbench.data.readers import reader
@@ -255,6 +255,7 @@ class TestSources:
         config = composed(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *overrides])
         before = prepare(config)
         write_split(folder, "train", sentences(60, seed=9))
+        located._PREPARED.clear()  # A further command asks again.
         after = prepare(config)
         assert sources.read(after.source, "train", ["label"]).num_rows == 60
         assert before.key != after.key

@@ -130,7 +130,7 @@ class TestKept:
         else:
             kept.write_bytes(b"" if harm == "empty" else before[:-9])
         if harm != "deleted":
-            with pytest.raises(ConfigError, match="isn't what it was"):
+            with pytest.raises(ConfigError, match="was changed after"):
                 sources.read(cell.source, "train", ["note"])
         again = files.cell(file, *CLASSIFY)
         assert Path(again.source.files["train"][0]).read_bytes() == before

@@ -78,7 +78,7 @@ def test_only_rows_trained_on_and_scored_count(count, tmp_path: Path) -> None:
     assert found["validation"].exact < 8
     # Carved rows are selected on and not trained on.
     found, _ = count("dataset=sst2", "recipe.selection=best_on_selection", "dataset.carve.fraction=0.5")
-    assert 0 < found["validation"].exact < 10
+    assert 0 < found["validation"].exact < 20
 
 
 def test_without_a_repeat_nothing_is_said(count, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_majority_answers_the_commonest_class(train) -> None:
     [
         ("+method.adapter.rr=4", "method.adapter.rr: LoraConfig has no such argument; nearest: r"),
         ("method.adapter.r=0", "`r` should be a positive integer"),
-        ("method.adapter._target_=os.system", "method.adapter._target_=os.system: can't be imported"),
+        ("method.adapter._target_=os.system", "method.adapter._target_=os.system: allowed is a subclass of peft"),
         ("method.adapter._target_=torch.nn.Linear", "allowed is a subclass of peft"),
         ("method._target_=builtins.dict", "allowed is a subclass of peftbench.methods.base.Method"),
         ("method.adapter.target_modules=[nowhere]", "No modules were targeted"),

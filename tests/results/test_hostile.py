@@ -303,7 +303,7 @@ class TestOneRun:
         assert named[0].endswith("0.json")
 
 
-PUBLISHED = sorted((Path(__file__).parents[1] / "results" / "published").glob("*/records/**/*.json"))
+PUBLISHED = sorted((Path(__file__).parents[2] / "results" / "published").glob("*/records/**/*.json"))
 
 
 class TestKeys:

@@ -14,7 +14,7 @@ from tests.helpers.composed import composed
 
 PUBLISHED = [
     file
-    for file in sorted((Path(__file__).parents[1] / "results" / "published").glob("*/records/**/*.json"))
+    for file in sorted((Path(__file__).parents[2] / "results" / "published").glob("*/records/**/*.json"))
     if not file.name.endswith(".not-applicable.json")
 ]
 

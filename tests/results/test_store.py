@@ -14,6 +14,7 @@ import pytest
 from peftbench.config import identity, paths, types
 from peftbench.errors import ConfigError
 from peftbench.results import activity
+from peftbench.results import key as keys
 from peftbench.results.folders import Folder
 from peftbench.results.key import run_key
 from peftbench.results.records import RecordError, RunRecord, from_dict
@@ -67,7 +68,7 @@ class TestKey:
         key = self._key()
         assert self._key(data="e") != key
         assert self._key(model="n") != key
-        monkeypatch.setitem(key.PROTOCOL, "head", key.PROTOCOL["head"] + 1)
+        monkeypatch.setitem(keys.PROTOCOL, "head", keys.PROTOCOL["head"] + 1)
         assert self._key() != key
 
     def test_a_new_null_field_invalidates_nothing(self) -> None:

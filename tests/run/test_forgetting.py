@@ -297,7 +297,7 @@ class TestWhatIsKept:
         [
             (["method=lora"], False),
             (["recipe.epochs=7"], False),
-            (["method=prompt_tuning"], True),  # Its virtual tokens take positions from prompts.
+            (["method=prompt"], True),  # Its virtual tokens take positions from prompts.
             (["hardware.eval_batch_size=3"], True),
             (["forgetting.mmlu.shots=2"], True),
             (["seed=1"], True),  # A model that starts at random.

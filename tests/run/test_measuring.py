@@ -174,13 +174,13 @@ def test_it_says_that_it_measures_and_the_draft_is_kept_before(cell) -> None:
 def test_a_stop_while_the_weights_are_stored_waits_for_the_record(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, before = run.artefacts.save, signal.getsignal(signal.SIGTERM)
+    save, before = run.outputs.save, signal.getsignal(signal.SIGTERM)
 
     def saves(*given: Any, **more: Any) -> int | None:
         signal.raise_signal(signal.SIGTERM)
         return save(*given, **more)
 
-    monkeypatch.setattr(run.artefacts, "save", saves)
+    monkeypatch.setattr(run.outputs, "save", saves)
     stop.install()
     try:
         record = train("recipe.max_steps=4")
@@ -198,7 +198,7 @@ def test_what_a_library_cannot_write_costs_no_score(
     def fails(*_: Any, **more: Any) -> None:
         raise TypeError("it isn't mine to write")
 
-    monkeypatch.setattr(run.artefacts, part, fails)
+    monkeypatch.setattr(run.outputs, part, fails)
     record = train("recipe.max_steps=4", "measure=false")
     assert isinstance(record.score, float)
     assert f"lora: {what} weren't kept: TypeError" in record.footnotes
@@ -215,9 +215,12 @@ def ended(cell, results: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         found = cell()
         store = ResultStore(results)
         described = run.description(found.config)
-        record = RunRecord(
-            key=found.key, status="completed", config=described, score=0.75, efficiency={"run_time_s": 1}
-        )
+        inputs = {
+            "data_fingerprint": found.source.fingerprint,
+            "model_fingerprint": found.checkpoint.fingerprint,
+        }
+        figures = {"efficiency": {"run_time_s": 1}, "environment": inputs}
+        record = RunRecord(key=found.key, status="completed", config=described, score=0.75, **figures)
         draft = scored.draft(record, lacking)
 
         def call(target: str, *_: Any, on_event: Any, **more: Any) -> Outcome:

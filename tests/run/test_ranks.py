@@ -22,7 +22,6 @@ from peftbench.run.prepared import PreparedRun, prepare
 from peftbench.run.training import optimizer, sharding
 from peftbench.run.training.resume import RunState
 from peftbench.run.verify import problem_with
-from peftbench.sweep import launchers
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.system import gpus, ranks
 from tests.helpers import on_ranks
@@ -112,10 +111,10 @@ def test_a_launcher_counts_the_devices_of_a_run(monkeypatch: pytest.MonkeyPatch,
     found = plan_cells([*line, "hardware=gpu_ddp"], multirun=True)
     assert (found.launcher.at_once, found.cells[0].hardware.threads) == (2, 2)
     monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
-    with gpus.own_gpu(found.cells[0]):
+    with gpus.own_gpu(found.cells[0].hardware.devices):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
         os.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3,4"  # As another process sees it.
-        with gpus.own_gpu(found.cells[0]):
+        with gpus.own_gpu(found.cells[0].hardware.devices):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 

@@ -25,6 +25,10 @@ from tests.helpers.runs import write_split
 def _record(cell: PreparedRun) -> RunRecord:
     figures: dict[str, Any] = {"params": {"trainable": 1}, "efficiency": {"run_time_s": 1.0}}
     config = identity.description(cell.config)
+    figures["environment"] = {
+        "data_fingerprint": cell.source.fingerprint,
+        "model_fingerprint": cell.checkpoint.fingerprint,
+    }
     return RunRecord(key=cell.key, status="completed", score=0.5, config=config, learnt={"long": "x" * 1000}, **figures)
 
 
@@ -118,7 +122,9 @@ class TestChangedData:
     def test_ones_own_file_is_read_once_until_it_changes(self, tmp_path: Path, results: Path, monkeypatch) -> None:
         read: list[Path] = []
         really = own_files._read
-        monkeypatch.setattr(own_files, "_read", lambda config, file: read.append(file) or really(config, file))
+        monkeypatch.setattr(
+            own_files, "_read", lambda config, file, columns: read.append(file) or really(config, file, columns)
+        )
         for name in ("train", "dev"):
             (tmp_path / f"{name}.csv").write_text("review,stars\nfine,good\nugly,bad\n")
         files = [

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from peftbench.results.key import identify
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import prepare
-from peftbench.sweep import estimates, launchers, plan, tuning
+from peftbench.sweep import estimates, plan, tuning
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.system import gpus
 from peftbench.system.machine import processor
@@ -128,14 +129,14 @@ def test_each_run_gets_a_gpu_of_its_own_while_there_are_some(monkeypatch: pytest
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
     config = compose.one(["hardware=gpu"])
-    with gpus.own_gpu(config):
+    with gpus.own_gpu(config.hardware.devices):
         first = os.environ["CUDA_VISIBLE_DEVICES"]
         os.environ["CUDA_VISIBLE_DEVICES"] = "3,5"  # As another process sees it.
-        with gpus.own_gpu(config):
+        with gpus.own_gpu(config.hardware.devices):
             second = os.environ["CUDA_VISIBLE_DEVICES"]
     assert {first, second} == {"3", "5"}
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
-    with gpus.own_gpu(compose.one([])):
+    with gpus.own_gpu(0):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
 
 
@@ -225,20 +226,22 @@ def test_status_shows_what_runs_and_what_was_stopped(run_cli: Run, tiny, results
 
 
 def test_a_killed_sweep_is_gone_when_others_have_made_its_runs(run_cli: Run, tiny, results: Path) -> None:
-    config, dead = compose.one(tiny("seed=3")), activity.Owner(activity.me().host, 2**22 + 1, "1")
-    runs = activity.planned(results, [(config, "k" * 20, "lora · seed 3")], [None])
+    run, dead = prepare(compose.one(tiny("seed=3"))), activity.Owner(activity.me().host, 2**22 + 1, "1")
+    config, key = run.config, run.key
+    runs = activity.planned(results, [(config, key, "lora · seed 3")], [None])
     sweep = activity.SweepActivity(dead, "method=lora", time.time() - 9, 1, runs=runs)
     file, store = results / "live" / "sweep-x-1.json", ResultStore(results)
-    described = identity.description(config)
+    inputs = {"data_fingerprint": run.source.fingerprint, "model_fingerprint": run.checkpoint.fingerprint}
+    described: dict[str, Any] = {"config": identity.description(config), "environment": inputs}
 
     def status() -> str:
         return run_cli("status", f"results_dir={results}")[1]
 
     activity._write(file, sweep)
     assert "STOPPED" in status()
-    store.put(config, RunRecord(key="k" * 20, status="interrupted", error="stopped at step 3", config=described))
+    store.put(config, RunRecord(key=key, status="interrupted", error="stopped at step 3", **described))
     assert "STOPPED" in status(), "the same line would go on with it"
-    store.put(config, RunRecord(key="k" * 20, status="completed", config=described, score=0.5))
+    store.put(config, RunRecord(key=key, status="completed", score=0.5, **described))
     activity._write(file, replace(sweep, undecided=True))
     assert "STOPPED" in status(), "what was tuned isn't made yet"
     activity._write(file, replace(sweep, owner=replace(dead, host="another")))

@@ -86,7 +86,7 @@ def test_caches_and_studies_are_left_on_the_disk(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(files, "sync", lambda path: (synced.append(path.name), really(path)))
     sources.content_named({"train": pa.table({"text": ["a"]})}, tmp_path)
     ResultStore(tmp_path).put_tuning("k", {"trials": 1})
-    for name in ("train.parquet", "k.json"):
+    for name in ("0-train.parquet", "k.json"):
         assert [file for file in synced if file.startswith(f".{name}.")], name
         assert [file for file in synced if file.startswith(f".{name}.sha256.")], name
 

@@ -11,8 +11,8 @@ from peftbench.system import machine
 
 _LISTEN = """
 from multiprocessing.connection import Listener
-from peftbench import system
-system.make_socket_folder()
+from peftbench.system import machine
+machine.make_socket_folder()
 print(Listener(family="AF_UNIX").address)
 """
 
