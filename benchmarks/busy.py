@@ -1,6 +1,6 @@
 """Training speed on a quiet machine and beside a busy process, by how long OpenMP's threads spin. Run by hand.
 
-    python tests/performance/busy.py [rounds=5] [spins=1000,10000,100000,300000] [busy=2] [key=value ...]
+    python benchmarks/busy.py [rounds=5] [spins=1000,10000,100000,300000] [busy=2] [key=value ...]
 
 In every round each number of spins (GOMP_SPINCOUNT) is tried quietly and beside a process of `busy` threads that
 compute all the time, in an order that changes; 300,000 is what libgomp takes where nothing is said. Other words are the

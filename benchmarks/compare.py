@@ -1,6 +1,6 @@
 """Speed and memory against Hugging Face's Trainer and a plain loop. Run by hand; it prints a table and writes it down.
 
-    python tests/performance/compare.py data_root=<folder with glue/> [rounds=3] [out=results/performance.md]
+    python benchmarks/compare.py data_root=<folder with glue/> [rounds=3] [out=results/performance.md]
 
 LoRA on MiniLM, SST-2, batch 32. Every contender runs in a fresh process, one after the other, `rounds` times over; a
 ratio is the median of the rounds' ratios, so that a machine that changes its speed doesn't decide it. A rate is over
@@ -212,7 +212,7 @@ def _table(measured: dict, commands: dict[str, float], fresh: float, rounds: int
         "# Performance",
         "",
         f"{datetime.date.today()}, {machine['cpu']}, {os.cpu_count()} cores, torch {machine['packages']['torch']}; "
-        "made by `python tests/performance/compare.py data_root=<folder with glue/>`.",
+        "made by `python benchmarks/compare.py data_root=<folder with glue/>`.",
         f"LoRA on MiniLM, SST-2, batch 32, {EXAMPLES} examples, a fresh process each; medians of {rounds} alternating "
         "rounds; a ratio above 1 means peftbench (fp32) is faster or uses more.",
         "",

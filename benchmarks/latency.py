@@ -1,6 +1,6 @@
 """Latency of adapted models side by side, in one process. Run by hand; it prints a table.
 
-    python tests/performance/latency.py data_root=<folder with glue/> [rounds=30] [methods=hiwi,lora,houlsby]
+    python benchmarks/latency.py data_root=<folder with glue/> [rounds=30] [methods=hiwi,lora,houlsby]
 
 MiniLM, SST-2's validation split, one example at a time, one thread, 32-bit. In every round each variant answers the
 same examples, in an order that changes; CPU seconds of the thread are counted, so that other processes matter little.

@@ -198,6 +198,7 @@ def real_data() -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--methods-table", type=Path, help="write what test_methods found into this file")
+    parser.addoption("--update-docs", action="store_true", help="write the generated parts of docs/ anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,11 +16,11 @@ _HEAD = """\
 {date}, peft {peft}, transformers {transformers}, torch {torch}, Python {python}; made by
 
 ```bash
-python -m pytest tests/test_methods.py -k invariants -m "slow or not slow" --methods-table=results/methods.md
+python -m pytest tests/methods/test_methods.py -k invariants -m "slow or not slow" --methods-table=results/methods.md
 ```
 
 pass: built, trained, saved and loaded on a tiny random model of that architecture with a classification head (T5 and
-BART: label words scored). On bert, llama, gpt2 and t5 all promises of the method's file as well (see the README). n/a:
+BART: label words scored). On bert, llama, gpt2 and t5 all promises of the method's file as well (docs/methods.md). n/a:
 can't be applied, for the reason of that number.
 """
 
