@@ -47,7 +47,7 @@ def prepare(config: RunConfig) -> Cell:
     dataset, source = prepared.prepare(config.dataset, data_root=config.data_root, cache=cache)
     config = replace(config, dataset=dataset)
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
-    questions, judged = benchmarks.locate(config, cache), judge.locate(config)
+    questions, judged = benchmarks.locate(config), judge.locate(config)
     given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}
     if judged is not None:
         given["bertscore_model"] = judged.fingerprint

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from peftbench import cached, fingerprint, hub, imports
-from peftbench.data import own
+from peftbench import cached, fingerprint, imports
+from peftbench.data import hub_files, own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError
+from peftbench.fetching import HubError
 from peftbench.schema import DatasetConfig
 
 
@@ -28,6 +29,8 @@ class DataSource:
         renamed: by split, where its columns are called otherwise: the name in the file by the name here.
         parts: of a mixture, its parts' by name; it has no files of its own.
         checksums: by file the hash of its contents when it was found.
+        lasting: whether the fingerprint says all of its contents and they never change (a commit of the hub's), so that
+            nothing need be hashed.
     """
 
     files: dict[str, list[str]]
@@ -35,6 +38,7 @@ class DataSource:
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)
     parts: dict[str, "DataSource"] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
+    lasting: bool = False
 
 
 def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> DataSource:
@@ -42,8 +46,8 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
 
     Args:
         data_root: a folder of hub-like data sets, `<data_root>/<last part of path>/[<config>/]<split>-*.parquet`;
-            None: the hub.
-        cache: where generated and downloaded sets are kept as Parquet.
+            None: the hub, or `path` itself where it is a folder.
+        cache: where sets that aren't Parquet files are kept as such.
 
     Raises:
         ConfigError: missing, unreadable, empty, or not what the data set's file says.
@@ -60,14 +64,17 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
         raise ConfigError(f"dataset={config.name}: needs dataset.path, dataset.generator or files of your own")
     elif data_root is not None:
         source = _local(config, Path(data_root))
+    elif Path(config.path).is_dir():
+        source = _local(config, Path(config.path).resolve().parent)
     else:
         source = _from_hub(config, cache)
     called = dict(config.columns or {})
-    source = replace(
-        source,
-        renamed={**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}},
-        checksums=checksums(file for found in source.files.values() for file in found),
-    )
+    renamed = {**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}}
+    source = replace(source, renamed=renamed)
+    if config.drop_unanswered and config.answers:
+        source = _answered(source, config.answers, cache)
+    if not source.lasting:
+        source = replace(source, checksums=checksums(file for found in source.files.values() for file in found))
     _check(config, source)
     return source
 
@@ -170,20 +177,45 @@ def _generated(config: DatasetConfig, cache: Path) -> DataSource:
 
 
 def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
-    wanted = wanted_splits(config)
-    identity = {"path": config.path, "config": config.config, "revision": config.revision, "splits": wanted}
-    if config.train_config:
-        identity["train"] = config.train_config
-    folder = cache / "data" / fingerprint.of_json(identity)[:16]
-    if not hub.is_commit(config.revision):
-        # What an unpinned name stands for may change: the rows' hash names the folder.
-        return content_named(_download(config, wanted), cache)
-    entries = {split: folder / f"{split}.parquet" for split in wanted}
-    kept = {split: [str(entry)] for split, entry in entries.items() if cached.holds(entry)}
-    if len(kept) < len(wanted):
-        kept = _keep(_download(config, wanted), folder)
+    configs, revision = _configs(config), config.revision or config.commit
+    try:
+        files, commit = hub_files.get(
+            str(config.path),
+            configs,
+            revision=revision,
+            pattern=config.files,
+            needed=[config.evaluation[0]],
+        )
+    except HubError as error:
+        at = f" at {revision}" if revision else ""
+        raise ConfigError(
+            f"dataset={config.name}{_wrong(config, error)}: can't get {config.path}{at}: {error}; or point data_root= "
+            f"at a folder that holds {str(config.path).split('/')[-1]}/{config.config or ''}, or use dataset=demo"
+        ) from None
     names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
-    return DataSource(kept, f"{config.path}/{names}@{config.revision}")
+    name = f"{config.path}/{names}@{commit}" + (f":{config.files}" if config.files else "")
+    texts = [name for name in {*config.text, *(config.group or []), config.answers} if name]
+    read = {split: hub_files.as_parquet(found, texts, name=name, cache=cache) for split, found in files.items()}
+    return DataSource(read, name, lasting=True)
+
+
+def _wrong(config: DatasetConfig, error: HubError) -> str:
+    """The key that is wrong, where it is one."""
+    value = getattr(config, error.about) if error.about else None
+    return f" dataset.{error.about}={'null' if value is None else value}" if error.about else ""
+
+
+def _answered(source: DataSource, answers: str, cache: Path) -> DataSource:
+    """The rows that have a right answer, in files of their own where others are left out."""
+    files = {}
+    for split, found in source.files.items():
+        right = [bool(value) for value in column(read(source, split, [answers]), answers)]
+        entry = cache / "data" / fingerprint.of_json([source.fingerprint, split, answers])[:32] / f"{split}.parquet"
+        if not all(right) and not cached.holds(entry):
+            rows = pa.concat_tables([pq.read_table(file, memory_map=False, partitioning=None) for file in found])
+            hub_files.keep(rows.filter(pa.array(right)), entry)
+        files[split] = found if all(right) else [str(entry.resolve())]
+    return replace(source, files=files)
 
 
 def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
@@ -192,26 +224,6 @@ def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
     # The same values may be written as other types.
     types = {split: table.schema.remove_metadata().to_string() for split, table in splits.items()}
     return DataSource(_keep(splits, cache / "data" / fingerprint.of_json([name, types])[:16]), name)
-
-
-def _download(config: DatasetConfig, wanted: list[str]) -> dict[str, pa.Table]:
-    hub.reachable()
-    import datasets
-
-    found: dict[str, pa.Table] = {}
-    configs = {split: name for split, name in _configs(config).items() if split in wanted}
-    for name in dict.fromkeys(configs.values()):
-        try:
-            loaded = datasets.load_dataset(str(config.path), name, revision=config.revision)
-        except Exception as error:
-            raise ConfigError(
-                f"dataset={config.name}: can't get {config.path} {name or ''}: {hub.why_missing()} "
-                f"({type(error).__name__}); point data_root= at a folder that holds "
-                f"{str(config.path).split('/')[-1]}/{name or ''}, or use dataset=demo"
-            ) from None
-        here = [split for split, of in configs.items() if of == name and split in loaded]
-        found |= {split: loaded[split].with_format("arrow")[:] for split in here}
-    return found
 
 
 def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
