@@ -127,7 +127,8 @@ def _from_hub(config: ModelConfig) -> Checkpoint:
         found = download.fetch(str(config.checkpoint), select, kind="model", revision=config.revision)
         return Checkpoint(str(found.folder), f"{config.checkpoint}@{found.commit}")
     except HubError as error:
-        about = f" model.{error.about}={config.revision}" if error.about else ""
+        keys = {"path": f" model.checkpoint={config.checkpoint}", "revision": f" model.revision={config.revision}"}
+        about = keys.get(error.about or "", "")
         made = f"make one by `peftbench convert model={config.name} model_root=DIR`, or " if config.gguf else ""
         raise ConfigError(
             f"model={config.name}{about}: can't get {config.checkpoint}: {error}; or point model_root= at a folder "

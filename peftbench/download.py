@@ -13,11 +13,12 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from peftbench import hub
-from peftbench.fetching import HubError, patience, progress, reason
+from peftbench.fetching import HubError, as_hub_error, patience, progress
 
 #: From the paths in a repository, those to get. Raises HubError where there are none to get.
 Select = Callable[[Sequence[str]], list[str]]
@@ -47,7 +48,11 @@ def fetch(repository: str, select: Select, *, kind: str, revision: str | None) -
     """
     # The other way is faster, but has no timeouts to set and is another way to fail; whoever sets it to 0 has it.
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    name = revision or _BRANCH
+    with _quiet():
+        return _fetch(repository, select, kind=kind, name=revision or _BRANCH)
+
+
+def _fetch(repository: str, select: Select, *, kind: str, name: str) -> Snapshot:
     commit = name if hub.is_commit(name) else _remembered(repository, kind, name)
     snapshot = None if commit is None else _cached(repository, kind, commit, select)
     if snapshot is not None:
@@ -55,9 +60,18 @@ def fetch(repository: str, select: Select, *, kind: str, revision: str | None) -
     if not hub.reachable():
         snapshot = None if commit is None else _told_by_names(repository, kind, commit, select)
         if snapshot is None:
-            raise HubError("it isn't in the local cache (not whole) and the hub can't be reached")
+            raise HubError("the local cache doesn't hold it whole and the hub can't be reached")
         return snapshot
-    _download(repository, kind, commit or name, select)
+    try:
+        _download(repository, kind, commit or name, select)
+    except HubError as error:
+        if error.about != "revision" or commit in (None, name):
+            raise
+        raise HubError(
+            f"{name} was {commit} when it was first asked for, which the hub has no more; delete "
+            f"{_folder(repository, kind) / 'refs' / name} to take what it is now",
+            about="revision",
+        ) from None
     commit = commit or _remembered(repository, kind, name)
     snapshot = None if commit is None else _cached(repository, kind, commit, select)
     if snapshot is None:
@@ -105,7 +119,7 @@ def _sizes(repository: str, kind: str, commit: str) -> dict[str, int] | None:
     except CachedRepoTreeNotFoundError:
         return None
     except ValueError as error:
-        raise HubError(reason(error)) from None
+        raise as_hub_error(error) from None
     return {file.path: file.size for file in tree}
 
 
@@ -138,8 +152,13 @@ def _missing(folder: Path, files: Sequence[str], sizes: Mapping[str, int]) -> li
 
 def _told_by_names(repository: str, kind: str, commit: str, select: Select) -> Snapshot | None:
     """The files of a snapshot that another tool made, if their names say that none is missing."""
+    if _sizes(repository, kind, commit) is not None:
+        return None  # The list says that one is.
     folder = _folder(repository, kind) / "snapshots" / commit
-    files = select([path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()])
+    try:
+        files = select([path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()])
+    except HubError:
+        return None
     parts = [match for file in files if (match := re.match(r"(.*)-\d+-of-(\d+)\.", file))]
     numbered = [match.group(1, 2) for match in parts]
     if any(numbered.count(one) != int(one[1]) for one in numbered):
@@ -151,32 +170,37 @@ def _told_by_names(repository: str, kind: str, commit: str, select: Select) -> S
 
 def _download(repository: str, kind: str, revision: str, select: Select) -> None:
     """Bring the files into the cache: first the list of all of them, then those that are missing."""
-    with _quiet(), patience() as patient:
-        try:
+    with patience() as patient:
+
+        def work() -> None:
+            folder = get(revision, [], 0)
+            sizes = _sizes(repository, kind, folder.name)
+            if sizes is None:
+                raise HubError(
+                    f"the hub's cache {home()} can't be written to, or is full; HF_HOME=DIR puts it elsewhere"
+                )
+            missing = _missing(folder, select(list(sizes)), sizes)
+            get(folder.name, missing, sum(sizes[file] for file in missing))
+
+        def get(at: str, files: Sequence[str], total: int) -> Path:
             from huggingface_hub import snapshot_download
 
-            folder = Path(snapshot_download(repository, repo_type=kind, revision=revision, allow_patterns=[]))
-            sizes = _sizes(repository, kind, folder.name) or {}
-            missing = _missing(folder, select(list(sizes)), sizes)
-            with progress(f"downloading {repository}", sum(sizes[file] for file in missing), patient.moved) as bar:
-                snapshot_download(
-                    repository,
-                    repo_type=kind,
-                    revision=folder.name,
-                    allow_patterns=[glob.escape(file) for file in missing],
-                    max_workers=4,
-                    tqdm_class=bar,
-                )
-        except HubError:
-            raise
+            with progress(f"downloading {repository}", total, patient.moved) as bar:
+                patterns = [glob.escape(file) for file in files]
+                settings = {"allow_patterns": patterns, "max_workers": 4, "tqdm_class": bar}
+                return Path(snapshot_download(repository, repo_type=kind, revision=at, **settings))
+
+        try:
+            # In a thread: an interrupted snapshot_download goes on until its files are whole.
+            with ThreadPoolExecutor(1) as pool:
+                done = pool.submit(work)
+                try:
+                    done.result()
+                except BaseException:
+                    patient.stop()
+                    raise
         except Exception as error:  # The network, the disk and the hub each fail in classes of their own.
-            raise HubError(reason(error), about=_about(error)) from None
-
-
-def _about(error: Exception) -> str | None:
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    return "revision" if isinstance(error, RevisionNotFoundError) else None
+            raise as_hub_error(error) from None
 
 
 @contextlib.contextmanager

@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from rich import filesize
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 #: How often one file, or one question, is tried without getting on.
 _TRIES = 3
+#: What huggingface_hub waits before it goes on with a file.
+_PAUSE_S = 1
 #: The longest wait that is granted to a hub that asks for patience.
 _GRANTED_S = 10
 
@@ -34,10 +37,12 @@ class Patience:
         self._timeout_s = timeout_s
         self._tries: Counter[str] = Counter()
         self._status: int | None = None
-        self._sent, self._lock = time.monotonic(), threading.Lock()
+        self._stopped = False
+        self._sent, self._lock = dict[str, float](), threading.Lock()
 
     def before(self, request: Any) -> None:
         """Called with each request."""
+        self._check()
         limits = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
         given = request.extensions.get("timeout") or {}
         request.extensions = {
@@ -45,11 +50,11 @@ class Patience:
             "timeout": {name: given.get(name) or limit for name, limit in limits.items()},
         }
         with self._lock:
-            waited, self._sent = time.monotonic() - self._sent, time.monotonic()
-            question = f"{request.method} {request.url}"
+            question, now = f"{request.method} {request.url}", time.monotonic()
             self._tries[question] += 1
             if self._tries[question] > _TRIES:
-                raise HubError(self._why(waited))
+                raise HubError(self._why(now - self._sent[question] - _PAUSE_S))
+            self._sent[question] = now
 
     def after(self, response: Any) -> None:
         """Called with each response, before it is read."""
@@ -60,15 +65,24 @@ class Patience:
                 raise HubError(_BY_STATUS[429] + (f"; it asks to wait {wait} s" if wait.isdigit() else ""))
         self._status = status if status >= 400 else None
 
+    def stop(self) -> None:
+        """Let nothing further be asked for or received."""
+        self._stopped = True
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise HubError("it was stopped")
+
     def moved(self) -> None:
         """Called when bytes have come that hadn't before."""
+        self._check()
         with self._lock:
             self._tries.clear()
 
     def _why(self, waited: float) -> str:
         if self._status is not None:
             return _status(self._status)
-        stalled = waited >= self._timeout_s
+        stalled = 2 * waited > self._timeout_s
         how = f"nothing came for {self._timeout_s:g} s" if stalled else "the connection was cut"
         return f"{how}, {_TRIES} times; what was whole is kept, and the same line goes on from there"
 
@@ -111,7 +125,7 @@ def progress(text: str, total: int, moved: Callable[[], None]) -> Iterator[Any]:
         yield _counting(lambda done: None)
         return
     if not console.is_terminal:
-        console.print(f"{text} ({total / 1e6:,.1f} MB)", markup=False)
+        console.print(f"{text} ({filesize.decimal(total)})", markup=False)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as drawn:
         task, furthest = drawn.add_task(text, total=total), 0
@@ -177,8 +191,19 @@ def _status(status: int) -> str:
     return _BY_STATUS.get(status, f"the hub answers {status}: try again later")
 
 
-def reason(error: BaseException) -> str:
-    """Why huggingface_hub failed, in words of our own."""
+def as_hub_error(error: BaseException) -> HubError:
+    """An error of huggingface_hub, the network or the disk in words of our own, with the field that is wrong."""
+    from huggingface_hub import errors
+
+    if isinstance(error, HubError):
+        return error
+    about = "revision" if isinstance(error, errors.RevisionNotFoundError) else None
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
+        about = None if isinstance(error, errors.GatedRepoError) else "path"
+    return HubError(_reason(error), about=about)
+
+
+def _reason(error: BaseException) -> str:
     from huggingface_hub import errors
 
     chain: list[BaseException] = []
@@ -201,8 +226,10 @@ def reason(error: BaseException) -> str:
             return "that is neither a name on the hub (owner/name) nor a folder"
         if isinstance(one, OSError) and one.errno in _FULL:
             return "the disk of the hub's cache is full; HF_HOME=DIR puts it elsewhere"
-        if isinstance(one, PermissionError):
-            return "the hub's cache can't be written to; HF_HOME=DIR puts it elsewhere"
+        if isinstance(one, OSError) and one.filename is not None:
+            return (
+                f"the hub's cache can't be written to ({one.strerror}: {one.filename}); HF_HOME=DIR puts it elsewhere"
+            )
         if isinstance(one, OSError) and "Consistency check" in str(one):
             return "a file came by half; the same line gets it anew"
     return f"the connection to the hub failed ({type(chain[-1]).__name__})"

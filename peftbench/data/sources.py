@@ -193,7 +193,7 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
             f"at a folder that holds {str(config.path).split('/')[-1]}/{config.config or ''}, or use dataset=demo"
         ) from None
     names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
-    name = f"{config.path}/{names}@{commit}" + (f":{config.files}" if config.files else "")
+    name = f"{config.path}/{names}@{commit}" + (f" {config.files}" if config.files else "")
     texts = [name for name in {*config.text, *(config.group or []), config.answers} if name]
     read = {split: hub_files.as_parquet(found, texts, name=name, cache=cache) for split, found in files.items()}
     return DataSource(read, name, lasting=True)
