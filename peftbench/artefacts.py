@@ -62,7 +62,9 @@ def write_predictions(file: Path, data: TaskDataModule, kept: dict[str, list[dic
         examples = data.slices[name]
         assert examples is not None
         tables.append(_predictions(name, examples, gather(batches), task))
-    files.write(file, lambda temporary: pq.write_table(pa.concat_tables(tables), temporary))
+    files.write(
+        file, lambda temporary: pq.write_table(pa.concat_tables(tables, promote_options="permissive"), temporary)
+    )
 
 
 def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> pa.Table:

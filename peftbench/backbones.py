@@ -1,16 +1,18 @@
 """The pretrained model and its tokenizer, from local files alone (`checkpoints.locate` brought them here)."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from peftbench import quantize
+from peftbench import heads, quantize
 from peftbench.checkpoints import Checkpoint
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, brief
 from peftbench.schema import ModelConfig, RunConfig
 from peftbench.tasks.base import Task
 
@@ -27,7 +29,7 @@ def load_tokenizer(config: ModelConfig, checkpoint: Checkpoint) -> PreTrainedTok
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=config.trust_remote_code)
     except Exception as error:  # Each kind of tokenizer file fails in its own way.
-        raise ConfigError(f"model={config.name}: can't load the tokenizer ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"model={config.name}: can't load the tokenizer ({brief(error)})") from None
     if len(tokenizer) <= len(tokenizer.all_special_tokens) + 1:
         raise ConfigError(f"model={config.name}: the tokenizer knows no word: its files are missing or empty")
     if tokenizer.pad_token_id is None:
@@ -74,11 +76,17 @@ def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
         except ConfigError:
             raise
         except Exception as error:
-            raise ConfigError(f"model={config.name}: can't load {checkpoint.folder}: {error}") from None
+            raise ConfigError(f"model={config.name}: can't load {checkpoint.folder}: {brief(error)}") from None
     if run.hardware.gradient_checkpointing:
         # Not the older, re-entrant kind: it needs an input that has a gradient, which a frozen model's hasn't.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.eval()
+    return exact_head(model, run, task).eval()
+
+
+def exact_head(model: nn.Module, run: RunConfig, task: Task) -> nn.Module:
+    """The model, whose task head's logits are of 32 bits in mixed precision too."""
+    mixed = task.formulation == "head" and run.hardware.precision != "32-true"
+    return heads.in_32_bits(model, run.model.head) if mixed else model
 
 
 def _device(run: RunConfig) -> dict[str, str]:
@@ -95,18 +103,28 @@ def build_empty(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.M
 def model_config(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Any:
     """The transformers configuration, with what the task needs."""
     if checkpoint.folder is not None:
-        found = AutoConfig.from_pretrained(
-            checkpoint.folder, trust_remote_code=config.trust_remote_code, **task.model_args
-        )
+        try:
+            found = AutoConfig.from_pretrained(
+                checkpoint.folder, trust_remote_code=config.trust_remote_code, **task.model_args
+            )
+        except Exception as error:  # A file from elsewhere may be wrong in any way.
+            raise ConfigError(f"model={config.name}: can't read its config.json ({brief(error)})") from None
         if getattr(found, "pad_token_id", None) is None:
             # A decoder's head looks for the last token that isn't padding; the tokenizer is given the same one.
             found.pad_token_id = found.eos_token_id[0] if isinstance(found.eos_token_id, list) else found.eos_token_id
         return found
     arguments = dict(config.config or {})
+    kind, kinds = str(arguments.pop("model_type", None)), sorted(CONFIG_MAPPING.keys())
+    if kind not in kinds:
+        alike = ", ".join(difflib.get_close_matches(kind, kinds, n=5, cutoff=0.4)) or "none"
+        raise ConfigError(
+            f"model.config.model_type={kind}: transformers {transformers.__version__} has no such "
+            f"architecture; nearest of its {len(kinds)}: {alike}"
+        )
     try:
-        return AutoConfig.for_model(arguments.pop("model_type"), **arguments, **task.model_args)
+        return AutoConfig.for_model(kind, **arguments, **task.model_args)
     except (KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"model.config: not a transformers configuration ({error})") from None
+        raise ConfigError(f"model.config: not a transformers configuration ({brief(error)})") from None
 
 
 def virtual_tokens(config: RunConfig) -> int:
@@ -131,24 +149,25 @@ def positions(model: nn.Module) -> int | None:
 
 
 def check_length(model: nn.Module, config: RunConfig, task: Task) -> None:
-    """Raises ConfigError if the longest input, with a method's virtual tokens and what a decoder writes behind it, has
-    more positions than the model.
+    """Raises ConfigError if the longest input, with a method's virtual tokens, has more positions than the model, or
+    what is written leaves a decoder's prompt no place in it, or has more positions than an encoder-decoder.
 
     Args:
         task: prepared.
     """
-    there = positions(model)
-    writes = task.generates and config.model.family == "decoder"
-    taken = {"the method's virtual tokens": virtual_tokens(config)}
-    if writes:
-        taken["the written answer"] = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
-    if there is None or config.recipe.max_length + sum(taken.values()) <= there:
+    longest, length, virtual = positions(model), config.recipe.max_length, virtual_tokens(config)
+    if longest is not None and length + virtual > longest:
+        taken = f", of which the method's virtual tokens take {virtual}" if virtual else ""
+        raise ConfigError(f"recipe.max_length={length}: {config.model.name} has {longest} positions{taken}")
+    if not task.generates:
         return
-    words = " and ".join(f"{what} {'take' if 'tokens' in what else 'takes'} {n}" for what, n in taken.items() if n)
-    raise ConfigError(
-        f"recipe.max_length={config.recipe.max_length}: {config.model.name} has {there} positions"
-        + (f", of which {words}" if words else "")
-    )
+    written = task.generation["max_new_tokens"]  # type: ignore[attr-defined]
+    if config.model.family == "decoder" and written >= length:
+        raise ConfigError(
+            f"recipe.max_length={length}: the written answer alone takes {written}; its prompt takes more"
+        )
+    if longest is not None and written > longest:
+        raise ConfigError(f"max_new_tokens={written}: {config.model.name} has {longest} positions")
 
 
 def _byte_tokenizer(config: dict[str, Any]) -> PreTrainedTokenizerFast:

@@ -4,6 +4,7 @@ Source: Zhang et al., arXiv 1904.09675, section 3: R, P and F, without idf weigh
 library, the tokens that a tokenizer puts around a text may be matched and don't count themselves.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from peftbench import backbones
+from peftbench import backbones, scored, stop
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.errors import ConfigError
 from peftbench.module import gather
@@ -100,6 +101,20 @@ def add(
         part, found = data.slices[name], metrics[name]
         if part is not None and found is not None and not hidden(part):
             found["values"]["bertscore"] = judge.score(*questions(gather(kept[name]), part))
+
+
+def added(
+    folder: str, metrics: Mapping[str, Any], kept: Mapping[str, list[dict[str, Any]]], data: TaskDataModule
+) -> list[str]:
+    """`add`; a note why where that fails: the score is there already."""
+    try:
+        add(folder, metrics, kept, data)
+    except stop.Interrupted:
+        raise
+    except Exception as error:
+        logging.getLogger(__name__).exception("BERTScore")
+        return [scored.unmeasured(data.config.method.name, scored.BERTSCORE, type(error).__name__)]
+    return []
 
 
 def f(candidate: Vectors, reference: Vectors) -> float:

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from peftbench import compose, isolate, paths, schema
+from peftbench import compose, escape, isolate, paths, schema
 from peftbench.checkpoints import Checkpoint, locate
 from peftbench.cli import config_dirs
 from peftbench.errors import ConfigError
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     problems: list[str] = []
     choices = {group: paths.choices(group, folders) for group in paths.groups()}
     problems += [f"conf/{group}: holds no file" for group, names in choices.items() if not names]
-    files = [(group, name, tuple(folders)) for group, names in choices.items() for name in names]
+    unreadable = _unreadable(folders)
+    problems += unreadable.values()
+    files = [(g, n, tuple(folders)) for g, names in choices.items() for n in names if (g, n) not in unreadable]
     composed: dict[str, list[RunConfig]] = {}
     # Composing takes a core a minute. Not forked: there may be threads here.
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
@@ -33,14 +35,26 @@ def main(arguments: Sequence[str]) -> int:
             composed[choice] = found if isinstance(found, list) else []
             if isinstance(found, str):
                 problems.append(f"{choice}: {found}")
-    problems += _sites(composed, folders)
+    problems += _sites(composed, [name for name in choices["method"] if ("method", name) not in unreadable], folders)
     # A sweep only combines what the other files' runs build anyway.
     problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
     for problem in dict.fromkeys(problems):
-        print(problem)
+        print(escape.line(problem))
     runs = sum(map(len, composed.values()))
     print(f"{len(composed)} files, {runs} configurations composed, {len(set(problems))} problems")
     return 2 if problems else 0
+
+
+def _unreadable(folders: Sequence[Path]) -> dict[tuple[str, str], str]:
+    """By group and name what is wrong with every file that is no YAML: nothing can be composed of it."""
+    problems: dict[tuple[str, str], str] = {}
+    for group in [*paths.groups(), paths.SHARED]:
+        for name, file in paths.choice_files(group, folders).items():
+            try:
+                schema.read_yaml(file)
+            except ConfigError as error:
+                problems[group, name] = str(error)
+    return problems
 
 
 def _composed(file: tuple[str, str, tuple[Path, ...]]) -> list[RunConfig] | str:
@@ -65,22 +79,25 @@ def _one_a_family(folders: tuple[Path, ...]) -> list[str]:
     """Of the models that are built from their file, so that nothing must be loaded, the first of each family."""
     found: dict[str, str] = {}
     for name, file in sorted(paths.choice_files("model", folders).items()):
-        if "config" in schema.read_yaml(file):
-            found.setdefault(
-                compose.plan([f"model={name}"], multirun=False, config_dirs=folders).cells[0].model.family, name
-            )
+        try:
+            if "config" in schema.read_yaml(file):
+                model = compose.plan([f"model={name}"], multirun=False, config_dirs=folders).cells[0].model
+                found.setdefault(model.family, name)
+        except ConfigError:
+            continue  # Said of the file itself.
     return list(found.values())
 
 
-def _sites(composed: dict[str, list[RunConfig]], folders: Sequence[Path]) -> Iterator[str]:
+def _sites(composed: dict[str, list[RunConfig]], methods: Sequence[str], folders: Sequence[Path]) -> Iterator[str]:
     """Every site that a method asks for must be named by every model. Read off the files: composing all pairs takes
     minutes."""
     models = {
         choice: cells[0].model.sites for choice, cells in composed.items() if choice.startswith("model=") and cells
     }
-    for name, file in paths.choice_files("method", folders).items():
-        site = schema.read_yaml(file).get("site")
-        wanted = {*re.findall(r"\$\{model\.sites\.(\w+)\}", file.read_text()), *([site] if site else [])}
+    files = paths.choice_files("method", folders)
+    for name in methods:
+        site, text = schema.read_yaml(files[name]).get("site"), files[name].read_text(encoding="utf-8")
+        wanted = {*re.findall(r"\$\{model\.sites\.(\w+)\}", text), *([str(site)] if site else [])}
         for choice, sites in models.items():
             for missing in sorted(wanted - set(sites)):
                 yield f"method={name}: {choice} names no site {missing}"
@@ -102,7 +119,7 @@ def _built(cells: Sequence[RunConfig]) -> Iterator[str]:
                 checkpoint,
             )
     with TemporaryDirectory() as folder:
-        outcome = isolate.call("peftbench.worker:verify", list(pairs.values()), log=Path(folder, "check.log"))
+        outcome = isolate.call("peftbench.worker:verify", list(pairs.values()), [], log=Path(folder, "check.log"))
     if outcome.result is None:
         yield f"the check's process failed: {outcome.error}"
         return

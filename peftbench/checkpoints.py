@@ -92,6 +92,10 @@ def packaged_at(package: str | None) -> Path | None:
     if package is None:
         return None
     name, _, inside = package.partition("/")
+    if not name.isidentifier():
+        raise ConfigError(
+            f"model.package={package}: allowed is an installed package and a folder in it: package/folder"
+        )
     spec = importlib.util.find_spec(name)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
 

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from peftbench import files, redact, stop
+from peftbench import errors, files, redact, spinning, stop
 
 
 def main(
@@ -26,6 +26,7 @@ def main(
     # The fork server's environment is of when it was started.
     os.environ.clear()
     os.environ.update(environ)
+    spinning.shorten()  # As the fork server has it, for what is loaded later and for the record.
     sys.path[:] = path
     _redirect(log)
     redact.install()
@@ -117,7 +118,7 @@ def _status(error: BaseException) -> str:
     if stop.asked() or isinstance(error, stop.Interrupted):
         return "interrupted"
     names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"MemoryError", "OutOfMemoryError"} or any(sign in str(error) for sign in _OUT_OF_MEMORY):
+    if "OutOfMemoryError" in names or errors.out_of_memory(error) or any(s in str(error) for s in _OUT_OF_MEMORY):
         return "oom"
     return "diverged" if "Diverged" in names else "error"
 

@@ -24,8 +24,8 @@ from rich.filesize import decimal
 
 from peftbench import cached, files, live, terminal
 from peftbench.errors import ConfigError, nearest
+from peftbench.reading import read
 from peftbench.records import RunRecord
-from peftbench.store import read
 
 _DEFAULTS = {"results_dir": "results", "older_than": "7d", "cache": "false", "dry_run": "false"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peftbench import __version__, redact
-from peftbench.errors import ConfigError, nearest
+from peftbench import __version__, escape, redact, system
+from peftbench.errors import ConfigError, Failed, exact, nearest, out_of_memory
 
 #: Command -> module with `main(arguments) -> exit status`. Without one, the arguments describe runs.
 COMMANDS = {
@@ -23,17 +23,21 @@ COMMANDS = {
     "clean": "peftbench.clean",
 }
 
+_COMMANDS = [*COMMANDS, "help"]
+_HELP, _FOLDERS = ("-h", "--help"), ("--config-dir", "-cd")
+
 _USAGE = """\
 peftbench: which fine-tuning method for this model, this task and this hardware, and how sure are we?
 
   python -m peftbench [group=choice ...] [key=value ...] [-m]   compose, train, measure, record
   python -m peftbench method=lora,prefix dataset=sst2 -m        several runs
   python -m peftbench sweep=glue_quick                          a prepared sweep
-  python -m peftbench report [results_dir=results]              leaderboard from the records
-  python -m peftbench status [results_dir=results]              what runs there, how far it is
+  python -m peftbench report [FOLDER | results_dir=results]     leaderboard from the records
+  python -m peftbench status [FOLDER | results_dir=results]     what runs there, how far it is
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
+  python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
 
 Groups (python -m peftbench list shows what is in them): {groups}
@@ -47,39 +51,76 @@ Options: -m several runs   --config-dir DIR your own conf/ beside ours   --cfg j
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    redact.install()
     try:
+        redact.install()
+        system.relax_warnings()
+        system.forgive_encoding()
         return _dispatch(arguments)
-    except ConfigError as error:
+    except (ConfigError, Failed) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"peftbench: {redact.redact(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("peftbench: stopped; the same line goes on from here", file=sys.stderr)
-        return 130
+        print(f"peftbench: {escape.line(redact.redact(str(error)))}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:  # `peftbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not out_of_memory(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        last = (str(error).strip().splitlines() or ["MemoryError"])[-1]
+        print(f"peftbench: memory ran out ({last}); ulimit -v shows whether there is a limit", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("peftbench: stopped; the same line goes on from here", file=sys.stderr)
+        return 130
 
 
 def _dispatch(arguments: list[str]) -> int:
-    command = next((a for a in arguments if a in COMMANDS), None)
-    if command is not None and config_dirs(arguments)[0][0] == command:
-        arguments.remove(command)
+    words = [a for a in _without_folders(arguments) if a not in _HELP]
+    command = exact(words[0], _COMMANDS) if words else None
+    if len(words) < len(_without_folders(arguments)) or command == "help":
+        print(_help(words[1:] if command == "help" else words), end="")
+        return 0
+    if command in COMMANDS:
+        arguments.remove(words[0])
         return int(importlib.import_module(COMMANDS[command]).main(arguments))
     if "--version" in arguments:
         print(f"peftbench {__version__}")
         return 0
-    if "-h" in arguments or "--help" in arguments:
-        print(_usage(), end="")
-        return 0
-    words = [a for a in arguments if not a.startswith("-") and "=" not in a and "~" not in a]
-    if words and arguments[0] == words[0]:
-        raise ConfigError(f"{words[0]}: no such command; {nearest(words[0], sorted(COMMANDS))}, or key=value to run")
+    if words and words[0] == arguments[0] and words[0][0] not in "-~" and "=" not in words[0]:
+        raise ConfigError(_no_command(words[0]))
     from peftbench import launch
 
     return launch.main(arguments)
+
+
+def _without_folders(arguments: list[str]) -> list[str]:
+    """The arguments but `--config-dir DIR`, whether the folder is there or not."""
+    return [
+        word
+        for before, word in zip(["", *arguments], arguments, strict=False)
+        if not word.startswith(tuple(f"{option}=" for option in _FOLDERS)) and not {before, word} & set(_FOLDERS)
+    ]
+
+
+def _no_command(word: str) -> str:
+    from peftbench import paths
+
+    groups = [group for group in paths.groups() if exact(word, paths.choices(group)) in paths.choices(group)]
+    meant = [f"{group}={word}" for group in groups]
+    others = f"meant may be {', '.join(meant)}" if meant else f"{nearest(word, sorted(_COMMANDS))}, or key=value to run"
+    return f"{word}: no such command; {others}"
+
+
+def _help(words: list[str]) -> str:
+    """All that there is, or a command's own lines of it."""
+    command = exact(words[0], _COMMANDS) if words else None
+    if command not in COMMANDS:
+        if command is not None and command != "help" and "=" not in command:
+            raise ConfigError(_no_command(command))
+        return _usage()
+    lines = [line for line in _usage().splitlines() if line.startswith(f"  python -m peftbench {command}")]
+    return "\n".join([*lines, ""])
 
 
 def _usage() -> str:
@@ -95,7 +136,7 @@ def config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
     words = iter(arguments)
     for word in words:
         option, _, value = word.partition("=")
-        if option not in ("--config-dir", "-cd"):
+        if option not in _FOLDERS:
             rest.append(word)
             continue
         folder = Path(value or next(words, ""))

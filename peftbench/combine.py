@@ -1,8 +1,8 @@
 """Which runs the swept values of a command line mean: all of their combinations, or fewer. Free of torch."""
 
 import dataclasses
-import fnmatch
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +12,15 @@ from hydra.errors import HydraException
 
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import RunConfig
+from peftbench.wanted import Wanted, as_text
 
 #: A run, and the overrides it is composed from.
 Composed = tuple[RunConfig, list[str]]
 
 _ZIP = "allowed is a list of two or more swept keys that go through their values together, or a list of such lists"
 _EXCLUDE = 'allowed is a list of conditions such as "method=full model=roberta_*"'
+#: A word of a condition: spaces within quotes, brackets or braces don't end it.
+_WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|\[(?:\[[^][]*\]|[^][])*\]|\{[^{}]*\}|\S)+""")
 
 
 def combinations(overrides: Sequence[Override], *, together: Any) -> list[list[str]]:
@@ -73,53 +76,82 @@ def _groups(together: Any, axes: dict[str, list[str]]) -> list[list[str]]:
     return groups
 
 
-def without(found: list[Composed], patterns: Any) -> list[Composed]:
+def without(
+    found: list[Composed], patterns: Any, *, groups: Sequence[str] = (), narrowed: bool = False
+) -> list[Composed]:
     """The runs that no condition of `exclude` meets.
 
-    A condition is `key=value` words, all of which must hold; a value may have the wildcards of file names. A key is a
-    group, the seed, or any other key of a run (`recipe.train_samples`).
+    A condition is `key=value` words, all of which must hold; a value of text may have the wildcards of file names. A
+    key is a group, the seed, or any other key of a run (`recipe.train_samples`). Values are compared, not spellings.
+
+    Args:
+        groups: the config groups, whose chosen files are keys too.
+        narrowed: the conditions are a prepared sweep's, of which the command line runs a part: one may meet no run.
+
+    Raises:
+        ConfigError: a condition can't be read, meets no run, or all of them together meet every run.
     """
     if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
         raise ConfigError(f"exclude={patterns}: {_EXCLUDE}")
-    conditions = [_condition(pattern) for pattern in patterns]
+    conditions = {pattern: _condition(pattern) for pattern in patterns}
     if not conditions:
         return found
-    kept = []
-    for config, words in found:
-        facts = _facts(config, words)
-        if not any(_holds(condition, facts) for condition in conditions):
-            kept.append((config, words))
-    if not kept:
+    facts = [_facts(config, words, groups) for config, words in found]
+    for pattern, condition in conditions.items():
+        _check_keys(condition, facts)
+        if not narrowed and not any(_holds(condition, run) for run in facts):
+            raise ConfigError(f"exclude: {pattern!r} meets no run of this command line; {_values_of(condition, facts)}")
+    remaining = [
+        composed
+        for composed, run in zip(found, facts, strict=True)
+        if not any(_holds(condition, run) for condition in conditions.values())
+    ]
+    if not remaining:
         raise ConfigError(f"exclude={patterns}: takes out every run of this command line")
-    return kept
+    return remaining
 
 
-def _condition(pattern: str) -> dict[str, str]:
-    words = [word.partition("=") for word in pattern.split()]
+def _condition(pattern: str) -> dict[str, Wanted]:
+    words = [word.partition("=") for word in _WORD.findall(pattern)]
     if not words or any(not separator or not key for key, separator, _ in words):
         raise ConfigError(f"exclude: {pattern!r} is no condition; {_EXCLUDE}")
-    return {key: value for key, _, value in words}
+    return {key: Wanted.read(value) for key, _, value in words}
 
 
-def _holds(condition: dict[str, str], facts: dict[str, str]) -> bool:
+def _check_keys(condition: dict[str, Wanted], facts: Sequence[dict[str, Any]]) -> None:
+    """Raises ConfigError for a key that no run has; that only some have it is usual (an adapter's arguments)."""
     for key in condition:
-        if key not in facts:
-            raise ConfigError(f"exclude: {key}: no run has such a key; {nearest(key, sorted(facts))}")
-    return all(fnmatch.fnmatchcase(facts[key], value) for key, value in condition.items())
+        if not any(key in run for run in facts):
+            raise ConfigError(f"exclude: {key}: no run has such a key; {nearest(key, sorted(set().union(*facts)))}")
 
 
-def _facts(config: RunConfig, words: Sequence[str]) -> dict[str, str]:
-    """Every key of a run with its value, as the command line would write it."""
-    written = dict(word.lstrip("+~").partition("=")[::2] for word in words)
+def _holds(condition: dict[str, Wanted], run: dict[str, Any]) -> bool:
+    return all(key in run and value.meets(run[key]) for key, value in condition.items())
+
+
+def _values_of(condition: dict[str, Wanted], facts: Sequence[dict[str, Any]]) -> str:
+    """What the runs have for a condition's keys."""
+    return "; ".join(
+        f"{key} is {', '.join(dict.fromkeys(as_text(run[key]) for run in facts if key in run))}" for key in condition
+    )
+
+
+def _facts(config: RunConfig, words: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+    """Every key of a run with its value: of its configuration, and the chosen files."""
+    written = (word.lstrip("+~").partition("=") for word in words)
+    values = dataclasses.asdict(config)
+    keys = _flat(values)
+    rest = {key: Wanted.read(value).value for key, _, value in written if key in groups or key not in keys}
     names = {part: getattr(config, part).name for part in ("model", "method", "dataset", "hardware")}
-    return {**_flat(dataclasses.asdict(config)), **written, **names, "seed": str(config.seed)}
+    return {**keys, **rest, **names}
 
 
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested keys by their dotted names."""
+    flat: dict[str, Any] = {}
     for name, part in value.items():
+        if prefix or not isinstance(part, dict):  # At the top a section's name stands for its chosen file.
+            flat[f"{prefix}{name}"] = part
         if isinstance(part, dict):
-            found |= _flat(part, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = "null" if part is None else str(part)
-    return found
+            flat |= _flat(part, f"{prefix}{name}.")
+    return flat

@@ -17,9 +17,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from peftbench import combine, guard, launchers, paths, rules, schema
+from peftbench import combine, guard, launchers, paths, rules, schema, system, wording
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import RunConfig
 
@@ -58,8 +60,8 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
     Raises:
         ConfigError: the first thing that is wrong.
     """
-    arguments = [*arguments, *search_path(config_dirs)]
-    with _hydra():
+    with _hydra(), _resolving():
+        arguments = [*_canonical(arguments, config_dirs), *search_path(config_dirs)]
         overrides = _parse(arguments)
         _check_choices(overrides, config_dirs)
         fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
@@ -70,12 +72,20 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
         multirun = multirun or several or base.tune is not None
         if not multirun:
             return Plan([schema.load_composed(base)], multirun=False)
-        return _several([*swept, *overrides], base)
+        return _several([*swept, *overrides], base, narrowed=_narrowed(swept, overrides))
 
 
-def _several(overrides: list[Override], base: DictConfig) -> Plan:
+def _narrowed(swept: Sequence[Override], overrides: Sequence[Override]) -> bool:
+    """Whether the command line replaces values of a prepared sweep, and not the conditions that go with them."""
+    given = {override.get_key_element() for override in overrides}
+    return "exclude" not in given and not given.isdisjoint(override.get_key_element() for override in swept)
+
+
+def _several(overrides: list[Override], base: DictConfig, *, narrowed: bool) -> Plan:
     combinations = combine.combinations(overrides, together=schema.plain(base.zip))
-    found = combine.without(list(_cells(combinations)), schema.plain(base.exclude))
+    found = combine.without(
+        list(_cells(combinations)), schema.plain(base.exclude), groups=paths.groups(), narrowed=narrowed
+    )
     launcher = launchers.describe(base.hydra.launcher, [config for config, _ in found])
     divided = [launcher.divide(*_untuned(config, words)) for config, words in found]
     return Plan(
@@ -100,11 +110,24 @@ def check_hydra(arguments: Sequence[str], config_dirs: Sequence[Path]) -> None:
         )
 
 
+def canonical(arguments: Sequence[str], config_dirs: Sequence[Path] = ()) -> list[str]:
+    """The overrides of a command line as Hydra takes them; see `wording.canonical`."""
+    with _hydra():
+        return _canonical(arguments, config_dirs)
+
+
+def _canonical(arguments: Sequence[str], config_dirs: Sequence[Path]) -> list[str]:
+    wording.check_spaces(arguments)
+    launchers_there = GlobalHydra.instance().config_loader().get_group_options(_LAUNCHER)
+    allowed = {group: paths.choices(group, config_dirs) for group in paths.groups()}
+    return wording.canonical(arguments, {**allowed, _LAUNCHER: launchers_there})
+
+
 def search_path(config_dirs: Sequence[Path]) -> list[str]:
     """The override that makes Hydra look into these folders too."""
     if not config_dirs:
         return []
-    quoted = (f"'file://{folder.resolve()}'" for folder in config_dirs)
+    quoted = (wording.quoted(f"file://{folder.resolve()}") for folder in config_dirs)
     return [f"hydra.searchpath=[{','.join(quoted)}]"]
 
 
@@ -113,6 +136,15 @@ def _untuned(config: RunConfig, words: list[str]) -> combine.Composed:
     if config.tune is None or config.method.search:
         return config, words
     return replace(config, tune=None), [*words, "tune=null"]
+
+
+@contextmanager
+def _resolving() -> Iterator[None]:
+    """Within this a value that refers to what isn't there is a ConfigError."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise ConfigError(schema.unresolved(error)) from None
 
 
 @contextmanager
@@ -153,7 +185,10 @@ class _ReadOnce(CachingConfigRepository):
             stamp = (written.st_ino, written.st_mtime_ns, written.st_size)
         at = (source.path, config_path)
         if at not in self._kept or self._kept[at][0] != stamp:
-            self._kept[at] = stamp, self.delegate.load_config(config_path)  # type: ignore[assignment]
+            try:
+                self._kept[at] = stamp, self.delegate.load_config(config_path)  # type: ignore[assignment]
+            except (OSError, ValueError, YAMLError) as error:
+                raise ConfigError(f"{os.path.join(*at)}: {schema.yaml_problem(error)}") from None
         # A copy, for overrides are written into what was read.
         return copy.deepcopy(self._kept[at][1])
 
@@ -186,7 +221,8 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
             overrides += parser.parse_overrides([argument])
         except HydraException as error:
             detail = str(error).splitlines()[0]
-            raise ConfigError(f"{argument!r} is not of the form key=value or group=choice ({detail})") from None
+            why = wording.hint(argument) or f"is not of the form key=value or group=choice ({detail})"
+            raise ConfigError(f"{argument!r} {why}") from None
         if not overrides[-1].key_or_group:
             raise ConfigError(f"{argument!r} is not of the form key=value or group=choice (it has no key)")
     return overrides
@@ -204,6 +240,9 @@ def _check_choices(overrides: Sequence[Override], config_dirs: Sequence[Path]) -
         if group not in groups or override.is_delete():
             continue
         allowed = paths.choices(group, config_dirs)
+        if group in schema.sinks() and len(set(map(str, values := _values(override)))) > 1:
+            several = f"several for one run: {group}=[{','.join(map(str, values))}]"
+            raise ConfigError(f"{override.input_line}: runs that differ in their {group} alone are one run; {several}")
         for choice in _values(override):
             if choice is None and group in _OPTIONAL:
                 continue
@@ -222,8 +261,10 @@ def _check_launcher(override: Override) -> None:
     allowed = GlobalHydra.instance().config_loader().get_group_options(_LAUNCHER)
     for choice in _values(override):
         if choice not in allowed:
-            extra = f'pip install "peftbench[{str(choice).partition("_")[0]}]" brings it, where it is one of our extras'
-            raise ConfigError(f"{_LAUNCHER}={choice}: no such launcher here; {nearest(str(choice), allowed)}; {extra}")
+            extra = str(choice).partition("_")[0].casefold()
+            in_part = any(name.startswith(extra) for name in allowed)
+            cure = f'; pip install "peftbench[{extra}]" brings it' if extra in system.extras() and not in_part else ""
+            raise ConfigError(f"{_LAUNCHER}={choice}: no such launcher here; {nearest(str(choice), allowed)}{cure}")
 
 
 def _values(override: Override) -> list[Any]:
@@ -250,8 +291,12 @@ def _message(text: str, arguments: Sequence[str]) -> str:
         return text.splitlines()[0]
     key = unknown.group(1).lstrip("+~").split("=")[0]
     # Composed again from the group choices alone, to see which keys there are beside the unknown one.
-    chosen = [a for a in arguments if a.split("=")[0] in (*paths.groups(), _LAUNCHER)]
-    node: Any = compose("config", overrides=chosen, return_hydra_config=key.startswith("hydra."))
+    chosen = [a for a in arguments if a.lstrip("+").split("=")[0].split("@")[0] in (*paths.groups(), _LAUNCHER)]
+    node: Any = compose("config", overrides=chosen, return_hydra_config=True)
+    if meant := _meant(key, node):
+        return f"{key}: no such key; meant may be {', '.join(meant)}"
+    if not key.startswith("hydra."):
+        node = OmegaConf.masked_copy(node, [name for name in node if name != "hydra"])
     *parents, last = key.split(".")
     for depth, parent in enumerate(parents):
         if not isinstance(node, DictConfig) or parent not in node:
@@ -264,3 +309,10 @@ def _message(text: str, arguments: Sequence[str]) -> str:
     add = f" (an argument that isn't listed is added by +{key}=...)" if schema.is_open(where) else ""
     allowed = sorted(str(k) for k in node)
     return f"{key}: no such key{' in ' + where if where else ''}; {nearest(last, allowed)}{add}"
+
+
+def _meant(key: str, composed: DictConfig) -> list[str]:
+    """The keys of a run, of its launcher, and the groups that end as an unknown key does."""
+    run: Any = OmegaConf.to_container(composed, resolve=False)
+    launcher = run.pop("hydra")["launcher"]
+    return wording.meant(key, {**schema.settable(run), "hydra": {"launcher": launcher}, _LAUNCHER: None})

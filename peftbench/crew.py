@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from peftbench import child as inside
+from peftbench.errors import OUT_OF_MEMORY
 from peftbench.redact import redact
 
 #: Seconds that a process has to go after it was asked to.
@@ -28,6 +29,10 @@ _ASK_S = 1.0
 #: Seconds in which the reason must show why a rank lost another.
 _SETTLE_S = 5.0
 _LOG_TAIL = 15
+#: The exit code that multiprocessing gives where nobody is left to tell it.
+_SERVER_GONE = 255
+#: The exit code of a process that had no memory to begin with.
+NO_MEMORY = 77
 #: The variable that holds the path by which the ranks of a run find each other.
 MEETING = "PEFTBENCH_MEETING"
 
@@ -223,13 +228,20 @@ def kernel_kills() -> int:
 
 def died(exitcode: int | None, log: Path, kernel_killed: bool) -> Outcome:
     """A process that went without a word: by which signal, and the last thing in its log."""
+    lacking = [line for line in tail(log) if any(sign in line for sign in OUT_OF_MEMORY)]
+    if lacking:
+        return Outcome(status="oom", error=f"memory ran out: {lacking[-1].strip()}")
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         if name == "SIGKILL" and kernel_killed:
             return Outcome(status="oom", error="the kernel killed the process (SIGKILL): memory ran out")
         hint = {"SIGKILL": "; the kernel does that when memory runs out", "SIGSEGV": "; a crash in compiled code"}
         return Outcome(status="error", error=f"the process was killed by {name}{hint.get(name, '')}")
+    if exitcode == NO_MEMORY:
+        return Outcome(status="oom", error="memory ran out before the process began")
     last = (tail(log) or ["nothing in its log"])[-1]
+    if exitcode == _SERVER_GONE:
+        return Outcome(status="error", error=f"the fork server, which starts the runs, was killed: {last}")
     return Outcome(status="error", error=f"the process ended with exit code {exitcode}: {last}")
 
 

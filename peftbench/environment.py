@@ -1,4 +1,5 @@
-"""What a run ran on. No host name, no path, no variable of the environment: a record may be published."""
+"""What a run ran on. No host name, no path, no variable of the environment but for how
+OpenMP's threads wait: a record may be published."""
 
 import functools
 import os
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from peftbench import __version__, paths
+from peftbench import __version__, paths, spinning
 from peftbench.system import processor
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "datasets", "scikit-learn", "numpy")
@@ -28,6 +29,7 @@ def describe() -> dict[str, Any]:
         "cpu": processor(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "openmp": spinning.policy(),
         "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 

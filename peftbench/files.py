@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from peftbench import stop
+
 _log = logging.getLogger(__name__)
 
 #: Free bytes below which a disk counts as full.
@@ -111,16 +113,19 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spared(what: str, lost: list[str]) -> Iterator[None]:
-    """Within this, a disk that takes nothing costs a run what is being written, and not its numbers.
+    """Within this, a disk that takes nothing, and a library that can't write something, cost a run what is being
+    written, and not its numbers.
 
     Args:
         what: is being written; a note that it wasn't kept is added to `lost`.
     """
     try:
         yield
-    except OSError as error:
-        _log.warning("%s can't be written (%s)", what, error)
-        lost.append(f"{what} weren't kept: {error.strerror or type(error).__name__}")
+    except stop.Interrupted:
+        raise
+    except Exception as error:
+        _log.warning("%s can't be written (%s)", what, error, exc_info=not isinstance(error, OSError))
+        lost.append(f"{what} weren't kept: {getattr(error, 'strerror', None) or type(error).__name__}")
 
 
 def make_folder(folder: Path) -> None:
@@ -146,6 +151,35 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_plain(file: Path, *, most: int) -> bytes:
+    """The bytes of a plain file, or of one that a link leads to: never of a pipe, a device or a folder, on which
+    reading waits or has no end.
+
+    Args:
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it is none, is larger, or can't be read.
+    """
+    try:
+        _check_plain(os.stat(file), most)  # To open some devices does something.
+        # By now it may be another, and where there is nobody at a pipe's other end, opening would wait.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except ValueError as error:  # A zero byte in the name, or what no encoding has.
+        raise OSError(errno.EINVAL, str(error)) from None
+    with open(descriptor, "rb", buffering=0) as stream:
+        status = os.fstat(descriptor)
+        _check_plain(status, most)
+        return stream.read(status.st_size)  # And no more, where another goes on writing.
+
+
+def _check_plain(status: os.stat_result, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no plain file")
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, at most {most:,} are read")
 
 
 @contextlib.contextmanager

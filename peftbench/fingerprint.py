@@ -3,15 +3,31 @@
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def of_json(value: Any) -> str:
     """A hash of a JSON value that doesn't depend on the order of keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return of_text(text(value))
+
+
+def text(value: Any) -> str:
+    """The JSON text that `of_json` hashes."""
+    return _ENCODER.encode(value)
+
+
+def object_text(parts: Mapping[str, str]) -> str:
+    """`text` of an object, of whose values the texts are at hand."""
+    return "{" + ",".join(f"{text(name)}:{parts[name]}" for name in sorted(parts)) + "}"
+
+
+def of_text(written: str) -> str:
+    """A hash of a text."""
+    return hashlib.sha256(written.encode()).hexdigest()
 
 
 def of_files(files: Iterable[Path]) -> str:

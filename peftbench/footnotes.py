@@ -6,18 +6,26 @@ from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
 from peftbench.data.repeats import Repeats
 from peftbench.data.sources import DataSource
+from peftbench.metrics import text
 from peftbench.schema import RunConfig
 from peftbench.tasks.shared import hidden
+from peftbench.tasks.text import questions
 
 
-def footnotes(config: RunConfig, source: DataSource, checkpoint: Checkpoint, data: TaskDataModule) -> list[str]:
+def footnotes(
+    config: RunConfig, source: DataSource, checkpoint: Checkpoint, data: TaskDataModule, *, trains: bool = True
+) -> list[str]:
     """Differences between what was trained and scored on and the official data, where the model started, and what the
-    method says of itself."""
+    method says of itself.
+
+    Args:
+        trains: whether the method trains anything; where it doesn't, nothing is said of training.
+    """
     if isinstance(data, MixtureDataModule):
         parts = [(source.parts[module.config.dataset.name], module) for module in data.modules]
-        found = [note for of, module in parts for note in _of_data(of, module)]
+        found = [note for of, module in parts for note in _of_data(of, module, trains)]
     else:
-        found = _of_data(source, data)
+        found = _of_data(source, data, trains)
     found += [note for name in data.repeats for note in _repeated(config, name, data.repeats[name])]
     if checkpoint.start is not None and checkpoint.start.record is not None:
         before = checkpoint.start.record
@@ -25,7 +33,7 @@ def footnotes(config: RunConfig, source: DataSource, checkpoint: Checkpoint, dat
         found.append(f"{config.dataset.name}: {config.model.name} starts from a run of {of} ({before.key})")
     if config.method.footnote is not None:
         found.append(f"{config.method.name}: {config.method.footnote}")
-    if config.recipe.selection == "best_on_validation":
+    if trains and config.recipe.selection == "best_on_validation":
         splits = ", ".join(data.headline)
         found.append(f"{config.dataset.name}: the step was chosen on {splits}, the split that is scored")
     return found
@@ -47,10 +55,12 @@ def _repeated(config: RunConfig, name: str, repeats: Repeats) -> list[str]:
     return [f"{own.name}: {rows} are among the rows trained on, up to case and white space ({how})"]
 
 
-def _of_data(source: DataSource, data: TaskDataModule) -> list[str]:
-    dataset = data.config.dataset
+def _of_data(source: DataSource, data: TaskDataModule, trains: bool) -> list[str]:
+    dataset, method = data.config.dataset, data.config.method
     name, found = dataset.name, []
     for split in sources.wanted_splits(dataset):
+        if split == dataset.train and method.reads_train is False and split not in dataset.evaluation:
+            continue
         official = dataset.rows.get(split)
         if split not in source.files:
             found.append(f"{name}: the data has no {split}")
@@ -63,12 +73,19 @@ def _of_data(source: DataSource, data: TaskDataModule) -> list[str]:
             continue
         if hidden(scored):
             found.append(f"{name}: the labels of {split} are hidden; its predictions are kept and not scored")
-        elif len(scored.rows.unique()) < rows:
+            continue
+        if scored.references is not None:
+            _, right = questions([""] * len(scored), scored)
+            found += [f"{name}: {note}" for note in text.notes(dataset.metrics, right)]
+        if len(scored.rows.unique()) < rows:
             found.append(f"{name}: scored on {len(scored.rows.unique())} of {rows} rows of {split}")
+    if method.reads_train is False:
+        return found
     available = sources.count(source, dataset.train)
     trained = len(data.train.rows.unique())
     if trained + data.carved < available:
-        found.append(f"{name}: trained on {trained} of {available} rows of {dataset.train}")
+        did = "trained on" if trains else f"{method.name} looked at"
+        found.append(f"{name}: {did} {trained} of {available} rows of {dataset.train}")
     recipe = data.config.recipe
     if recipe.shots is not None:
         found.append(f"{name}: {recipe.shots} training examples a class, drawn with seed {recipe.shots_seed}")

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from peftbench import backbones, cached, files, fingerprint, paths, start, stop
+from peftbench import backbones, cached, files, fingerprint, paths, scored, start, stop
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
 from peftbench.data.datamodule import TaskDataModule
@@ -160,7 +160,7 @@ def measured(
         raise
     except Exception as error:
         logging.getLogger(__name__).exception("forgetting")
-        return None, [f"{job.config.method.name}: what it forgot wasn't measured ({type(error).__name__})"]
+        return None, [scored.unmeasured(job.config.method.name, scored.FORGETTING, type(error).__name__)]
 
 
 def measure(

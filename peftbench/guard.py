@@ -5,6 +5,7 @@ and logging handlers by dotted path, sets variables of the environment and makes
 checked here by what it may hold; a key that nobody wrote a check for is refused.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ _LOOKED_AT = tuple(
 )
 _JOB = re.compile(r"\$\{hydra[.:]job\.(?:name|num|id)\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+#: A folder's name may have 255 bytes; temporary files beside it add some. And what a message shows of a longer one.
+_NAME_BYTES, _SHOWN = 200, 40
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,15 @@ def check_name(group: str, name: object) -> None:
     """Raises ConfigError for a group's choice that is no plain name: files are named after it."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ConfigError(f"{group}={name}: allowed is the name of a file in {group}/, without '..'")
+
+
+def check_names(names: Mapping[str, str]) -> None:
+    """Raises ConfigError for a name, by the key it comes from, that is too long for the folder called after it."""
+    for key, name in names.items():
+        longest = max(len(os.fsencode(part)) for part in name.split("/"))
+        if longest > _NAME_BYTES:
+            allowed = f"allowed are {_NAME_BYTES}, for folders are called so"
+            raise ConfigError(f"{key}={name[:_SHOWN]}...: a name of {longest} bytes; {allowed}")
 
 
 def check_text(key: str, text: str) -> None:

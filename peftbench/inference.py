@@ -2,63 +2,84 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 
+from peftbench import limit, scored, stop
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.sampler import by_length
 from peftbench.module import FineTuner
+from peftbench.schema import RunConfig
 from peftbench.tasks.base import Batch
 
-#: Single examples whose median latency is taken, and those before them that aren't counted.
+#: Single examples whose median latency is taken, at the most, and those before them that aren't counted.
 LATENCY_EXAMPLES, LATENCY_WARM_UP = 33, 5
-#: Examples of the throughput figure: enough for a rate, whatever the size of the split.
-THROUGHPUT_EXAMPLES = 256
+
+#: By variant the seconds of every batch that all of them answered.
+Seconds = dict[str, list[float]]
 
 
 def measure(
     tuner: FineTuner, base: nn.Module, data: TaskDataModule, *, context: Callable[[], AbstractContextManager[Any]]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
     """`inference_samples_per_s` and `inference_latency_ms`, the same `_merged` (None where the method can't) and
-    `_base` (the untrained model with the same head).
+    `_base` (the untrained model with the same head); and a note where the time allowed was too short for all.
 
-    The variants take turns batch by batch, so that a machine that slows down slows all of them alike.
+    The variants take turns batch by batch, so that a machine that slows down slows all of them alike. Latency has half
+    of `measure_s`, and throughput the rest.
 
     Args:
         base: a fresh model: with several methods, switching the adapter off doesn't give the base back.
         context: entered around all of it (precision).
     """
-    examples = data.slices[data.headline[0]]
+    examples, config = data.slices[data.headline[0]], data.config
     assert examples is not None
-    device = tuner.device
-    merged = tuner.method.merge(tuner.model)
-    variants = {"": tuner.model, "_merged": merged, "_base": base.to(device)}
-    present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
-    for variant in present.values():
-        lay_alike(variant)
-    single = _latency_batches(examples)
-    batches = _throughput_batches(examples, data.config.hardware.eval_batch_size)
+    variants = _variants(tuner, base)
+    single = _latency_batches(examples, config.measure_examples)
+    batches = _throughput_batches(examples, config.hardware.eval_batch_size, config.measure_examples)
 
     def forward(model: nn.Module, batch: Batch) -> None:
         model(**tuner.inputs(batch))
 
+    def answers(rows: list[list[int]], warm_up: int, until: float) -> Seconds:
+        collated = [examples.collate(i) for i in rows]
+        return _times(variants, collated, forward, tuner.device, warm_up=warm_up, until=until)
+
+    end = time.monotonic() + config.measure_s
     with torch.inference_mode(), context():
-        latency = _times(present, [examples.collate(i) for i in single], forward, device)
-        rates = _times(present, [examples.collate(i) for i in batches], forward, device)
-    count = sum(len(batch) for batch in batches[1:])
-    figures: dict[str, float | None] = {}
+        latency = answers(single, LATENCY_WARM_UP, end - config.measure_s / 2)
+        rates = answers(batches, 1, end)
+    answered = len(rates[""])
+    count = sum(len(batch) for batch in batches[1 : 1 + answered])
+    figures: dict[str, Any] = dict.fromkeys(scored.SPEEDS, None)
     for name in variants:
-        known = name in present and count > 0
-        figures[f"inference_samples_per_s{name}"] = count / sum(rates[name][1:]) if known else None
-        figures[f"inference_latency_ms{name}"] = (
-            1e3 * statistics.median(latency[name][LATENCY_WARM_UP:]) if name in present else None
-        )
-    return figures
+        if count:
+            figures[f"inference_samples_per_s{name}"] = count / sum(rates[name])
+        if latency[name]:
+            figures[f"inference_latency_ms{name}"] = 1e3 * statistics.median(latency[name])
+    whole = len(latency[""]) == len(single) - LATENCY_WARM_UP and answered == len(batches) - 1
+    return figures, [] if whole else [_cut_short(config)]
+
+
+def _cut_short(config: RunConfig) -> str:
+    """The same words for every run that was: reports show each footnote once."""
+    allowed = f"measure_s={config.measure_s:g}"
+    return f"{config.method.name}: inference speed is of fewer examples than usual, or missing ({allowed} had gone by)"
+
+
+def _variants(tuner: FineTuner, base: nn.Module) -> dict[str, nn.Module]:
+    """The models that take turns, by the end of their figures' names."""
+    merged = tuner.method.merge(tuner.model)
+    variants = {"": tuner.model, "_merged": merged, "_base": base.to(tuner.device)}
+    present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
+    for variant in present.values():
+        lay_alike(variant)
+    return present
 
 
 def lay_alike(model: nn.Module) -> None:
@@ -72,19 +93,29 @@ def lay_alike(model: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-def _latency_batches(examples: Encoded) -> list[list[int]]:
-    """Single examples spread evenly over the lengths, repeated where the split has too few."""
-    wanted = LATENCY_EXAMPLES + LATENCY_WARM_UP
+def _latency_batches(examples: Encoded, most: int) -> list[list[int]]:
+    """Single examples spread evenly over the lengths, repeated where the split has too few; the first warm up."""
+    count = min(LATENCY_EXAMPLES, most)
+    wanted = count + LATENCY_WARM_UP
     order = examples.lengths.argsort(stable=True)
-    return [[int(order[(i * len(order)) // wanted])] for i in range(wanted)]
+    chosen = [[int(order[(i * len(order)) // wanted])] for i in range(wanted)]
+    return [*chosen[:LATENCY_WARM_UP], *(chosen[LATENCY_WARM_UP + i] for i in spread(count))]
 
 
-def _throughput_batches(examples: Encoded, batch_size: int) -> list[list[int]]:
-    """Batches of like length over examples spread evenly over the split; the first comes twice, to warm up."""
-    step = max(1, len(examples) // THROUGHPUT_EXAMPLES)
-    chosen = torch.arange(len(examples))[::step][:THROUGHPUT_EXAMPLES]
+def _throughput_batches(examples: Encoded, batch_size: int, most: int) -> list[list[int]]:
+    """Batches of like length over examples spread evenly over the split; the longest comes first too, to warm up."""
+    step = max(1, len(examples) // most)
+    chosen = torch.arange(len(examples))[::step][:most]
     batches = [chosen[part].tolist() for part in by_length(examples.lengths[chosen], batch_size)]
-    return [batches[0], *batches]
+    return [batches[0], *(batches[i] for i in spread(len(batches)))]
+
+
+def spread(count: int) -> list[int]:
+    """0 to count - 1 in an order of which every beginning lies evenly over all: the middle, the quarters, the eighths
+    (van der Corput's sequence)."""
+    bits = count.bit_length() + 1  # Steps of less than half a number: none is missed but 0.
+    fractions = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1, 1 << bits))
+    return list(dict.fromkeys([*(fraction * count >> bits for fraction in fractions), *range(count)]))
 
 
 def _times(
@@ -92,15 +123,37 @@ def _times(
     batches: list[Batch],
     forward: Callable[[nn.Module, Batch], None],
     device: torch.device,
-) -> dict[str, list[float]]:
-    """Seconds of every batch on every model."""
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for batch in batches:
-        batch = {k: v.to(device) for k, v in batch.items()}
-        for name, model in models.items():
-            start = time.perf_counter()
-            forward(model, batch)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
+    *,
+    warm_up: int,
+    until: float,
+) -> Seconds:
+    """Seconds of every batch on every model, but for the first `warm_up`, which get a quarter of the time at the most.
+
+    Args:
+        until: when to stop, of `time.monotonic`, in the middle of a batch if need be; that batch doesn't count.
+    """
+    turns: list[list[float]] = []
+    warm = until - 3 / 4 * (until - time.monotonic())
+    with limit.until(until):
+        for number, batch in enumerate(batches):
+            stop.check()  # A library may have caught what a signal raised.
+            if time.monotonic() > (warm if 0 < number < warm_up else until):
+                continue
+            turn = _turn(models.values(), {k: v.to(device) for k, v in batch.items()}, forward, device)
+            if number >= warm_up:
+                turns.append(turn)
+    return {name: [turn[i] for turn in turns] for i, name in enumerate(models)}
+
+
+def _turn(
+    models: Iterable[nn.Module], batch: Batch, forward: Callable[[nn.Module, Batch], None], device: torch.device
+) -> list[float]:
+    """Seconds of a batch on each model."""
+    seconds = []
+    for model in models:
+        start = time.perf_counter()
+        forward(model, batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
     return seconds

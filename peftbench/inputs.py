@@ -6,8 +6,9 @@ from pathlib import Path
 
 from peftbench import fingerprint
 from peftbench.errors import ConfigError
-from peftbench.records import RunRecord
-from peftbench.store import ResultStore, read
+from peftbench.reading import doubt, read
+from peftbench.records import RunRecord, key_of
+from peftbench.store import ResultStore
 
 _SIGNS = ("config.json", "adapter_config.json")
 
@@ -43,6 +44,8 @@ def find(key: str, path: str) -> Trained:
     record = read(where)
     if not isinstance(record, RunRecord) or record.status != "completed":
         raise ConfigError(f"{key}={path}: {record if not isinstance(record, RunRecord) else 'the run has failed'}")
+    if (why := doubt(where, record, key_of(record))) is not None:
+        raise ConfigError(f"{key}={path}: {why}")
     weights = ResultStore.weights_of(where)
     if weights is None or not weights.is_dir():
         lost = "aren't beside it" if weights is None else "weren't kept (save_adapters=true keeps them)"

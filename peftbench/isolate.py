@@ -8,13 +8,16 @@ import contextlib
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from peftbench import system
 from peftbench.crew import STOP_S, Crew, Emit, Outcome
+from peftbench.errors import Failed
 
 #: Imported by the fork server. Not `datasets` nor `evaluate`: they start threads, which a fork must not meet.
 _PRELOAD = "peftbench.preload"
@@ -22,6 +25,13 @@ _PRELOAD = "peftbench.preload"
 _LINGER_S, _FAILED_S = 60.0, 2.0
 #: What asks a process to stop: Ctrl-C, a scheduler, a terminal that is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What only the parent answers, of all processes that a scheduler sends it to. SIGUSR1 and SIGUSR2 announce a time
+#: limit or a preemption; unanswered they kill.
+PARENTS = (*SIGNALS, signal.SIGUSR1, signal.SIGUSR2)
+#: Seconds within which a second SIGTERM is the first one's: a scheduler asks every process, and a parent passes it on.
+_SAME_S = 2.0
+#: Seconds after which a process that closed its connections can be seen to have ended.
+_REAP_S = 0.5
 
 
 class Stopped(KeyboardInterrupt):
@@ -36,25 +46,62 @@ class Stopped(KeyboardInterrupt):
         self.outcome = outcome
 
 
+class _Asked:
+    """When this process was last asked to stop by SIGTERM or SIGHUP; whether it is leaving already."""
+
+    at = float("-inf")
+    leaving = False
+
+
+_asked = _Asked()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    again, _asked.at = time.monotonic() - _asked.at < _SAME_S, time.monotonic()
+    if not (again or _asked.leaving):
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within this a scheduler's SIGTERM, and a terminal that is closed, stop this process as Ctrl-C does."""
+    """Within this a scheduler's SIGTERM, and a terminal that is closed, stop this process as Ctrl-C does.
+
+    A launcher's own handlers of SIGUSR1 and SIGUSR2 stay. submitit's has the job put in the queue again and leaves by
+    SystemExit; the SIGTERM by which Slurm then ends the job is no second question.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def leave(number: int, frame: FrameType | None) -> None:
+        handler = before[number]
+        assert callable(handler)
+        _asked.leaving = True
+        handler(number, frame)
+        _asked.leaving = False  # It didn't leave.
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in PARENTS if number != signal.SIGINT}
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # `nohup` means it.
-            signal.signal(number, stop)
+        if number in SIGNALS and handler != signal.SIG_IGN:  # `nohup` means it.
+            signal.signal(number, _stop)
+        elif number not in SIGNALS and callable(handler):
+            signal.signal(number, leave)
     try:
         yield
     finally:
+        _asked.leaving = False
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _leaving() -> Iterator[None]:
+    """Within this, being asked once more by a scheduler changes nothing; Ctrl-C still does."""
+    before, _asked.leaving = _asked.leaving, True
+    try:
+        yield
+    finally:
+        _asked.leaving = before
 
 
 @contextlib.contextmanager
@@ -68,16 +115,18 @@ def undisturbed() -> Iterator[None]:
 
 
 def warm_up() -> None:
-    """Start the fork server, so that its imports run while the parent goes on."""
+    """Start the fork server unless it runs, so that its imports run while the parent goes on."""
     _context()
-    # The server inherits this: what stops the parent is the parent's to answer, not a traceback of the server's. And
-    # without the server the parent couldn't see its child end.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    system.make_socket_folder()
+    # What stops the parent is the parent's to answer, not a traceback of the server's; and without the server the
+    # parent couldn't see its child end. The server inherits what is blocked here, until `preload` ignores it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)  # Starting the tracker unblocks some.
         forkserver.ensure_running()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def call(
@@ -100,13 +149,13 @@ def call(
     Args:
         log: takes all that the child prints and logs, and the stack of a crash; other ranks have theirs beside it.
         on_stop: called when this process is asked to stop, before the child is.
-        grace_s: seconds that the child then has. Asked again, this process doesn't wait for it.
+        grace_s: seconds that the child then has. Asked again by Ctrl-C, this process doesn't wait for it.
         timeout_s: seconds until the child is killed; None: as long as it takes.
 
     Raises:
         Stopped: this process was asked to stop, and the child has gone.
     """
-    crew = Crew(_context(), target, arguments, log=log, devices=devices)
+    crew = _crew(target, arguments, log=log, devices=devices)
     try:
         try:
             outcome = crew.listen(on_event, timeout_s)
@@ -114,11 +163,18 @@ def call(
             crew.kill()
             return Outcome(status="timeout", error=f"no result after {timeout_s:g} s (timeout_s)")
         except KeyboardInterrupt:
-            on_stop()
-            outcome = crew.ask_to_stop(grace_s)
+            with _leaving():
+                on_stop()
+                outcome = crew.ask_to_stop(grace_s)
             if outcome.result is not None:
                 on_result(outcome.result)
             raise Stopped(outcome) from None
+        except SystemExit:  # A launcher's handler of a signal leaves so, to be started again later.
+            with _leaving():
+                outcome = crew.ask_to_stop(grace_s)
+            if outcome.result is not None:
+                on_result(outcome.result)
+            raise
         if outcome.result is not None:
             on_result(outcome.result)
         completed = outcome.status == "completed"
@@ -128,6 +184,24 @@ def call(
     finally:
         crew.end()
     return outcome
+
+
+def _crew(target: str, arguments: tuple[Any, ...], *, log: Path, devices: int) -> Crew:
+    """Start the processes of a call. A fork server that has been killed is started again, once.
+
+    Raises:
+        Failed: they can't be started.
+    """
+    for again in (False, True):
+        warm_up()
+        try:
+            return Crew(_context(), target, arguments, log=log, devices=devices)
+        except (EOFError, ConnectionError) as error:
+            if again:
+                why = str(error) or "it ended at its start"
+                raise Failed(f"no process can be started: the fork server was killed or lacks memory ({why})") from None
+            time.sleep(_REAP_S)
+    raise AssertionError
 
 
 def _context() -> Any:

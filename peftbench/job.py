@@ -12,13 +12,27 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from peftbench import benchmarks, checkpoints, crew, inputs, isolate, judge, launchers, redact, schema, terminal
+from peftbench import (
+    benchmarks,
+    checkpoints,
+    crew,
+    guard,
+    inputs,
+    isolate,
+    judge,
+    launchers,
+    redact,
+    schema,
+    scored,
+    terminal,
+)
 from peftbench.benchmarks import Questions
 from peftbench.checkpoints import Checkpoint
-from peftbench.data import prepared
+from peftbench.data import prepared, sources
 from peftbench.data.sources import DataSource
+from peftbench.errors import ConfigError, NotApplicable
 from peftbench.records import RunRecord, run_key
-from peftbench.schema import RunConfig
+from peftbench.schema import AS_METRIC, DatasetConfig, RunConfig
 from peftbench.store import ResultStore, rescue
 
 #: A file in a sweep's log folder that keeps a launcher's workers from starting further runs.
@@ -41,11 +55,19 @@ def prepare(config: RunConfig) -> Cell:
     """Find the data and the model of a run and name it.
 
     Raises:
-        ConfigError: one of them isn't there or isn't right.
+        ConfigError: one of them isn't there or isn't right; NotApplicable: the method needs a split that isn't there.
     """
     cache = ResultStore(config.results_dir).cache
-    dataset, source = prepared.prepare(config.dataset, data_root=config.data_root, cache=cache)
-    config = replace(config, dataset=dataset)
+    reads = config.method.reads_train is not False
+    try:
+        data, source = prepared.prepare(config.dataset, data_root=config.data_root, cache=cache, train=reads)
+    except NotApplicable as error:
+        raise NotApplicable(f"method={config.method.name} on dataset={config.dataset.name}: {error}") from None
+    config = replace(config, dataset=_directed(data))
+    if reads:
+        _check_rows(config, config.dataset, source)
+    from_key = "dataset.parts" if data.parts else "dataset.title" if data.title and data.format else "dataset"
+    guard.check_names({from_key: data.name, "model": config.model.name, "method": config.method.name})
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judged = benchmarks.locate(config), judge.locate(config)
     given = {**inputs.fingerprints(config.method.inputs), **benchmarks.fingerprints(questions)}
@@ -53,6 +75,28 @@ def prepare(config: RunConfig) -> Cell:
         given["bertscore_model"] = judged.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
     return Cell(config, key, source, checkpoint, questions, judged)
+
+
+def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> None:
+    """Raises ConfigError for a training split of which nothing is left to train on."""
+    for part in data.parts or []:
+        _check_rows(config, part, source.parts[part.name])
+    carves = config.recipe.selection == "best_on_selection" and config.recipe.shots is None
+    if carves and not data.parts and sources.count(source, data.train) < 2:
+        raise ConfigError(
+            f"dataset={data.name}: {data.train} has one row, and recipe.selection=best_on_selection takes it to select "
+            "on; recipe.selection=last needs none"
+        )
+
+
+def _directed(data: DatasetConfig) -> DatasetConfig:
+    """With max or min for every metric that is only named, in the parts of a mixture too."""
+    parts = None if data.parts is None else [_directed(part) for part in data.parts]
+    if AS_METRIC not in data.metrics.values():
+        return replace(data, parts=parts)
+    from peftbench import metrics  # Over a second of scikit-learn, which only a named metric needs here.
+
+    return replace(data, metrics=metrics.directed(data.metrics), parts=parts)
 
 
 def job(composed: DictConfig) -> None:
@@ -67,11 +111,12 @@ def job(composed: DictConfig) -> None:
     if config.sweep is None and several:
         config = replace(config, sweep=Path(hydra.sweep.dir).name)
     failed = Path(hydra.sweep.dir, "failed") if several else None
-    stopped = Path(hydra.sweep.dir, STOPPED) if several else None
+    alone = several and launchers.describe(hydra.launcher, [config]).alone
+    stopped = Path(hydra.sweep.dir, STOPPED) if several and not alone else None
     if (config.fail_fast and failed is not None and failed.exists()) or (stopped is not None and stopped.exists()):
         return
     record = None
-    with isolate.stoppable(), _quietly(stopped):
+    with isolate.stoppable(), _quietly(stopped, alone=alone):
         record = _claim_and_run(prepare(config), Path(hydra.runtime.output_dir))
     if config.fail_fast and failed is not None and record is not None and record.status != "completed":
         failed.touch()
@@ -79,15 +124,17 @@ def job(composed: DictConfig) -> None:
 
 
 @contextlib.contextmanager
-def _quietly(stopped: Path | None) -> Iterator[None]:
+def _quietly(stopped: Path | None, *, alone: bool) -> Iterator[None]:
     """In a launcher's worker, to be stopped is not an exception: the launcher would answer it by killing its other
-    workers, which are saving their state. A file keeps them from starting the next run."""
+    workers, which are saving their state. A file keeps them from starting the next run, unless a worker is stopped
+    `alone`."""
     try:
         yield
     except KeyboardInterrupt:
-        if stopped is None or not terminal.watched_by_another():
+        if not terminal.watched_by_another() or not (stopped or alone):
             raise
-        stopped.touch()
+        if stopped is not None:
+            stopped.touch()
 
 
 def _claim_and_run(cell: Cell, folder: Path) -> RunRecord | None:
@@ -106,9 +153,10 @@ def _claim_and_run(cell: Cell, folder: Path) -> RunRecord | None:
             terminal.line(config, "recorded by another process in the meantime")
             return None
         ended = store.ended(config, cell.key)
-        if ended is not None:
-            terminal.line(config, "had ended when it was stopped: recorded now")
-            return keep(cell, store, ended)
+        if ended is not None and not scored.resumable(ended):
+            what = "had its score" if scored.outstanding(ended) else "had ended"
+            terminal.line(config, f"{what} when it was stopped: recorded now")
+            return keep(cell, store, scored.settled(ended, "interrupted"))
         return _run(cell, store, folder)
 
 
@@ -128,21 +176,39 @@ def _run(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
 
 
 def _try(cell: Cell, store: ResultStore, folder: Path) -> RunRecord:
-    """One try of a run, with its record: a completed one is written as soon as it is there."""
+    """One try of a run, with its record: a completed one is written as soon as it is there, and one that had its score
+    is completed, however the run ended."""
     config, log, started = cell.config, folder / "run.log", time.monotonic()
     kept: list[RunRecord] = []
+    drafts: list[RunRecord] = []
 
     def on_result(result: dict[str, Any]) -> None:
         kept.append(keep(cell, store, RunRecord(**result)))
 
-    with terminal.progress(config) as on_event:
+    def otherwise(outcome: crew.Outcome) -> RunRecord:
+        if not drafts and outcome.status == "interrupted" and (left := store.ended(config, cell.key)) is not None:
+            drafts.append(left)  # The last that it said may not have been listened to.
+        return keep(cell, store, _scored(cell, outcome, drafts) or _failure(cell, outcome, log, store))
+
+    with terminal.progress(config) as show:
+
+        def on_event(event: dict[str, Any]) -> None:
+            if "scored" in event:
+                drafts[:] = [RunRecord(**event["scored"])]
+            else:
+                show(event)
+
         try:
             outcome = _fitting(cell, store, log, on_event=on_event, on_result=on_result)
         except isolate.Stopped as stopped:
             if not kept:
-                keep(cell, store, _failure(cell, stopped.outcome, log, store))
+                otherwise(stopped.outcome)
             raise
-    record = kept[0] if kept else keep(cell, store, _failure(cell, outcome, log, store))
+        except KeyboardInterrupt:  # Asked again, it doesn't wait.
+            if not kept and drafts and not scored.resumable(drafts[0]):
+                keep(cell, store, scored.settled(drafts[0], "interrupted"))
+            raise
+    record = kept[0] if kept else otherwise(outcome)
     redact.folder(folder, ("*.log",))  # What compiled code wrote past this process's streams.
     terminal.outcome(config, record, time.monotonic() - started)
     return record
@@ -164,7 +230,8 @@ def _fitting(
 
     def watch(event: dict[str, Any]) -> None:
         nonlocal computing
-        computing = computing or event.get("phase") in ("training", "evaluating")
+        # With its score there it isn't trained again, whatever becomes of the rest.
+        computing = "scored" not in event and (computing or event.get("phase") in ("training", "evaluating"))
         on_event(event)
 
     while True:
@@ -209,6 +276,16 @@ def keep(cell: Cell, store: ResultStore, record: RunRecord) -> RunRecord:
         if record.status in ("completed", *_CERTAIN):
             store.forget(cell.key)
     return record
+
+
+def _scored(cell: Cell, outcome: crew.Outcome, drafts: list[RunRecord]) -> RunRecord | None:
+    """The record of a run that ended without a result and had its score; None: it had none, or goes on for the rest."""
+    if not drafts or (outcome.status == "interrupted" and scored.resumable(drafts[0])):
+        return None
+    rest = ", ".join(scored.outstanding(drafts[0]))
+    if rest:
+        terminal.line(cell.config, f"had its score; recorded without {rest}: {outcome.error or outcome.status}")
+    return scored.settled(drafts[0], outcome.status)
 
 
 def _failure(cell: Cell, outcome: crew.Outcome, log: Path, store: ResultStore) -> RunRecord:

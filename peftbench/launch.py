@@ -7,13 +7,15 @@ from pathlib import Path
 
 import hydra
 
-from peftbench import compose, isolate, paths, plan, redact, sweep, terminal, tuning
+from peftbench import compose, escape, isolate, paths, plan, redact, sweep, terminal, tuning
 from peftbench.cli import config_dirs
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, Failed, NotApplicable
+from peftbench.folders import Folder
 from peftbench.job import Cell, job, prepare
 from peftbench.plan import Run
+from peftbench.reading import read
 from peftbench.schema import RunConfig
-from peftbench.store import ResultStore, read
+from peftbench.store import ResultStore
 
 #: Options that only show something: Hydra answers them itself.
 _HYDRA_SHOWS = (
@@ -42,14 +44,17 @@ def _main(arguments: list[str]) -> int:
         compose.check_hydra([a for a in arguments if "=" in a and not a.startswith("-")], folders)
         return _hydra([*arguments, *compose.search_path(folders)])
     overrides = [a for a in arguments if a not in ("-m", "--multirun")]
+    multirun = len(overrides) < len(arguments)
     unknown = [a for a in overrides if a.startswith("-")]
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
-    composed = compose.plan(overrides, multirun=len(overrides) < len(arguments), config_dirs=folders)
-    ResultStore(composed.cells[0].results_dir).check_writable()
-    cells = [prepare(config) for config in composed.cells]
+    overrides = compose.canonical(overrides, folders)
+    composed = compose.plan(overrides, multirun=multirun, config_dirs=folders)
+    composed, cells = _prepared(composed)
+    ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
     _say_labels(composed.cells, cells)
+    plan.check_different(cells)
     runs = plan.make(cells, composed.overrides or [[]])
     # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
     changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
@@ -66,6 +71,25 @@ def _main(arguments: list[str]) -> int:
     if found.todo:
         _hydra(arguments)
     return _summary([run.cell for run in runs], tries)
+
+
+def _prepared(composed: compose.Plan) -> tuple[compose.Plan, list[Cell]]:
+    """The cells with their inputs found. In a sweep, those whose method needs a split that isn't there are left out."""
+    cells: list[Cell] = []
+    there: list[int] = []
+    reasons: dict[str, NotApplicable] = {}
+    for index, config in enumerate(composed.cells):
+        try:
+            cells.append(prepare(config))
+            there.append(index)
+        except NotApplicable as error:
+            reasons[str(error)] = error
+    if not cells or (reasons and not composed.multirun):
+        raise next(iter(reasons.values()))
+    for reason in reasons:
+        terminal.console.print(f"not applicable: {reason}", markup=False, highlight=False)
+    words = [composed.overrides[index] for index in there] if composed.overrides else []
+    return replace(composed, cells=[composed.cells[index] for index in there], overrides=words), cells
 
 
 def _preflight(
@@ -122,7 +146,8 @@ def _say_labels(given: Sequence[RunConfig], cells: Sequence[Cell]) -> None:
         if config.dataset.labels is None and cell.config.dataset.labels is not None
     }
     for name, labels in found.items():
-        terminal.console.print(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found", markup=False)
+        said = escape.line(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found")
+        terminal.console.print(said, markup=False)
 
 
 def _done(cell: Cell) -> bool:
@@ -162,14 +187,16 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
 
     Raises:
         ConfigError: the first cell that can't work.
+        Failed: the check itself ended before its end.
     """
     different = {_alike(c): c for c in cells}
-    log = Path(cells[0].config.results_dir, "logs", "verify.log")
+    log = Path(cells[0].config.results_dir, Folder.LOGS, "verify.log")
     pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
     with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
-        outcome = isolate.call("peftbench.worker:verify", pairs, log=log)
+        data = [(cell.source, ResultStore(cell.config.results_dir).cache) for cell in different.values()]
+        outcome = isolate.call("peftbench.worker:verify", pairs, data, log=log)
     if outcome.result is None:
-        raise RuntimeError(f"the check before the runs failed: {outcome.error} (log: {log})")
+        raise Failed(f"the check before the runs failed: {outcome.error} (log: {log})")
     reasons: dict[str, str] = {}
     for alike, problem in zip(different, outcome.result, strict=True):
         if problem is not None:
@@ -177,7 +204,8 @@ def _verify(cells: Sequence[Cell], *, leave_out: bool) -> dict[str, str]:
             if not (not_applicable and leave_out):
                 raise ConfigError(reason)
             reasons[alike] = reason
-            terminal.console.print(redact.redact(f"not applicable: {reason}"), markup=False, highlight=False)
+            said = escape.line(redact.redact(f"not applicable: {reason}"))
+            terminal.console.print(said, markup=False, highlight=False)
     return {cell.key: reasons[_alike(cell)] for cell in cells if _alike(cell) in reasons}
 
 
@@ -224,5 +252,5 @@ def _summary(cells: Sequence[Cell], tries: dict[str, int], *, left_out: int = 0)
         reason = getattr(read(made[-1]), "error", None)
         terminal.line(cell.config, f"failed: {reason}")
     for root in {cell.config.results_dir for cell in cells}:
-        terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={root}", markup=False)
+        terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={escape.line(root)}", markup=False)
     return 1 if failed or unrecorded else 0

@@ -29,6 +29,8 @@ class Launcher:
         threads: what a run gets whose `hardware.threads` is null; None: torch's own choice.
         batch: runs handed over at a time, where the launcher itself knows no limit; None: all.
         overrides: of Hydra's own configuration, what must be set for it.
+        alone: whether a process of its makes one run, and is asked to stop, or put in the queue again, without the
+            others.
     """
 
     name: str = "basic"
@@ -36,6 +38,7 @@ class Launcher:
     threads: int | None = None
     batch: int | None = None
     overrides: tuple[str, ...] = ()
+    alone: bool = False
 
     def divide(self, config: RunConfig, words: list[str]) -> tuple[RunConfig, list[str]]:
         """A run with its share of the machine's threads, written into its configuration as a person would: the key of
@@ -87,7 +90,7 @@ def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
 
 
 def _slurm(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
-    return Launcher("submitit_slurm", None, threads=launcher.cpus_per_task or 1)
+    return Launcher("submitit_slurm", None, threads=launcher.cpus_per_task or 1, alone=True)
 
 
 def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:

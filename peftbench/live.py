@@ -16,17 +16,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from peftbench import files, fingerprint, redact
-from peftbench.records import RunRecord
-from peftbench.store import ResultStore, read
+from peftbench.folders import Folder
+from peftbench.reading import doubt, failures, names, read
+from peftbench.records import RecordError, RunRecord, key_of
+from peftbench.shapes import Count, Number, UnixTime, finite
+from peftbench.store import ResultStore
 
 if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
     from peftbench.schema import RunConfig
 
+T = TypeVar("T")
+
 #: Where the records of trials are, under the results folder: they are no rows of a leaderboard.
-TRIALS = "trials"
+TRIALS = str(Folder.TRIALS)
 #: Seconds between two writings of a run's state.
 _EVERY_S = 0.5
 
@@ -36,7 +44,7 @@ class Owner:
     """The process that a file speaks for; `born` tells it from a later one with its number."""
 
     host: str
-    pid: int
+    pid: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     born: str | None
 
     def alive(self) -> bool | None:
@@ -56,14 +64,14 @@ class Running:
     owner: Owner
     run: str
     name: str
-    since: float
-    updated: float
+    since: UnixTime
+    updated: UnixTime
     phase: str = "starting"
-    step: int | None = None
-    steps: int | None = None
-    loss: float | None = None
-    score: float | None = None
-    beside: int = 0
+    step: Count | None = None
+    steps: Count | None = None
+    loss: Number | None = None
+    score: Number | None = None
+    beside: Count = 0
 
     def left_s(self) -> float | None:
         """Seconds that the rest of training takes at the pace so far."""
@@ -77,23 +85,24 @@ class Planned:
     """One run of a command line: its identity, where its record will be, what it is called, how long it may take."""
 
     run: str
-    record: str
+    record: Annotated[str, Meta(pattern=r"[^/]\.json$")]
     name: str
-    tries: int = 0
-    estimate_s: float | None = None
+    tries: Count = 0
+    estimate_s: Number | None = None
 
 
 @dataclass(frozen=True)
 class Sweep:
     """The runs of one command line that weren't done when it began, and how many were. `at_once` is None where a
-    cluster decides."""
+    cluster decides. `undecided`: further runs follow from the results of these."""
 
     owner: Owner
     line: str
-    started: float
-    at_once: int | None
-    before: int = 0
+    started: UnixTime
+    at_once: Count | None
+    before: Count = 0
     runs: list[Planned] = field(default_factory=list)
+    undecided: bool = False
 
 
 def me() -> Owner:
@@ -118,7 +127,7 @@ def reporting(config: "RunConfig", name: str) -> Iterator[Callable[[dict[str, An
     def on_event(event: dict[str, Any]) -> Running:
         nonlocal state, written
         now = time.time()
-        told = {k: v for k, v in event.items() if k in ("phase", "step", "steps", "loss", "score")}
+        told = {k: finite(v) for k, v in event.items() if k in ("phase", "step", "steps", "loss", "score")}
         if state.step is None and "step" in told:
             told |= {"since": now, "phase": "training"}
         state = replace(state, updated=now, **told)
@@ -158,9 +167,10 @@ def announced(root: str | os.PathLike[str], sweep: Sweep) -> Iterator[Callable[[
 def running(root: str | os.PathLike[str], *, tidy: bool = True) -> list[Running]:
     """What is being made on a results folder, oldest first; files that dead processes left are deleted, if `tidy`."""
     found = []
-    for file, value in _files(root, "run-*.json"):
-        state = _state(value)
-        if state is None or state.owner.alive() is False:
+    for file, state in _files(root, Running):
+        if isinstance(state, str):
+            continue
+        if state.owner.alive() is False:
             if not tidy:
                 continue
             with contextlib.suppress(OSError):
@@ -168,6 +178,12 @@ def running(root: str | os.PathLike[str], *, tidy: bool = True) -> list[Running]
         else:
             found.append(state)
     return sorted(found, key=lambda state: (state.since, state.name))
+
+
+def unreadable(root: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """The files here that hold nothing that can be read, and why: somebody else's, or another version's."""
+    every = [*_files(root, Running), *_files(root, Sweep)]
+    return [(str(file.relative_to(root)), value) for file, value in every if isinstance(value, str)]
 
 
 def beside(root: str | os.PathLike[str]) -> int | None:
@@ -178,65 +194,93 @@ def beside(root: str | os.PathLike[str]) -> int | None:
 
 
 def sweeps(root: str | os.PathLike[str]) -> list[Sweep]:
-    """The command lines that run on a folder, or stopped before their end, oldest first."""
+    """The command lines that run on a folder, or stopped before their end, oldest first. Of one that was stopped, and
+    whose runs others have made since, the file is deleted."""
     found = []
-    for _, value in _files(root, "sweep-*.json"):
-        with contextlib.suppress(KeyError, TypeError):
-            runs = [Planned(**run) for run in value.pop("runs")]
-            found.append(Sweep(owner=Owner(**value.pop("owner")), runs=runs, **value))
+    for file, sweep in _files(root, Sweep):
+        if isinstance(sweep, str):
+            continue
+        if sweep.owner.alive() is False and _made(root, sweep):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+            continue
+        found.append(sweep)
     return sorted(found, key=lambda sweep: sweep.started)
+
+
+def _made(root: str | os.PathLike[str], sweep: Sweep) -> bool:
+    """Whether nothing is left of a sweep that the same line would go on with: all of its runs are recorded."""
+    return not sweep.undecided and all(_completed(ended(root, run, sweep.started)) for run in sweep.runs)
+
+
+def _completed(record: RunRecord | None) -> bool:
+    return record is not None and record.status == "completed"
 
 
 def ended(root: str | os.PathLike[str], run: Planned, since: float) -> RunRecord | None:
     """The record of a run, or of its last failed try, made since then; None: none yet."""
     file = Path(root, run.record)
-    with contextlib.suppress(FileNotFoundError):
-        stat = file.stat()
-        if stat.st_mtime >= int(since):  # Some file systems keep whole seconds.
-            return _record(file, stat.st_mtime_ns)
-    tries = sorted(file.parent.glob(f"{file.stem}.failed-*.json"), key=lambda f: int(f.stem.rpartition("-")[2]))
-    return _record(tries[-1], tries[-1].stat().st_mtime_ns) if len(tries) > run.tries else None
+    for name in names(file):
+        if (changed := _changed(name)) is None:
+            break
+        # Some file systems keep whole seconds.
+        if changed >= int(since) * 10**9 and (record := _record(name, changed)) is not None:
+            return record
+    tries = failures(file)
+    return _record(tries[-1], _changed(tries[-1])) if len(tries) > run.tries else None
+
+
+def _changed(file: Path) -> int | None:
+    """When a file was changed, in Unix nanoseconds; None: there is none, or none that can be looked at."""
+    try:
+        return file.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
 
 
 def _forget(root: str | os.PathLike[str], sweep: Sweep) -> None:
     """Delete files of dead sweeps that this one goes on with."""
     mine = {run.run for run in sweep.runs}
-    for file, value in _files(root, "sweep-*.json"):
-        with contextlib.suppress(KeyError, TypeError, OSError):
-            left = {run["run"] for run in value["runs"] if not Path(root, run["record"]).is_file()}
-            if left <= mine and Owner(**value["owner"]).alive() is False:
+    for file, other in _files(root, Sweep):
+        if isinstance(other, str) or other.owner.alive() is not False:
+            continue
+        if {run.run for run in other.runs if not Path(root, run.record).is_file()} <= mine:
+            with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
 
 
-@functools.cache
-def _record(file: Path, mtime_ns: int) -> RunRecord | None:
-    found = read(file)
-    if not isinstance(found, RunRecord):
+@functools.lru_cache(maxsize=10_000)
+def _record(file: Path, changed: int | None) -> RunRecord | None:
+    record = read(file)
+    if isinstance(record, RecordError) or record.status == "completed" and doubt(file, record, key_of(record)):
         return None
     # What is shown of it: all of a sweep's records stay in memory.
-    dataset = {"metrics": found.config["dataset"].get("metrics", {})}
-    shown = {name: getattr(found, name) for name in ("status", "error", "score", "params", "log")}
-    took = (found.efficiency or {}).get("run_time_s")
-    return RunRecord(key=found.key, config={"dataset": dataset}, efficiency={"run_time_s": took}, **shown)
+    dataset = {"metrics": record.config["dataset"].get("metrics", {})}
+    shown = {name: getattr(record, name) for name in ("status", "error", "score", "params", "log")}
+    took = (record.efficiency or {}).get("run_time_s")
+    return RunRecord(key=record.key, config={"dataset": dataset}, efficiency={"run_time_s": took}, **shown)
 
 
 def _folder(root: str | os.PathLike[str]) -> Path:
-    return Path(root, "live")
+    return Path(root, Folder.LIVE)
 
 
-def _files(root: str | os.PathLike[str], pattern: str) -> Iterator[tuple[Path, Any]]:
-    """Files and what is in them; those of trials, which have a results folder in the results folder, too."""
+#: What is kept here, by the first word of its file's name; and the bytes that such a file may have.
+_PREFIXES: dict[type, str] = {Running: "run", Sweep: "sweep"}
+_LARGEST = 64 << 20
+
+
+def _files(root: str | os.PathLike[str], kind: type[T]) -> Iterator[tuple[Path, T | str]]:
+    """Files and what is in them, or why it can't be read; those of trials, which have a results folder in the results
+    folder, too."""
     folders = (_folder(root), _folder(Path(root, TRIALS)))
-    for file in (file for folder in folders for file in sorted(folder.glob(pattern))):
-        with contextlib.suppress(OSError, ValueError):
-            yield file, json.loads(file.read_bytes())
-
-
-def _state(value: Any) -> Running | None:
-    try:
-        return Running(owner=Owner(**value.pop("owner")), **value)
-    except (KeyError, TypeError, AttributeError):
-        return None
+    for file in (file for folder in folders for file in sorted(folder.glob(f"{_PREFIXES[kind]}-*.json"))):
+        try:
+            yield file, msgspec.json.decode(files.read_plain(file, most=_LARGEST), type=kind)
+        except FileNotFoundError:  # Its process has ended meanwhile.
+            continue
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            yield file, f"can't be read ({getattr(error, 'strerror', None) or error})"
 
 
 def _write(file: Path, value: Running | Sweep) -> None:
@@ -244,7 +288,9 @@ def _write(file: Path, value: Running | Sweep) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = files.temporary(file)
         try:
-            temporary.write_text(json.dumps(_shown(asdict(value))), encoding="utf-8")
+            # A command line may hold what no encoding has.
+            text = json.dumps(_shown(asdict(value)), ensure_ascii=False)
+            temporary.write_bytes(text.encode("utf-8", "replace"))
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)

@@ -18,30 +18,44 @@ from peftbench.schema import RunConfig
 
 _log = logging.getLogger(__name__)
 
+#: What names one run of W&B, or goes on with one, for every run that finds it in the environment.
+_ONE_RUN = [
+    f"WANDB_{name}" for name in ("RUN_ID", "RESUME", "RESUME_FROM", "FORK_FROM", "SWEEP_ID", "SWEEP_PARAM_PATH")
+]
 _KEY, _WANDB = "logger._target_", "peftbench.loggers.wandb_logger"
 
 
+def several(config: RunConfig) -> list[dict[str, Any]]:
+    """The arguments of each of a run's loggers, their classes as `_target_`: of the one, or of those in sections of
+    their own (`logger=[csv,wandb]`)."""
+    sections = [part for part in config.logger.values() if isinstance(part, dict)]
+    given = [config.logger] if config.logger.get("_target_") is not None else sections
+    return [dict(part) for part in given if part.get("_target_") is not None]
+
+
 def build(config: RunConfig, key: str, folder: Path) -> list[Logger]:
-    """The run's loggers; an empty list, and a line in the log, where the sink can't be had."""
-    arguments = dict(config.logger)
-    target = arguments.pop("_target_", None)
-    if target is None:
-        return []
-    try:
-        if target == _WANDB:
-            return [wandb_logger(config=config, key=key, folder=folder, **arguments)]
-        return [imports.subclass(_KEY, target, Logger)(save_dir=str(folder), **arguments)]
-    except Exception:  # A sink may fail in any way of its own; the run's record doesn't depend on it.
-        _log.exception("logger: %s can't be had; the run goes on without it", target)
-        return []
+    """The run's loggers; without those, and a line in the log, that can't be had."""
+    loggers = []
+    for arguments in several(config):
+        target = arguments.pop("_target_")
+        try:
+            if target == _WANDB:
+                loggers.append(wandb_logger(config=config, key=key, folder=folder, **arguments))
+            else:
+                loggers.append(imports.subclass(_KEY, target, Logger)(save_dir=str(folder), **arguments))
+        except Exception:  # A sink may fail in any way of its own; the run's record doesn't depend on it.
+            _log.exception("logger: %s can't be had; the run goes on without it", target)
+    return loggers
 
 
 def check(config: RunConfig) -> None:
     """Raises ConfigError for a logger whose class can't be imported: said before training, not in its log."""
-    target = config.logger.get("_target_")
-    if target is None:
-        return
-    imports.check_arguments("logger", {k: v for k, v in config.logger.items() if k != "_target_"})
+    for arguments in several(config):
+        imports.check_arguments("logger", {k: v for k, v in arguments.items() if k != "_target_"})
+        _check(arguments["_target_"])
+
+
+def _check(target: str) -> None:
     if target != _WANDB:
         made = imports.subclass(_KEY, target, Logger)
     try:
@@ -76,6 +90,8 @@ def wandb_logger(
     if mode == "online" and not _answers(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout_s):
         _log.warning("logger: W&B doesn't answer; this run is kept offline in %s", folder)
         mode = "offline"
+    for variable in _ONE_RUN:
+        os.environ.pop(variable, None)
     name = redact.redact(f"{config.method.name}-{config.model.name}-{config.dataset.name}-seed{config.seed}")
     common = {
         "project": project,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from peftbench import paths
-from peftbench.errors import ConfigError, nearest
+from peftbench.errors import ConfigError, exact, nearest
 
 TASK = "mixture"
 
@@ -22,7 +22,7 @@ def expand(
     Raises:
         ConfigError: a part is no data set, is a mixture itself, or the parts can't be scored together.
     """
-    names = mixture.get("parts")
+    names = _named(mixture.get("parts"), folders)
     if not isinstance(names, list) or len(names) < 2 or len(set(map(str, names))) < len(names):
         raise ConfigError(f"dataset.parts={names}: allowed is a list of two or more different data sets")
     weighted = mixture.get("mixing") == "temperature"
@@ -30,8 +30,10 @@ def expand(
         raise ConfigError("dataset.temperature: goes with dataset.mixing=temperature, and only with that")
     parts = [_part(str(name), folders, read) for name in names]
     metrics = {name: direction for part in parts for name, direction in part["metrics"].items()}
+    lengths = [part["max_length"] for part in parts if part.get("max_length")]
     return {
         **mixture,
+        **({"max_length": max(lengths)} if lengths else {}),
         "name": "+".join(map(str, names)).replace("/", "_"),
         "parts": parts,
         "text": [],
@@ -42,6 +44,12 @@ def expand(
         "rows": {f"{part['name']}/{split}": count for part in parts for split, count in part["rows"].items()},
         "metrics": metrics,
     }
+
+
+def _named(names: Any, folders: Sequence[Path]) -> Any:
+    """The parts' names in the case in which their files are called."""
+    files = list(paths.choice_files("dataset", folders))
+    return [exact(str(name), files) for name in names] if isinstance(names, list) else names
 
 
 def _part(name: str, folders: Sequence[Path], read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

@@ -78,14 +78,16 @@ class _Forgetting(Callback):
 
 @contextlib.contextmanager
 def _patient(stopped: Path, known: Launcher) -> Iterator[None]:
-    """What asks this process to stop is answered by joblib's workers: wait until they have saved their state. The
-    second time, don't."""
+    """What asks this process to stop is answered by joblib's workers: wait until they have saved their state. Ctrl-C
+    the second time, don't; a scheduler that asks once more is no hurry."""
     if known.name != "joblib":
         yield
         return
 
     def wait(number: int, frame: FrameType | None) -> None:
-        restore()
+        if stopped.exists() and number != signal.SIGINT:
+            return
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
         stopped.touch()
         if number != signal.SIGINT:  # A terminal's Ctrl-C has reached them too. Fork servers and trackers ignore it.
             for pid in children(os.getpid()):

@@ -14,6 +14,8 @@ def _folder(name: str) -> Path:
 
 
 CONF = _folder("conf")
+#: The folder of what models share, which nobody chooses from.
+SHARED = "architecture"
 
 
 def choice_files(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, Path]:
@@ -33,5 +35,5 @@ def choices(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
 
 
 def groups() -> list[str]:
-    """The config groups a user chooses from; `architecture` is what models share."""
-    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "architecture")
+    """The config groups a user chooses from."""
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != SHARED)

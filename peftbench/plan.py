@@ -7,10 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from peftbench import estimates
+from peftbench import escape, estimates, schema
+from peftbench.errors import ConfigError
 from peftbench.estimates import in_words
 from peftbench.job import Cell
 from peftbench.launchers import Launcher
+from peftbench.schema import RunConfig
 
 #: What a run's name says anyway.
 _NAMED = ("model", "method", "dataset", "seed", "hardware.threads", "tune", "sweep")
@@ -64,6 +66,16 @@ def make(cells: Sequence[Cell], words: Sequence[list[str]]) -> list[Run]:
     return list(found.values())
 
 
+def check_different(cells: Sequence[Cell]) -> None:
+    """Raises ConfigError for a sweep over what makes no other run (a results folder): all but one would be lost."""
+    first: dict[str, RunConfig] = {}
+    for cell in cells:
+        one = first.setdefault(cell.key, cell.config)
+        differing = [key for key in schema.sinks() if getattr(one, key) != getattr(cell.config, key)]
+        if differing:
+            raise ConfigError(f"{', '.join(differing)}: runs that differ in nothing else are one run, with one record")
+
+
 def estimate(runs: Sequence[Run]) -> list[Run]:
     """The same with their estimates."""
     times = estimates.seconds([run.cell.config for run in runs])
@@ -90,7 +102,7 @@ def show(plan: Plan, console: Console, *, whole: bool) -> None:
         seeds = " ".join(str(run.cell.config.seed) for run in runs)
         each = runs[0].estimate_s
         time = "" if each is None else f"about {in_words(each)}" + (" each" if len(runs) > 1 else "")
-        grid.add_row("to do", Text(group), f"seed{'s' * (len(runs) > 1)} {seeds}", time)
+        grid.add_row("to do", Text(escape.line(group)), f"seed{'s' * (len(runs) > 1)} {seeds}", time)
     if rows:
         console.print(grid)
     if len(rows) > _ROWS and not whole:

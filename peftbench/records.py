@@ -1,10 +1,13 @@
 """What is kept of a run: one `RunRecord`, and the key that identifies it. Free of torch."""
 
 import dataclasses
+import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from peftbench import fingerprint
+import msgspec
+
+from peftbench import fingerprint, formulations, shapes
 
 if TYPE_CHECKING:
     from peftbench.schema import RunConfig
@@ -12,8 +15,9 @@ if TYPE_CHECKING:
 #: Raised when a record's layout changes so that an older reader would misread it.
 SCHEMA_VERSION = 1
 
-#: Raised when the meaning of a score changes: an older record then isn't "the same run" any more.
-PROTOCOL = 1
+#: By formulation. Raised when the meaning of its scores changes: an older record then isn't "the same run" any more.
+#: text 2: a prompt in evaluation doesn't depend on the right answer's length.
+PROTOCOL = {"head": 1, "verbaliser": 1, "text": 2}
 
 #: How a run can end. All but the first two are failures and are tried again by the next call.
 STATUSES = ("completed", "not_applicable", "oom", "diverged", "timeout", "interrupted", "error")
@@ -41,13 +45,14 @@ class RunRecord:
         samples: rows trained on (`train`), the examples that they make, and how many of those were cut.
         learnt: what the method says of what it trained (`Method.describe`), such as `soft_prompt`.
         changed: what the command line set of the method and the model, as it was written.
-        environment: versions, git commit, CPU and GPU, threads, fingerprints of data and model, time of start (of the
-            process that ended the run), and `resumed_at_steps`, where it went on after it had been stopped;
-            `jobs_beside` is the most other runs on the same results folder that were seen beside it on its machine.
+        environment: versions, git commit, CPU and GPU, threads, how OpenMP's threads wait (`openmp`), fingerprints of
+            data, model, `inputs` and (of benchmarks) `questions`, time of start (of the process that ended the run),
+            and `resumed_at_steps`, where it went on after it had been stopped; `jobs_beside` is the most other runs on
+            the same results folder that were seen beside it on its machine.
         forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
             questions and by part: means, their standard errors, and those of the paired difference.
         footnotes: what a reader of the score must know.
-        protocol: what the scores mean (`PROTOCOL`).
+        protocol: what the scores mean (`protocol`).
         tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
             `seed`, `search`, `best` and all that was `tried`, each with the key of its record under trials/.
         log: the run's log, relative to the results folder.
@@ -72,8 +77,12 @@ class RunRecord:
     tuning: dict[str, Any] | None = None
     log: str | None = None
     log_tail: list[str] = field(default_factory=list)
-    protocol: int = PROTOCOL
+    protocol: int | None = None
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.protocol is None:
+            self.protocol = protocol(self.config)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -81,19 +90,25 @@ class RunRecord:
 
 
 class RecordError(Exception):
-    """A record file doesn't hold a record that can be read here.
+    """A file doesn't hold a record that can be read here, or believed."""
 
-    Attributes:
-        corrupt: whether the file is broken (half-written, edited), and not just of another version or out of reach.
+
+def decode(data: bytes) -> RunRecord:
+    """Read a record's file.
+
+    Raises:
+        RecordError: not a record, or one of another schema version.
     """
-
-    def __init__(self, reason: str, *, corrupt: bool = True) -> None:
-        super().__init__(reason)
-        self.corrupt = corrupt
+    try:
+        return from_dict(msgspec.json.decode(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(f"not whole JSON ({error})") from None
+    except (RecursionError, MemoryError) as error:
+        raise RecordError(f"more than can be read ({type(error).__name__})") from None
 
 
 def from_dict(value: Any) -> RunRecord:
-    """Read a record back.
+    """Read a record back: all that it holds is of the types that `shapes` says.
 
     Raises:
         RecordError: not a record, or one of another schema version.
@@ -101,28 +116,50 @@ def from_dict(value: Any) -> RunRecord:
     if not isinstance(value, dict):
         raise RecordError("not a JSON object")
     if value.get("schema_version") != SCHEMA_VERSION:
-        version = value.get("schema_version")
-        raise RecordError(
-            f"schema_version {version!r}, this peftbench reads {SCHEMA_VERSION}", corrupt=not isinstance(version, int)
-        )
+        version = reprlib.repr(value.get("schema_version"))
+        raise RecordError(f"schema_version {version}, this peftbench reads {SCHEMA_VERSION}")
     try:
         record = RunRecord(**value)
     except TypeError as error:
         raise RecordError(str(error).replace("RunRecord.__init__() ", "")) from None
     if record.status not in STATUSES:
-        raise RecordError(f"status {record.status!r} is none of {', '.join(STATUSES)}")
+        raise RecordError(f"status {reprlib.repr(record.status)} is none of {', '.join(STATUSES)}")
     for group in ("model", "method", "dataset"):
-        if not isinstance(record.config.get(group), dict) or "name" not in record.config[group]:
+        if "name" not in (_dict(_dict(record.config).get(group))):
             raise RecordError(f"config.{group}.name is missing")
-    if record.status == "completed" and not isinstance(record.score, int | float) and not _hidden(record):
+    try:
+        shapes.check(value, RunRecord)
+        shapes.check_size(value)
+    except msgspec.ValidationError as error:
+        raise RecordError(str(error)) from None
+    if record.status == "completed" and record.score is None and not _hidden(record):
         raise RecordError("completed without a score")
     return record
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _hidden(record: RunRecord) -> bool:
     """Whether the scored split's labels are hidden: it was answered, and has no score."""
     split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0])
     return isinstance(split, dict) and split.get("score", 0) is None
+
+
+def protocol(config: dict[str, Any]) -> int:
+    """What a run's scores mean today: its formulation's number, and one more where its rows are read otherwise than
+    at first. `config`: as a record keeps it."""
+    dataset = config.get("dataset") or {}
+    marks_moved = any(_marks_moved(part) for part in dataset.get("parts") or [dataset])
+    return PROTOCOL.get(formulations.described(config), 1) + marks_moved
+
+
+def _marks_moved(dataset: dict[str, Any]) -> bool:
+    """Whether a span pair's words are looked for by number, which wasn't compared with the text at first, or stand in
+    one text, where they may nest."""
+    spans = dataset.get("spans") or []
+    return any(span.get("word") for span in spans) or len({span["text"] for span in spans}) < len(spans)
 
 
 def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str] | None = None) -> str:
@@ -135,7 +172,29 @@ def run_key(config: "RunConfig", *, data: str, model: str, inputs: dict[str, str
     """
     from peftbench import schema  # Brings OmegaConf, which reading records does without.
 
-    identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": PROTOCOL}
+    meaning = protocol(schema.description(config))
+    identity = {"config": schema.identity(config), "data": data, "model": model, "protocol": meaning}
     if inputs:
         identity["inputs"] = inputs
     return fingerprint.of_json(identity)[:20]
+
+
+def key_of(record: RunRecord) -> str:
+    """The key that a completed run's record should have, by what it says of its configuration, data, model and inputs,
+    and by its own protocol: that of a record that was altered isn't its `key`."""
+    from peftbench import schema
+
+    environment = record.environment
+    asked = environment.get("questions") or {
+        name: answers["data_fingerprint"] for name, answers in (record.forgetting or {}).items()
+    }
+    inputs = {**(environment.get("inputs") or {}), **{f"forgetting.{name}": of for name, of in asked.items()}}
+    identity = {
+        "data": environment.get("data_fingerprint"),
+        "model": environment.get("model_fingerprint"),
+        "protocol": record.protocol,
+        **({"inputs": inputs} if inputs else {}),
+    }
+    texts = {name: fingerprint.text(value) for name, value in identity.items()}
+    config = schema.described_identity(record.config)
+    return fingerprint.of_text(fingerprint.object_text({"config": config, **texts}))[:20]

@@ -3,8 +3,8 @@
 import logging
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from lightning.pytorch.loggers import Logger
 from peftbench import (
     artefacts,
     backbones,
-    bertscore,
+    completing,
     dropout,
     environment,
     files,
-    forgetting,
     inference,
     inputs,
     live,
     quantize,
     ranks,
+    scored,
     sharding,
     start,
     stop,
@@ -51,10 +51,14 @@ from peftbench.store import Places
 from peftbench.tasks.base import Batch
 from peftbench.trainer import build_trainer, total_steps, validates
 
+#: By split what is recorded of it.
+Metrics = dict[str, dict[str, Any] | None]
+
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is given: its configuration and key, where its inputs are, where it may write, who is told."""
+    """What a run is given: its configuration and key, where its inputs are, where it may write, who is told;
+    `keep` takes the record as it stands from the moment that the score is there; `started` in Unix seconds."""
 
     config: RunConfig
     key: str
@@ -65,27 +69,36 @@ class Job:
     emit: Emit
     questions: Mapping[str, Questions] = field(default_factory=dict)
     judge: Checkpoint | None = None
+    keep: Callable[[RunRecord], None] = lambda record: None
+    started: float = field(default_factory=time.time)
 
 
 def run(job: Job) -> RunRecord | None:
     """Train, evaluate and measure one configuration in this process. Of several ranks the first has the record."""
-    config, started, memory = job.config, time.time(), Memory()
+    memory = Memory()
     tuner, data = set_up(job)
     trained = train(job, tuner, data, memory)
 
     job.emit({"event": "phase", "phase": "evaluating"})
-    lost: list[str] = []
-    metrics, kept = evaluate(trained.trainer, tuner, data, job.places.predictions, lost)
+    notes: list[str] = []
+    metrics, answered = evaluate(trained.trainer, tuner, data, job.places.predictions, notes)
     if not ranks.leave():
         return None
-    if job.judge is not None:
-        bertscore.add(str(job.judge.folder), metrics, kept, data)
-    stored = None
-    with files.spared(f"{config.method.name}: weights", lost):
+    with stop.deferred():  # The score is there: what is left of its record takes a moment.
+        record = scored_record(job, tuner, data, trained, metrics, notes)
+        parts = completing.outstanding(job, tuner, data, trained.trainer, answered=answered, measure=measure_speed)
+        job.keep(scored.draft(record, list(parts)))
+    record = completing.complete(record, parts, job.keep)
+    return replace(record, efficiency={**(record.efficiency or {}), "run_time_s": time.time() - job.started})
+
+
+def scored_record(
+    job: Job, tuner: FineTuner, data: TaskDataModule, trained: "Trained", metrics: Metrics, notes: list[str]
+) -> RunRecord:
+    """The record with all that is settled with the score; stores the weights. `notes`: of what couldn't be written."""
+    config, stored = job.config, None
+    with files.spared(f"{config.method.name}: weights", notes):
         stored = artefacts.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
-    notes = [*footnotes(config, job.source, job.checkpoint, data), *lost]
-    speed, missing = measure_speed(job, tuner, data, trained.trainer)
-    forgotten, unasked = forgetting.measured(job, tuner, data, trained.trainer)
     return RunRecord(
         key=job.key,
         status="completed",
@@ -98,21 +111,20 @@ def run(job: Job) -> RunRecord | None:
         efficiency={
             **trained.figures,
             "adapter_bytes": stored,
-            **speed,
+            **dict.fromkeys(scored.SPEEDS, None),
             **tuner.writing(),
-            "run_time_s": time.time() - started,
+            "run_time_s": time.time() - job.started,
         },
         samples={"train": data.train.row_count, "examples": len(data.train), "truncated": data.train.truncated},
         learnt=tuner.method.describe(tuner.model, data.tokenizer),
         environment={
             **environment.describe(),
             **job_inputs(job),
-            "started_unix_s": int(started),
+            "started_unix_s": int(job.started),
             "resumed_at_steps": trained.resumed,
             "jobs_beside": live.beside(config.results_dir),
         },
-        forgetting=forgotten,
-        footnotes=[*notes, *missing, *unasked],
+        footnotes=[*footnotes(config, job.source, job.checkpoint, data, trains=tuner.method.trains), *notes],
     )
 
 
@@ -234,17 +246,20 @@ def load_data(job: Job, task: tasks.Task) -> TaskDataModule:
 def measure_speed(
     job: Job, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
 ) -> tuple[dict[str, Any], list[str]]:
-    """Inference speed, beside a fresh base; or none and a note why. Three models at once may not fit where one did,
-    and that mustn't cost the score."""
+    """Inference speed, beside a fresh base; or nulls and a note why. Three models at once may not fit where one did,
+    and that mustn't cost the score; nor may a stop."""
+    job.emit({"event": "phase", "phase": "measuring speed"})
     try:
+        stop.check()
         base = start.load_model(job.config, job.checkpoint, tuner.task)
         dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
-        return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context), []
+        return inference.measure(tuner, base, data, context=trainer.precision_plugin.forward_context)
     except stop.Interrupted:
-        raise
+        why = "interrupted"
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")
-        return {}, [f"{job.config.method.name}: inference speed wasn't measured ({type(error).__name__})"]
+        why = type(error).__name__
+    return dict.fromkeys(scored.SPEEDS, None), [scored.unmeasured(job.config.method.name, scored.SPEED, why)]
 
 
 def job_inputs(job: Job) -> dict[str, Any]:
@@ -253,12 +268,13 @@ def job_inputs(job: Job) -> dict[str, Any]:
     if job.judge is not None:
         given["bertscore_model"] = job.judge.fingerprint
     fingerprints = {"data_fingerprint": job.source.fingerprint, "model_fingerprint": job.checkpoint.fingerprint}
-    return {**fingerprints, **({"inputs": given} if given else {})}
+    asked = {name: questions.fingerprint for name, questions in job.questions.items()}
+    return {**fingerprints, **({"inputs": given} if given else {}), **({"questions": asked} if asked else {})}
 
 
 def evaluate(
     trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, predictions: Path, lost: list[str]
-) -> tuple[dict[str, dict[str, Any] | None], dict[str, list[dict[str, Any]]]]:
+) -> tuple[Metrics, dict[str, list[dict[str, Any]]]]:
     """Score every slice of the data, and keep each example's prediction in a file; if it can't be written, `lost` gets
     a note. The second is what `predict` gave of each slice."""
     kept = {

@@ -112,4 +112,4 @@ def trained(found: Trained, config: RunConfig, checkpoint: Checkpoint, task: Tas
     if found.is_adapter:
         base: Any = backbones.load_model(config, checkpoint, task)
         return PeftModel.from_pretrained(base, found.weights)
-    return task.auto_model.from_pretrained(found.weights, dtype=torch.float32)
+    return backbones.exact_head(task.auto_model.from_pretrained(found.weights, dtype=torch.float32), config, task)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from peftbench import live, terminal, watch
+from peftbench import escape, live, terminal, watch
 from peftbench.errors import ConfigError
 from peftbench.report.command import options
 
@@ -31,8 +31,11 @@ def main(arguments: Sequence[str]) -> int:
     alone = [state for state in states if state.run not in shown]
     if alone:
         console.print(watch.table(alone, []))
+    for file, reason in live.unreadable(root):
+        console.print(Text(escape.line(f"{file}: {reason}")))
     if not sweeps and not states:
-        console.print(f"Nothing runs in {root}, and nothing was stopped. Results: peftbench report results_dir={root}")
+        nothing = f"Nothing runs in {root}, and nothing was stopped. Results: peftbench report results_dir={root}"
+        console.print(Text(escape.line(nothing)))
     return 0
 
 
@@ -40,9 +43,9 @@ def _show(root: Path, sweep: live.Sweep) -> None:
     console, alive = terminal.console, sweep.owner.alive()
     found = watch.standing(root, sweep)
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.started))
-    console.print(Text(f"peftbench {sweep.line}", "bold"))
+    console.print(Text(escape.line(f"peftbench {sweep.line}"), "bold"))
     state = {True: "running", False: "STOPPED; the same line goes on", None: f"on {sweep.owner.host}"}[alive]
-    console.print(Text(f"{state}, since {began}: {watch.headline(found, goes_on=alive is not False)}"))
+    console.print(Text(f"{escape.line(state)}, since {began}: {watch.headline(found, goes_on=alive is not False)}"))
     latest = [run for run in sweep.runs if run.run in found.ended]
     latest.sort(key=lambda run: (root / run.record).stat().st_mtime if (root / run.record).is_file() else 0.0)
     for run in latest[-_LATEST:]:

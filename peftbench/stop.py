@@ -32,6 +32,12 @@ def asked() -> bool:
     return _state.asked
 
 
+def check() -> None:
+    """Raises Interrupted if this process was asked to stop, as it may have been while that was deferred."""
+    if asked():
+        raise Interrupted("stopped while it wasn't training")
+
+
 def ask(asked: bool = True) -> None:
     """What the signal does to a run that can be asked later; `False` takes it back."""
     _state.asked = asked

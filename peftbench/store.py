@@ -2,6 +2,7 @@
 
 <results_dir>/records/<dataset>/<model>/<method>/<key>.json             a completed run
 <results_dir>/records/<dataset>/<model>/<method>/<key>.failed-<n>.json  a failed try
+<results_dir>/records/<dataset>/<model>/<method>/<key>.beside-<n>.json  a completed run whose name was taken
 <results_dir>/records/<dataset>/<model>/<method>/<key>.not-applicable.json  why a sweep left a run out
 <results_dir>/predictions/... .parquet and adapters/...                 beside it, not in version control
 <results_dir>/unfinished/<key>/                                         the state of a run that hasn't ended
@@ -13,17 +14,19 @@ import functools
 import json
 import logging
 import os
-import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench import cached, files, fingerprint, redact
-from peftbench.errors import ConfigError
-from peftbench.records import RecordError, RunRecord, from_dict
+import msgspec
+
+from peftbench import cached, files, fingerprint, folders, records, redact
+from peftbench.folders import Folder
+from peftbench.reading import LARGEST, failures, home, json_files, key_in, names, read
+from peftbench.records import RecordError, RunRecord
 
 if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
     from peftbench.schema import RunConfig
@@ -31,8 +34,8 @@ if TYPE_CHECKING:  # The schema brings OmegaConf, which watching does without.
 
 _log = logging.getLogger(__name__)
 
-#: A run's record in its own folder, until it is put; and what must fit on the disk for a run to start, in bytes.
-_ENDED, _PROBE = "record.json", 1 << 16
+#: A run's record in its own folder, until it is put.
+_ENDED = "record.json"
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ class ResultStore:
 
     def places(self, config: "RunConfig", key: str) -> Places:
         """The paths of a run's own files."""
-        cell = Path(config.dataset.name, config.model.name, config.method.name)
+        cell = _cell(config)
         return Places(
-            adapter=self.root / "adapters" / cell / key,
-            predictions=self.root / "predictions" / cell / f"{key}.parquet",
-            unfinished=self.root / "unfinished" / key,
+            adapter=self.root / Folder.ADAPTERS / cell / key,
+            predictions=self.root / Folder.PREDICTIONS / cell / f"{key}.parquet",
+            unfinished=self.root / Folder.UNFINISHED / key,
             cache=self.cache,
         )
 
@@ -72,35 +75,28 @@ class ResultStore:
         where = record.absolute()
         if len(where.parents) < 5:
             return None
-        return where.parents[4] / "adapters" / Path(*where.parts[-4:-1]) / record.stem
+        return where.parents[4] / Folder.ADAPTERS / Path(*where.parts[-4:-1]) / key_in(record)
 
     @property
     def cache(self) -> Path:
         """Generated data and tokenised sets."""
-        return self.root / "cache"
+        return self.root / Folder.CACHE
 
-    def check_writable(self) -> None:
-        """Raises ConfigError if nothing can be written under the results folder."""
-        probe = self.root / f".writable-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(bytes(_PROBE))  # On a full disk a name may be had that nothing can be written under.
-            probe.unlink()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                probe.unlink()
-            raise ConfigError(f"results_dir={self.root}: can't be written ({error.strerror})") from None
+    def check_writable(self, configs: Sequence["RunConfig"] = ()) -> None:
+        """Raises ConfigError if something can't be written where these runs will, under the results folder."""
+        folders.check_writable(self.root, {_cell(config) for config in configs})
 
     def completed(self, config: "RunConfig", key: str) -> bool:
-        """Whether this run is recorded as completed."""
-        file = self._file(config, key)
-        return file.is_file() and isinstance(read(file), RunRecord)
+        """Whether this run is recorded as completed, by a record that can be believed."""
+        return home(self._file(config, key)) is not None
 
     def put(self, config: "RunConfig", record: RunRecord) -> Path:
         """Write a record once, all of it or nothing, and leave it on the disk before returning.
 
         The file gets its name by a hard link: unlike a rename, that never overwrites another writer's record. A failed
-        try gets the next free number. `overwrite=true` is the one case that replaces a completed record.
+        try gets the next free number. `overwrite=true` is the one case that replaces a completed record. A file of that
+        name that holds something else (a copy that is under way, a record of another version) stays as it is, and the
+        record gets a name beside it.
         """
         target = self._file(config, record.key)
         files.make_folder(target.parent)
@@ -109,7 +105,7 @@ class ResultStore:
             temporary.write_text(_text(record), encoding="utf-8")
             files.sync(temporary)
             if record.status == "completed":
-                _complete(temporary, target, overwrite=config.overwrite)
+                target = _complete(temporary, target, record, overwrite=config.overwrite)
             else:
                 target = self._link_failure(temporary, config, record.key)
         finally:
@@ -130,9 +126,9 @@ class ResultStore:
 
     def ended(self, config: "RunConfig", key: str) -> RunRecord | None:
         """The record of a run that had ended when its parent was stopped, before it could be put."""
-        file = self.root / "unfinished" / key / _ENDED
-        record = read(file) if file.is_file() else None
-        return record if isinstance(record, RunRecord) and record.key == key else None
+        record = read(self.root / Folder.UNFINISHED / key / _ENDED)
+        believed = isinstance(record, RunRecord) and record.key == key and record.status == "completed"
+        return record if believed and records.key_of(record) == key else None  # type: ignore[arg-type,return-value]
 
     def tidy(self, config: "RunConfig", key: str) -> None:
         """Delete what processes that were killed have left of a completed run, unless another process owns it."""
@@ -149,22 +145,21 @@ class ResultStore:
 
     def forget(self, key: str) -> None:
         """Delete the state of a run."""
-        shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
+        shutil.rmtree(self.root / Folder.UNFINISHED / key, ignore_errors=True)
 
     def left_out(self, config: "RunConfig", key: str) -> bool:
         """Whether the last command line that composed this run found it not applicable."""
-        return self._file(config, key).with_name(f"{key}.not-applicable.json").is_file()
+        note = read(self._file(config, key).with_name(f"{key}.not-applicable.json"))
+        return isinstance(note, RunRecord) and note.key == key and note.status == "not_applicable"
 
     def failures(self, config: "RunConfig", key: str) -> list[Path]:
         """The failed tries of a run, oldest first."""
-        found = self._file(config, key).parent.glob(f"{key}.failed-*.json")
-        return sorted(found, key=lambda file: int(file.stem.rpartition("-")[2]))
+        return failures(self._file(config, key))
 
     def scan(self) -> Iterator[tuple[Path, RunRecord | RecordError]]:
         """Every record under the folder in a fixed order; for a file that holds none, why."""
-        for file in sorted((self.root / "records").rglob("*.json")):
-            if not file.name.startswith("."):
-                yield file, read(file)
+        for file in json_files(self.root / Folder.RECORDS):
+            yield file, read(file)
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
@@ -172,7 +167,7 @@ class ResultStore:
 
         A lock of the kernel's: it is free again the moment its owner dies, however it dies.
         """
-        folder = self.root / "claims"
+        folder = self.root / Folder.CLAIMS
         folder.mkdir(parents=True, exist_ok=True)
         while True:
             with files.open_lock(folder / f"{key}.lock") as stream:
@@ -195,18 +190,19 @@ class ResultStore:
 
     def tuning(self, key: str) -> dict[str, Any] | None:
         """What was tried before a run; None: nothing, or the file doesn't hold."""
-        return cached.read(self._tuning(key), lambda file: json.loads(file.read_bytes()))
+        return cached.read(self._tuning(key), _decoded)
 
     def _tuning(self, key: str) -> Path:
-        return self.root / "trials" / "studies" / f"{key}.json"
+        return self.root / Folder.TRIALS / Folder.STUDIES / f"{key}.json"
 
     def record_file(self, config: "RunConfig", key: str) -> Path:
-        """Where a run's record is, once it is completed."""
-        return self._file(config, key)
+        """Where a run's record is, or will be, once it is completed."""
+        file = self._file(config, key)
+        return home(file) or file
 
     def _file(self, config: "RunConfig", key: str) -> Path:
-        cell = Path(config.dataset.name, config.model.name, config.method.name)
-        return self.root / "records" / cell / f"{key}.json"
+        cell = _cell(config)
+        return self.root / Folder.RECORDS / cell / f"{key}.json"
 
     def _link_failure(self, temporary: Path, config: "RunConfig", key: str) -> Path:
         number = len(self.failures(config, key)) + 1
@@ -234,6 +230,11 @@ def _listed(folder: Path, stamp: fingerprint.Stamp) -> tuple[str, ...]:
     return tuple(name for name in os.listdir(folder) if name.startswith(".") and name.endswith(".tmp"))
 
 
+def _cell(config: "RunConfig") -> Path:
+    """The folder of a run's files, in the folder of their kind."""
+    return Path(config.dataset.name, config.model.name, config.method.name)
+
+
 def _give_name(temporary: Path, target: Path) -> None:
     """Name a finished file unless the name is taken (FileExistsError)."""
     try:
@@ -245,31 +246,39 @@ def _give_name(temporary: Path, target: Path) -> None:
         os.replace(temporary, target)
 
 
-def _complete(temporary: Path, target: Path, *, overwrite: bool) -> None:
-    """Name a completed record; a file of that name that holds none is set aside first."""
-    if overwrite:
-        os.replace(temporary, target)
-        return
-    if target.exists() and isinstance(read(target), RecordError):
-        os.replace(target, target.with_name(f"{target.name}.corrupt"))
-    with contextlib.suppress(FileExistsError):  # Another writer was first, with the same run.
-        _give_name(temporary, target)
+def _complete(temporary: Path, target: Path, record: RunRecord, *, overwrite: bool) -> Path:
+    """Name a completed record; returns the name that the run has now."""
+    for name in names(target):
+        if _is_of(read(name), record):  # Another writer was first, with the same run, or it is to be replaced.
+            if overwrite:
+                os.replace(temporary, name)
+            return name
+        with contextlib.suppress(FileExistsError):
+            _give_name(temporary, name)
+            return name
+    raise AssertionError("names have no end")
 
 
-def read(file: Path) -> RunRecord | RecordError:
-    """One record, or why the file holds none."""
+def _is_of(there: RunRecord | RecordError, record: RunRecord) -> bool:
+    """Whether what was read is a record of the same run."""
+    if isinstance(there, RecordError) or (there.key, there.status) != (record.key, record.status):
+        return False
+    return records.key_of(there) == records.key_of(record)
+
+
+def _decoded(file: Path) -> dict[str, Any] | None:
+    """What a study's file says; None where that can't be read: the run that it was for is made all the same."""
     try:
-        return from_dict(json.loads(file.read_bytes()))
-    except RecordError as error:
-        return error
-    except ValueError as error:
-        return RecordError(f"not whole JSON ({str(error).splitlines()[0]})")
-    except OSError as error:
-        return RecordError(f"can't be read ({error.strerror})", corrupt=False)
+        return msgspec.json.decode(files.read_plain(file, most=LARGEST), type=dict[str, Any])
+    except (OSError, ValueError, RecursionError) as error:
+        _log.warning("%s: what was tried can't be read (%s)", file, error)
+        return None
 
 
 def _text(record: RunRecord) -> str:
-    return json.dumps(redact.data(record.to_dict()), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(redact.data(record.to_dict()), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    # A file's name in an error may hold what no encoding has.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def write_ended(unfinished: Path, record: RunRecord) -> None:

@@ -41,21 +41,21 @@ class Sweep:
             watch.watching(root, shown, terminal.console) as change,
         ):
 
-            def go(runs: Sequence[Run]) -> None:
+            def go(runs: Sequence[Run], *, undecided: bool) -> None:
                 nonlocal shown
                 left = [run for run in runs if run.cell.config.overwrite or not recorded(run)]
                 self.tries |= {run.cell.key: len(_store(run).failures(run.cell.config, run.cell.key)) for run in left}
-                shown = replace(shown, runs=[*shown.runs, *_planned(root, left)])
+                shown = replace(shown, runs=[*shown.runs, *_planned(root, left)], undecided=undecided)
                 change(shown)
                 if left:
                     launch([run.words for run in left])
 
             for asked in tuning.rounds(self.studies):
-                go([run for _, run in asked])
+                go([run for _, run in asked], undecided=True)
             finals = {id(study): study.finals() for study in self.studies}
             self.hopeless = [run for study in self.studies if not finals[id(study)] for run in study.runs]
             self.made = [*self.runs, *(run for found in finals.values() for run in found)]
-            go(self.made)
+            go(self.made, undecided=False)
 
 
 def recorded(run: Run) -> bool:

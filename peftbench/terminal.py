@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from peftbench import live, redact, watch
+from peftbench import escape, live, redact, watch
 from peftbench.crew import Emit
 from peftbench.records import RunRecord
 
@@ -32,7 +32,7 @@ def line(config: "RunConfig", text: str) -> None:
     """One plain line about a run."""
     if console.is_terminal and watched_by_another():
         return  # That one draws on this terminal.
-    console.print(redact.redact(f"{name(config)}: {text}"), markup=False)
+    console.print(escape.line(redact.redact(f"{name(config)}: {text}")), markup=False)
 
 
 def outcome(config: "RunConfig", record: RunRecord, seconds: float) -> None:
@@ -44,7 +44,7 @@ def outcome(config: "RunConfig", record: RunRecord, seconds: float) -> None:
 def failed_launcher(launcher: str, error: Exception) -> None:
     """Why a launcher gave up, in one line."""
     first = next(iter(str(error).strip().splitlines()), "")
-    text = redact.redact(f"hydra/launcher={launcher} failed: {type(error).__name__}: {first}")
+    text = escape.line(redact.redact(f"hydra/launcher={launcher} failed: {type(error).__name__}: {first}"))
     console.print(text, markup=False)
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peftbench import compose, schema
+from peftbench import compose, schema, wording
 from peftbench.errors import ConfigError
 from peftbench.job import Cell, prepare
 from peftbench.live import TRIALS
 from peftbench.plan import Run
+from peftbench.reading import home, read
 from peftbench.records import RunRecord
-from peftbench.store import ResultStore, read
+from peftbench.store import ResultStore
 
 
 @dataclass
@@ -58,7 +59,12 @@ class Study:
         self._trial = self._optuna.ask()
         values = {key: _suggest(self._trial, key, allowed) for key, allowed in _search(self.config).items()}
         self._values = values
-        more = [f"results_dir='{self.config.results_dir}/{TRIALS}'", "save_adapters=false", "tune=null"]
+        more = [
+            f"results_dir={wording.quoted(f'{self.config.results_dir}/{TRIALS}')}",
+            "save_adapters=false",
+            "measure=false",
+            "tune=null",
+        ]
         # What a model forgets says nothing of which values are best, and takes long to ask.
         words = [word for word in self.runs[0].words if not word.lstrip("+~").startswith("forgetting")]
         run = replace(self.runs[0], words=[*words, "forgetting=none"])
@@ -146,11 +152,10 @@ def rounds(found: Sequence[Study]) -> Iterator[list[tuple[Study, Run]]]:
 
 def selection_score(cell: Cell) -> float | None:
     """What a run scored on the selection split; None: it isn't completed."""
-    record = read(ResultStore(cell.config.results_dir).record_file(cell.config, cell.key))
-    if not isinstance(record, RunRecord) or record.status != "completed":
-        return None
-    selection = record.metrics.get("selection")
-    return None if selection is None else float(selection["score"])
+    file = home(ResultStore(cell.config.results_dir).record_file(cell.config, cell.key))
+    record = None if file is None else read(file)
+    selection = record.metrics.get("selection") if isinstance(record, RunRecord) else None
+    return None if selection is None else selection.get("score")
 
 
 def _search(config: schema.RunConfig) -> dict[str, Any]:

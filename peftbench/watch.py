@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peftbench import live, redact
+from peftbench.escape import line
 from peftbench.estimates import in_words
 from peftbench.live import Planned, Running, Sweep
 from peftbench.records import RunRecord
@@ -39,7 +40,7 @@ class Standing:
     def left_s(self) -> float | None:
         """Seconds until the end: what the running ones have left and the waiting ones take, so many at a time. A run
         that nothing is known of is taken to be as long as this sweep's others were."""
-        own = [r.efficiency["run_time_s"] for r in self.ended.values() if r.efficiency and r.efficiency["run_time_s"]]
+        own = [seconds for r in self.ended.values() if (seconds := (r.efficiency or {}).get("run_time_s"))]
         usual = sum(own) / len(own) if own else None
         expected = {p.run: p.estimate_s or usual for p in self.sweep.runs}
         parts = [expected[run.run] for run in self.waiting]
@@ -85,7 +86,7 @@ def table(running: Sequence[Running], waiting: Sequence[Planned]) -> Table:
         grid.add_row(*_row(state))
     for run in waiting[:_WAITING]:
         estimate = in_words(run.estimate_s) if run.estimate_s is not None else ""
-        grid.add_row(Text(run.name), Text("waiting", "dim"), "", "", "", "", Text(estimate, "dim"))
+        grid.add_row(Text(line(run.name)), Text("waiting", "dim"), "", "", "", "", Text(estimate, "dim"))
     if len(waiting) > _WAITING:
         grid.add_row(Text(f"and {len(waiting) - _WAITING} more", "dim"), *[""] * 6)
     return grid
@@ -100,8 +101,8 @@ def _row(state: Running) -> list[RenderableType]:
     if state.owner.alive() is None and quiet > 120:
         where = f"last heard of {in_words(quiet)} ago"
     return [
-        Text(state.name),
-        where,
+        Text(line(state.name)),
+        Text(line(where)),
         bar,
         "" if state.loss is None else f"{state.loss:.3f}",
         "" if state.score is None else f"{100 * state.score:.1f}",
@@ -114,11 +115,12 @@ def ended_line(name: str, record: RunRecord) -> Text:
     """How a run ended, in one line."""
     if record.status != "completed":
         where = f" (log: {record.log})" if record.log else ""
-        return Text.assemble(f"{name}: ", (record.status, "bold red"), f", {redact.redact(str(record.error))}{where}")
+        error = line(f", {redact.redact(str(record.error))}{where}")
+        return Text.assemble(line(f"{name}: "), (record.status, "bold red"), error)
     trained, took = (record.params or {}).get("trainable") or 0, (record.efficiency or {}).get("run_time_s")
     metrics = " + ".join(record.config["dataset"].get("metrics", {}))
     score = ("unscored" if record.score is None else f"{100 * record.score:.1f}", "bold green")
-    return Text.assemble(f"{name}: ", score, f" {metrics}, {trained:,} trained, {in_words(took)}")
+    return Text.assemble(line(f"{name}: "), score, line(f" {metrics}, {trained:,} trained, {in_words(took)}"))
 
 
 @contextlib.contextmanager

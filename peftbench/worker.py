@@ -7,13 +7,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from peftbench import backbones, benchmarks, files, loggers, optim, quantize, ranks, schema, sharding, start, tasks
+from peftbench import (
+    backbones,
+    benchmarks,
+    files,
+    loggers,
+    optim,
+    quantize,
+    ranks,
+    schema,
+    sharding,
+    start,
+    stop,
+    tasks,
+)
 from peftbench.checkpoints import Checkpoint
 from peftbench.crew import Emit
-from peftbench.errors import ConfigError, NotApplicable
+from peftbench.data import lengths
+from peftbench.data.sources import DataSource
+from peftbench.errors import ConfigError, NotApplicable, brief
 from peftbench.job import Cell
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
+from peftbench.records import RunRecord
 from peftbench.run import Job, run
 from peftbench.schema import RecipeConfig, RunConfig
 from peftbench.store import Places, write_ended
@@ -32,22 +48,30 @@ def train(cell: Cell, places: Places, log_folder: Path, log: str, halvings: int,
     with files.owned(places.unfinished) if ranks.is_first() else contextlib.nullcontext():
         ranks.barrier()
         sinks = loggers.build(config, cell.key, log_folder) if ranks.is_first() else []
-        found = run(
-            Job(config, cell.key, cell.source, cell.checkpoint, places, sinks, emit, cell.questions, cell.judge)
-        )
+        sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
+
+        def whole(record: RunRecord) -> RunRecord:
+            return replace(
+                record,
+                config=schema.description(cell.config),
+                efficiency={**(record.efficiency or {}), **sizes},
+                footnotes=[*record.footnotes, *_smaller(cell.config, halvings)],
+                log=log,
+            )
+
+        def keep(record: RunRecord) -> None:
+            write_ended(places.unfinished, whole(record))
+            emit({"scored": whole(record).to_dict()})
+
+        sources = (cell.source, cell.checkpoint)
+        found = run(Job(config, cell.key, *sources, places, sinks, emit, cell.questions, cell.judge, keep))
         if found is None:
             emit({"done": True})
             return
-        sizes = {"micro_batch_size": schema.micro_batch_size(config), "oom_halvings": halvings}
-        record = replace(
-            found,
-            config=schema.description(cell.config),
-            efficiency={**(found.efficiency or {}), **sizes},
-            footnotes=[*found.footnotes, *_smaller(cell.config, halvings)],
-            log=log,
-        )
-        write_ended(places.unfinished, record)
-        emit({"result": record.to_dict()})
+        with stop.deferred():
+            record = whole(found)
+            write_ended(places.unfinished, record)
+            emit({"result": record.to_dict()})
         loggers.finish(sinks, record)
 
 
@@ -58,10 +82,40 @@ def _smaller(config: RunConfig, halvings: int) -> list[str]:
     return [f"{config.method.name}: memory ran out with micro batches of {asked}; trained in micro batches of {used}"]
 
 
-def verify(cells: list[tuple[RunConfig, Checkpoint]], emit: Emit) -> None:
+def verify(cells: list[tuple[RunConfig, Checkpoint]], data: list[tuple[DataSource, Path]], emit: Emit) -> None:
     """Try every method on its model's shape, without weights. Result: for each cell None, or what is wrong and whether
-    that is because the method can't be applied there."""
-    emit({"result": [_problem(config, checkpoint) for config, checkpoint in cells]})
+    that is because the method can't be applied there.
+
+    Args:
+        data: of every cell where its rows are, and the cache; empty: whether they fit isn't looked at.
+    """
+    problems = [_problem(config, checkpoint) for config, checkpoint in cells]
+    fitting: set[str] = set()
+    for index, (source, cache) in enumerate(data):
+        if problems[index] is None:
+            problems[index] = _too_long(*cells[index], source, cache, fitting)
+    emit({"result": problems})
+
+
+def _too_long(
+    config: RunConfig, checkpoint: Checkpoint, source: DataSource, cache: Path, fitting: set[str]
+) -> tuple[str, bool] | None:
+    """What `_problem` gives, for examples that are too long.
+
+    Args:
+        fitting: what was looked at before and fits, whatever the method.
+    """
+    task = tasks.build(config)
+    looked_at = repr((task.formulation, config.model, config.dataset, config.recipe))
+    if looked_at in fitting:
+        return None
+    tokenizer = backbones.load_tokenizer(config.model, checkpoint)
+    try:
+        lengths.check(config, task, tokenizer, source, cache)
+    except ConfigError as error:
+        return str(error), False
+    fitting.add(looked_at)
+    return None
 
 
 def _problem(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | None:
@@ -71,7 +125,7 @@ def _problem(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | No
         return str(error), isinstance(error, NotApplicable)
     except Exception as error:  # Whatever it is, it must name the run that it would have stopped.
         where = f"method={config.method.name} on model={config.model.name}, dataset={config.dataset.name}"
-        return str(ConfigError(f"{where}: {type(error).__name__}: {error}")), False
+        return str(ConfigError(f"{where}: {type(error).__name__}: {brief(error)}")), False
     return None
 
 

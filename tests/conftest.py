@@ -198,8 +198,8 @@ def start(tmp_path: Path, data_root: Path) -> Iterator[Callable[..., subprocess.
     """A command line in a process of its own, once its run has begun training."""
     started: list[subprocess.Popen] = []
 
-    def begin(*arguments: str, wait_for: str = "Slow") -> subprocess.Popen:
-        line = [TROUBLE, *TINY, f"data_root={data_root}", "method=slow", *arguments]
+    def begin(*arguments: str, method: str = "slow") -> subprocess.Popen:
+        line = [TROUBLE, *TINY, f"data_root={data_root}", f"method={method}", *arguments]
         path = os.pathsep.join([str(paths.PACKAGE.parent), str(ASSETS)])
         parent = subprocess.Popen(
             [sys.executable, "-m", "peftbench", *line],

@@ -230,3 +230,22 @@ def sums() -> dict[str, Any]:
         "memory": ranks.summed({"peak": 5 + rank, "unknown": None if rank else 3}),
         "there": ranks.gathered(there),
     }
+
+
+def asked_below(numbers: list[int], emit: Callable[..., None]) -> None:
+    """Send signals to this process and to its fork server, as a scheduler does that asks every process of a job."""
+    for pid in (os.getppid(), os.getpid()):
+        for number in numbers:
+            os.kill(pid, number)
+    time.sleep(1)
+    emit({"result": {"server": os.getppid()}})
+
+
+def saves(emit: Callable[..., None]) -> None:
+    """Takes longer to save than a process is given that nobody waits for."""
+    with stop.deferred():
+        emit({"event": "here"})
+        while not stop.asked():
+            time.sleep(0.05)
+        time.sleep(12)
+        emit({"result": "saved"})

@@ -65,6 +65,7 @@ def test_check_finds_what_is_broken_and_nothing_else(run_cli, tmp_path: Path, mo
         ("method", "typo", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\n"
          "adapter: {_target_: peft.LoraConfig, rank: 3, target_modules: [query]}\nsupports: [encoder]\n"),
         ("recipe", "forever", "defaults: [default]\nepochs: 0\n"),
+        ("model", "broken", "family: [encoder\nhead: {"),
     ]:  # fmt: skip
         (tmp_path / group).mkdir(exist_ok=True)
         (tmp_path / group / f"{name}.yaml").write_text(text)
@@ -75,7 +76,14 @@ def test_check_finds_what_is_broken_and_nothing_else(run_cli, tmp_path: Path, mo
     assert "method.adapter.rank: LoraConfig has no such argument" in out
     assert "recipe=forever: recipe.epochs=0: allowed is a number at least 1" in out
     *problems, last = out.splitlines()
-    assert {re.split(": | on ", line)[0] for line in problems} == {"method=nowhere", "method=typo", "recipe=forever"}
+    broken = str(tmp_path / "model" / "broken.yaml")
+    assert f"{broken}: can't be read as YAML" in out
+    assert {re.split(": | on ", line)[0] for line in problems} == {
+        "method=nowhere",
+        "method=typo",
+        "recipe=forever",
+        broken,
+    }
     assert last.startswith(f"{sum(len(paths.choices(group)) for group in paths.groups()) + 3} files, ")
     assert last.endswith(f" {len(problems)} problems")
 
@@ -95,3 +103,19 @@ def test_what_one_command_changes_the_next_does_not_see(tmp_path: Path) -> None:
     assert (again.recipe.epochs, again.method.supports) == (2, compose.one([]).method.supports)
     file.write_text("defaults: [default]\nepochs: 3\n")
     assert compose.plan(["recipe=mine"], multirun=False, config_dirs=[tmp_path]).cells[0].recipe.epochs == 3
+
+
+@pytest.mark.parametrize("content", [b"lr: [1, 2\nadapter: {", b"\xff\xfe\x00lr: 1", b"- 1\n- 2\n", None])
+def test_a_broken_file_is_named_and_the_others_are_listed(run_cli, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "method" / "broken.yaml"
+    file.parent.mkdir()
+    if content is None:
+        file.symlink_to(tmp_path / "nowhere")
+    else:
+        file.write_bytes(content)
+    status, out, err = run_cli("list", "methods", f"--config-dir={tmp_path}")
+    assert (status, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith(f"broken: {file}: ")]
+    assert {line.split()[0] for line in out.splitlines() if line} >= set(paths.choices("method"))
+    status, _, err = run_cli("method=broken", "model=tiny_bert", "dry_run=true", f"--config-dir={tmp_path}")
+    assert (status, len(err.strip().splitlines())) == (2, 1)

@@ -27,14 +27,13 @@ def made(score: float | None, *overrides: str, status: str = "completed", **more
     if overrides not in CONFIGS:
         CONFIGS[overrides] = schema.description(composed(["model=tiny_bert", *overrides]))
     values = {
+        "key": "-".join(overrides) + status,
         "params": {"trainable": 10, "adapter": 8, "head": 2, "total": 1000},
         "efficiency": {"peak_memory_bytes": 5_000_000, "train_samples_per_s": 20.0},
         "metrics": {"train": {"score": 0.9}},
         "environment": {"data_fingerprint": "d", "model_fingerprint": "m", "cpu": "c", "threads": 1, "gpu": []},
     }
-    return RunRecord(
-        key="-".join(overrides) + status, status=status, config=CONFIGS[overrides], score=score, **{**values, **more}
-    )
+    return RunRecord(status=status, config=CONFIGS[overrides], score=score, **{**values, **more})
 
 
 def board(*completed: RunRecord, failed: tuple[RunRecord, ...] = ()) -> stats.Leaderboard:
@@ -133,6 +132,36 @@ def test_other_data_under_the_same_name_is_another_column() -> None:
     assert [(cell.mean, cell.n) for cell in result.rows[0].cells.values()] == [(0.5, 1), (0.7, 1)]
 
 
+def test_data_whose_fingerprints_begin_alike_are_other_data() -> None:
+    runs = [
+        made(0.25, "seed=0", environment={"data_fingerprint": "official"}),
+        made(0.75, "seed=1", environment={"data_fingerprint": "official-too"}),
+    ]
+    assert [[(c.mean, c.n) for c in row.cells.values()] for row in board(*runs).rows] == [[(0.25, 1), (0.75, 1)]]
+
+
+def test_machines_of_one_name_that_differ_are_two_rows_beside_a_third() -> None:
+    result = board(
+        made(0.25, "seed=0", "hardware.threads=1"),
+        made(0.75, "seed=1", "hardware.threads=2"),
+        made(0.5, "hardware=cpu_bf16"),
+    )
+    assert sorted(row.variant for row in result.rows) == [
+        "hardware=cpu, hardware.threads=1",
+        "hardware=cpu, hardware.threads=2",
+        "hardware=cpu_bf16",
+    ]
+
+
+def test_names_that_are_written_alike_are_told_apart() -> None:
+    """By a stranger's record: `demo (data=d)` is what other data called demo are shown as."""
+    one, other, named = made(0.25, "seed=0"), made(0.5, "seed=1"), made(0.75, "seed=2")
+    other = dataclasses.replace(other, environment={**other.environment, "data_fingerprint": "e"})
+    dataset = {**named.config["dataset"], "name": "demo (data=d)"}
+    named = dataclasses.replace(named, config={**named.config, "dataset": dataset})
+    assert board(one, other, named).columns == ["demo (data=d)", "demo (data=d)[2]", "demo (data=e)"]
+
+
 def test_memory_is_the_largest_and_missing_figures_stay_missing() -> None:
     small, large = ({"peak_memory_bytes": n, "inference_latency_ms_merged": None} for n in (10, 30))
     result = board(made(0.5, "seed=0", efficiency=small), made(0.5, "seed=1", efficiency=large))
@@ -158,17 +187,16 @@ def test_a_mended_failure_is_no_failure(results: Path) -> None:
     assert [(r.key, r.status) for r in found.failed] == [("b", "oom")]
 
 
-def test_a_corrupt_record_is_named_and_set_aside(results: Path, run_cli) -> None:
+def test_a_corrupt_record_is_named_and_stays(results: Path, run_cli) -> None:
     store, config = ResultStore(results), composed(["model=tiny_bert"])
     good = store.put(config, RunRecord(key="a", status="completed", score=0.5, config=schema.description(config)))
     good.with_name("half.json").write_text('{"key": "x", "sta')
     status, out, _ = run_cli("report", f"results_dir={results}")
     assert status == 0
     assert "half.json: no record (not whole JSON" in out
-    assert good.with_name("half.json.corrupt").exists()
     assert "50.0 (n=1)" in out
     assert "half.json" in (results / "leaderboard.md").read_text()
-    assert "half.json" not in run_cli("report", f"results_dir={results}")[1]
+    assert sorted(file.name for file in good.parent.iterdir()) == ["a.json", "half.json"]
 
 
 def test_a_record_of_a_newer_version_is_left_alone(results: Path, run_cli) -> None:
@@ -187,7 +215,8 @@ def test_other_protocols_are_never_averaged() -> None:
 def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:
     store, config = ResultStore(results), composed(["model=tiny_bert"])
     for record, number in zip(itertools.cycle(RECORDS), range(1000), strict=False):
-        store.put(config, RunRecord(**{**record.to_dict(), "key": str(number)}))
+        described = {**record.config, "seed": number}  # Runs that are the same are counted once.
+        store.put(config, RunRecord(**{**record.to_dict(), "key": str(number), "config": described}))
     code = (
         "import sys; from peftbench.cli import main; "
         f"main(['report', 'results_dir={results}']); sys.exit('torch' in sys.modules)"
@@ -263,6 +292,64 @@ def test_a_suite_averages_metrics_and_splits_first(four_tasks: stats.Leaderboard
     assert "missing: mnli (validation_mismatched), rte" in text
 
 
+def _of_other_data(kind: str) -> list[RunRecord]:
+    """`full` on other data that are called rte: with another fingerprint, other columns, or one's own file."""
+    score = {"validation": {"values": {"accuracy": 0.0}, "score": 0.0}}
+    record = made(0.0, "method=full", "dataset=rte", metrics=score, key="other")
+    if kind == "fingerprint":
+        return [dataclasses.replace(record, environment={**record.environment, "data_fingerprint": "other"})]
+    changed = {"override": {"text": ["sentence1"]}, "own file": {"format": "csv", "suite": None}}[kind]
+    dataset = {**record.config["dataset"], **changed}
+    return [dataclasses.replace(record, config={**record.config, "dataset": dataset})]
+
+
+@pytest.mark.parametrize("kind", ["fingerprint", "override", "own file"])
+def test_a_suite_averages_no_other_data_of_a_name(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(suites, "members", lambda: {"glue": ["cola", "mnli", "mrpc", "rte"]})
+    result = board(*_suite_records(), *_of_other_data(kind))
+    full = result.suites["glue"]["full", "tiny_bert", ""]
+    text = render_markdown.render(result)
+    if kind == "own file":  # It says that it isn't GLUE's, so that the others are.
+        assert full == suites.Suite(pytest.approx(0.65), [])
+        assert "rte: 1 run on other data of that name, which the average of glue leaves out" in text
+    else:
+        assert full.mean is None
+        assert "rte (2 different data: rte (" in text
+    assert {cell.n for row in result.rows for cell in row.cells.values() if cell} == {1}
+
+
+def test_one_key_for_two_runs_mixes_nothing() -> None:
+    """Of anything that is grouped: rows, columns, details, what was forgotten, prompts."""
+    prompt = {"soft_prompt": [[{"token": "a", "similarity": 0.5}]]}
+    asked = {"n": 5, "cut": 0, "parts": {}, "data_fingerprint": "q", "before": 0.5, "difference_se": None}
+    records = [
+        made(score, *overrides, key="k", learnt=prompt,
+             forgetting={"mmlu": {**asked, "after": score, "difference": score - 0.5}})
+        for score, overrides in ((0.25, ("method=prompt",)), (0.75, ("method=full", "dataset=sst2")))
+    ]  # fmt: skip
+    result = board(*records)
+    assert [(row.method, [(c.mean, c.n) for c in row.cells.values() if c]) for row in result.rows] == [
+        ("full", [(0.75, 1)]),
+        ("prompt", [(0.25, 1)]),
+    ]
+    assert {(of.row[0], of.after, of.runs) for of in result.forgetting} == {("full", 0.75, 1), ("prompt", 0.25, 1)}
+    assert [title for title, _ in result.soft_prompts] == ["full · tiny_bert · sst2", "prompt · tiny_bert · demo"]
+
+
+def test_other_questions_have_columns_of_their_own() -> None:
+    asked = {"n": 5, "cut": 0, "parts": {}, "before": 0.5, "difference_se": None}
+    runs = [
+        made(
+            0.5,
+            f"seed={seed}",
+            forgetting={"mmlu": {**asked, "data_fingerprint": str(seed), "after": after, "difference": after}},
+        )
+        for seed, after in enumerate((0.25, 0.75))
+    ]
+    (row,) = csv.DictReader(io.StringIO(render_csv.render(board(*runs))))
+    assert sorted(float(v) for name, v in row.items() if name.endswith("_after")) == [0.25, 0.75]
+
+
 def test_every_metric_and_split_is_shown(four_tasks: stats.Leaderboard) -> None:
     assert list(four_tasks.details) == [
         "mnli validation_matched accuracy", "mnli validation_mismatched accuracy", "mrpc accuracy", "mrpc f1",
@@ -291,7 +378,7 @@ def test_a_record_with_hidden_labels_is_a_footnote(results: Path) -> None:
     store.put(config, RunRecord(key="b", status="completed", config=described))
     found = load(results)
     assert [record.key for record in found.completed] == ["a"]
-    assert [reason for _, reason in found.unreadable] == ["completed without a score; set aside as b.json.corrupt"]
+    assert [reason for _, reason in found.unreadable] == ["completed without a score"]
     assert f"- {note}" in render_markdown.render(stats.leaderboard(found))
 
 
@@ -326,7 +413,9 @@ def test_what_was_forgotten_is_shown_with_its_error() -> None:
     text = render_markdown.render(board(*runs, made(0.6, "method=full", forgetting=other), made(0.4, "method=prompt")))
     table = text.split("## What tuning made the model forget")[1].split("\n## ")[0]
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
-    assert rows[2:] == [
+    # Other questions of one name: which, is said as a hash.
+    assert rows[2][3] != rows[3][3]
+    assert [row[:3] + [row[3].partition(" ")[0]] + row[4:] for row in rows[2:]] == [
         ["full", "tiny_bert", "demo", "mmlu", "50 (1 cut)", "1", "30.0", "30.0", "+0.0 ± 2.0"],
         ["lora", "tiny_bert", "demo", "mmlu", "50 (1 cut)", "2", "30.0", "23.0", "-7.0 ± 2.0"],
     ]

@@ -4,23 +4,34 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from composed import composed
 
-from peftbench import fingerprint, records, schema
+from peftbench import fingerprint, live, paths, records, schema
 from peftbench.errors import ConfigError
+from peftbench.folders import Folder
 from peftbench.job import Cell
 from peftbench.records import RecordError, RunRecord, from_dict, run_key
 from peftbench.store import ResultStore, read
 
-CONFIG = {"seed": 0, **{group: {"name": group} for group in ("model", "method", "dataset")}}
+CONFIG = schema.description(composed(["model=tiny_bert"]))
 
 
 def record(key: str, status: str = "completed", **more: object) -> RunRecord:
     return RunRecord(key=key, status=status, config=CONFIG, **{"score": 0.5, **more})  # type: ignore[arg-type]
+
+
+def believable(config: schema.RunConfig) -> RunRecord:
+    """A completed record whose key is right."""
+    key = run_key(config, data="d", model="m")
+    environment = {"data_fingerprint": "d", "model_fingerprint": "m"}
+    config = dataclasses.replace(config, results_dir="")
+    return RunRecord(key=key, status="completed", config=schema.description(config), score=0.5, environment=environment)
 
 
 @pytest.fixture
@@ -51,7 +62,7 @@ class TestKey:
         key = self._key()
         assert self._key(data="e") != key
         assert self._key(model="n") != key
-        monkeypatch.setattr(records, "PROTOCOL", records.PROTOCOL + 1)
+        monkeypatch.setitem(records.PROTOCOL, "head", records.PROTOCOL["head"] + 1)
         assert self._key() != key
 
     def test_a_new_null_field_invalidates_nothing(self) -> None:
@@ -120,13 +131,74 @@ class TestPut:
         assert len(found) == 800 + 1 + 8
         assert not list(results.rglob("*.tmp"))
 
-    def test_a_corrupt_file_is_no_completed_run_and_gives_way(self, config, results: Path) -> None:
+    @pytest.mark.parametrize("there", ["half", "newer", "another run", "folder"])
+    def test_what_has_the_name_of_a_run_stays_and_the_run_is_recorded_beside_it(
+        self, config, results: Path, there: str
+    ) -> None:
+        store, right = ResultStore(results), believable(config)
+        file = store.put(config, right)
+        whole = file.read_text()
+        newer = whole.replace('"schema_version": 1', '"schema_version": 2')
+        text = {"half": whole[:50], "newer": newer, "another run": whole.replace('"seed": 0', '"seed": 7')}.get(there)
+        file.unlink()
+        file.mkdir() if text is None else file.write_text(text)
+        assert not store.completed(config, right.key)
+        beside = store.put(config, dataclasses.replace(right, score=0.7))
+        assert beside.name == f"{right.key}.beside-1.json"
+        assert read(beside).score == 0.7
+        assert file.is_dir() if text is None else file.read_text() == text
+        assert store.completed(config, right.key)
+        assert store.record_file(config, right.key) == beside
+        assert ResultStore.weights_of(beside) == store.places(config, right.key).adapter
+        # Its own name is no longer looked at by another put, and overwriting replaces no stranger's file.
+        again = dataclasses.replace(config, overwrite=True)
+        assert read(store.put(again, dataclasses.replace(right, score=0.9))).score == 0.9
+        assert sorted(f.name for f in file.parent.iterdir()) == sorted([file.name, beside.name])
+
+    @pytest.mark.parametrize("altered", ["key", "seed", "data_fingerprint", "status", "name"])
+    def test_a_record_is_believed_if_key_name_and_contents_agree(self, config, results: Path, altered: str) -> None:
+        store, right = ResultStore(results), believable(config)
+        file = store.put(config, right)
+        assert store.completed(config, right.key)
+        value = right.to_dict()
+        if altered == "name":
+            other = dataclasses.replace(config, seed=7)
+            key = run_key(other, data="d", model="m")
+            store.record_file(other, key).write_text(file.read_text())
+            assert not store.completed(other, key)
+            return
+        if altered == "data_fingerprint":
+            value["environment"]["data_fingerprint"] = "another"
+        elif altered == "seed":
+            value["config"]["seed"] = 7
+        else:
+            value[altered] = {"key": "0" * 20, "status": "error"}[altered]
+        file.write_text(json.dumps(value))
+        assert not store.completed(config, right.key)
+        ended = results / "unfinished" / right.key / "record.json"
+        ended.parent.mkdir(parents=True)
+        ended.write_text(json.dumps(value))
+        assert store.ended(config, right.key) is None
+        ended.write_text(json.dumps(right.to_dict()))
+        assert store.ended(config, right.key) == right
+
+    def test_a_note_under_another_name_leaves_no_run_out(self, config, results: Path) -> None:
         store = ResultStore(results)
-        file = store.put(config, record("k"))
-        file.write_text(file.read_text()[:50])
-        assert not store.completed(config, "k")
-        assert read(store.put(config, record("k", score=0.7))).score == 0.7
-        assert file.with_name("k.json.corrupt").exists()
+        store.put_not_applicable(config, "a", "why")
+        file = store.record_file(config, "a").with_name("a.not-applicable.json")
+        file.rename(file.with_name("b.not-applicable.json"))
+        assert not store.left_out(config, "b")
+
+    def test_a_copied_try_is_no_try(self, config, results: Path) -> None:
+        store = ResultStore(results)
+        file = store.put(config, record("k", "error"))
+        for name in ("k.failed-1 (copy).json", "k.failed-.json", "k.failed-\u00b2.json", "k.failed-9999999999.json"):
+            file.with_name(name).write_text("{}")
+        assert store.failures(config, "k") == [file]
+        planned = live.Planned("r", str(file.relative_to(results)).replace(".failed-1", ""), "n")
+        tried = live.ended(results, planned, 0)
+        assert tried is not None
+        assert (tried.key, tried.status) == ("k", "error")
 
     def test_without_hard_links(self, config, results: Path, monkeypatch) -> None:
         def refused(*_: object) -> None:
@@ -142,6 +214,33 @@ class TestPut:
         (tmp_path / "file").touch()
         with pytest.raises(ConfigError, match="results_dir=.*can't be written"):
             ResultStore(tmp_path / "file" / "results").check_writable()
+
+    @pytest.mark.parametrize("name", Folder)
+    @pytest.mark.parametrize("below", [".", Folder.TRIALS])
+    @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere/at/all")])
+    def test_what_is_no_folder_where_one_must_be(self, results: Path, name: str, below: str, make: Any) -> None:
+        (results / below).mkdir(parents=True)
+        make(results / below / name)
+        with pytest.raises(ConfigError, match=f"^results_dir=.*: .*{name} must be a folder: can't be written"):
+            ResultStore(results).check_writable()
+
+    @pytest.mark.parametrize("name", [Folder.RECORDS, Folder.PREDICTIONS, Folder.ADAPTERS])
+    def test_a_runs_own_folder_that_is_none(self, config, results: Path, name: str) -> None:
+        cell = results / name / config.dataset.name / config.model.name
+        ResultStore(results).check_writable([config])
+        assert not list(results.iterdir()), "nothing is left behind"
+        cell.parent.mkdir(parents=True)
+        cell.touch()
+        with pytest.raises(ConfigError, match=f"{config.model.name} must be a folder"):
+            ResultStore(results).check_writable([config])
+
+    def test_every_folder_that_is_written_is_known(self, config, results: Path) -> None:
+        store = ResultStore(results)
+        places = store.places(config, "k")
+        files = [places.adapter, places.predictions, places.unfinished, places.cache, store.record_file(config, "k")]
+        assert {file.relative_to(results).parts[0] for file in files} <= {*Folder}
+        text = (paths.CONF / "config.yaml").read_text()
+        assert set(re.findall(r"\$\{results_dir\}/(\w+)", text)) == {Folder.LOGS}
 
 
 def _write(results: Path, config: schema.RunConfig, writer: int, count: int = 25) -> None:

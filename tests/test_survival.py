@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +106,30 @@ def test_what_the_kernel_killed_ran_out_of_memory(tmp_path: Path) -> None:
     assert crew.died(-signal.SIGKILL, tmp_path / "log", kernel_killed=True).status == "oom"
     assert crew.died(-signal.SIGKILL, tmp_path / "log", kernel_killed=False).status == "error"
     assert crew.kernel_kills() >= 0
+
+
+def test_what_said_that_memory_ran_out_ran_out_of_memory(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n")
+    assert crew.died(-signal.SIGABRT, log, kernel_killed=False).status == "oom"
+    assert crew.died(crew.NO_MEMORY, tmp_path / "none", kernel_killed=False).status == "oom"
+    log.write_text("terminate called without an active exception\n")
+    assert crew.died(-signal.SIGABRT, log, kernel_killed=False).status == "error"
+    assert "fork server" in crew.died(255, log, kernel_killed=False).error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [60_000, 150_000, 400_000, 700_000, 850_000])
+def test_with_too_little_memory_there_is_one_line(tiny, tmp_path: Path, kilobytes: int) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (kilobytes * 1024, kilobytes * 1024))
+
+    line = [sys.executable, "-m", "peftbench", *tiny("method=lora", "recipe.max_steps=2")]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(line, env=environ, capture_output=True, text=True, preexec_fn=limit, timeout=120)
+    assert done.returncode in (1, 2), done.stdout
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("peftbench: ")
 
 
 def test_a_record_that_a_killed_parent_left_is_put_without_training(
@@ -271,6 +297,9 @@ def test_a_records_folder_that_cannot_be_written(
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("nothing can be mounted here")
     try:
+        assert run_cli(*tiny("recipe.max_steps=4"))[0] == 2
+        # As if that came about while the run was made.
+        monkeypatch.setattr(ResultStore, "check_writable", lambda *_: None)
         kept = tmp_path / "temporary"
         kept.mkdir()
         monkeypatch.setattr("tempfile.tempdir", str(kept))

@@ -217,6 +217,30 @@ def test_status_shows_what_runs_and_what_was_stopped(run_cli: Run, tiny, results
         assert [s.line for s in live.sweeps(results)] == ["again"]
 
 
+def test_a_killed_sweep_is_gone_when_others_have_made_its_runs(run_cli: Run, tiny, results: Path) -> None:
+    config, dead = compose.one(tiny("seed=3")), live.Owner(live.me().host, 2**22 + 1, "1")
+    runs = live.planned(results, [(config, "k" * 20, "lora · seed 3")], [None])
+    sweep = live.Sweep(dead, "method=lora", time.time() - 9, 1, runs=runs)
+    file, store = results / "live" / "sweep-x-1.json", ResultStore(results)
+    described = schema.description(config)
+
+    def status() -> str:
+        return run_cli("status", f"results_dir={results}")[1]
+
+    live._write(file, sweep)
+    assert "STOPPED" in status()
+    store.put(config, RunRecord(key="k" * 20, status="interrupted", error="stopped at step 3", config=described))
+    assert "STOPPED" in status(), "the same line would go on with it"
+    store.put(config, RunRecord(key="k" * 20, status="completed", config=described, score=0.5))
+    live._write(file, replace(sweep, undecided=True))
+    assert "STOPPED" in status(), "what was tuned isn't made yet"
+    live._write(file, replace(sweep, owner=replace(dead, host="another")))
+    assert "on another" in status(), "it may run there"
+    live._write(file, sweep)
+    assert "Nothing runs" in status()
+    assert not file.exists()
+
+
 def test_status_imports_no_torch(tmp_path: Path) -> None:
     code = "import sys; from peftbench.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "status", f"results_dir={tmp_path}"], check=False)

@@ -503,12 +503,13 @@ class TestOwnFiles:
             (["dataset.validation_file=null"], "dataset.validation_file: is required"),
             (["dataset.train_file=nowhere.csv"], "dataset.train_file=nowhere.csv: there is no such file"),
             (["dataset.text=[]"], "dataset.text: name the column"),
-            (["dataset.text=[title]"], "dataset.text=title: reviews/train has no such column; it has review, y, long"),
+            (["dataset.text=[title]"], "dataset.text=title: reviews.csv has no such column; it has review, y, long"),
             (["dataset.label=null"], "dataset.label: classification needs the column"),
             (["dataset.label=mark"], "dataset.label=mark: reviews.csv has no such column; it has review, y, long"),
             (["dataset.label=long"], "has 120 different values"),
             (["dataset.labels=[a,b,c]"], "row 0 has the label 0; allowed"),
-            (["dataset.task=regression", "dataset.label=review"], "allowed are numbers"),
+            (["dataset.task=regression", "dataset.label=long"], "row 0 has 'n0'; allowed are numbers"),
+            (["dataset.label=review"], "dataset.label=review: is dataset.text too"),
             (["dataset.metrics={accurracy: max}"], "accurracy is no metric"),
             (["dataset.format=xlsx"], "csv | jsonl | parquet"),
             (["dataset=jsonl"], "can't be read as jsonl"),
@@ -550,7 +551,7 @@ def test_every_task_type_can_be_written() -> None:
 
 
 def test_numbers_are_written_in_steps_and_read_back(made: Callable) -> None:
-    """T5's rounding; -1 for what is no number, below all of STS-B's."""
+    """T5's rounding; for what is no number the end of the right ones' range that is farther from its own."""
     case = Built(made("dataset=stsb", "model=tiny_t5", "formulation=text", "method=full"))
     written = [case.task.right(Example(0, {}, label)) for label in (0.0, 2.57, 3.3, 4.71, 5.0)]
     assert written == ["0.0", "2.6", "3.2", "4.8", "5.0"]
@@ -559,7 +560,7 @@ def test_numbers_are_written_in_steps_and_read_back(made: Callable) -> None:
         labels = torch.tensor([0.0, 2.5, 5.0, 4.0])
 
     values = case.task.score(["0.0", " 2.4 ", "5", "four"], Split())
-    assert values["pearson"] == pytest.approx(np.corrcoef([0.0, 2.4, 5.0, -1.0], Split.labels)[0, 1])
+    assert values["pearson"] == pytest.approx(np.corrcoef([0.0, 2.4, 5.0, 0.0], Split.labels)[0, 1])
 
 
 def test_a_gap_is_answered_by_its_name(made: Callable) -> None:

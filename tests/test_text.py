@@ -163,7 +163,7 @@ def test_lists_and_fields_of_structs_are_read(tmp_path, results) -> None:
         (
             ["model=tiny_t5", "~dataset.metrics.exact_match", "+dataset.metrics.accuracy=max"],
             ConfigError,
-            "accuracy doesn't compare texts",
+            "accuracy scores labels; dataset=copy has texts; allowed are bleu",
         ),
         (["model=tiny_t5", "formulation=head"], ConfigError, "generation is solved as auto, text"),
     ],
@@ -239,13 +239,12 @@ def test_copying_is_learnt_from_nothing(train, model: str, rate: float, steps: i
 @pytest.mark.parametrize(
     ("model", "more", "message"),
     [
-        ("tiny_gpt2", ["recipe.max_length=505"], "tiny_gpt2 has 514 positions, of which the written answer takes 10"),
-        ("tiny_gpt2", ["recipe.max_length=504"], None),
-        (
-            "tiny_llama",
-            ["recipe.max_length=500", "method=prompt"],
-            "virtual tokens take 20 and the written answer takes",
-        ),
+        ("tiny_gpt2", ["recipe.max_length=515"], "tiny_gpt2 has 514 positions"),
+        ("tiny_gpt2", ["recipe.max_length=514"], None),  # The answer is part of it.
+        ("tiny_gpt2", ["recipe.max_length=10"], "the written answer alone takes 10"),
+        ("tiny_gpt2", ["recipe.max_length=11"], None),
+        ("tiny_llama", ["recipe.max_length=500", "method=prompt"], "of which the method's virtual tokens take 20"),
+        ("tiny_bart", ["dataset.generation.max_new_tokens=515"], "max_new_tokens=515: tiny_bart has 514 positions"),
         ("tiny_bart", ["recipe.max_length=515"], "tiny_bart has 514 positions"),
         ("tiny_t5", ["recipe.max_length=5000"], None),
     ],

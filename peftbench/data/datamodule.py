@@ -55,12 +55,20 @@ class TaskDataModule(L.LightningDataModule):
         if self.slices:
             return
         data, recipe = self.config.dataset, self.config.recipe
-        chosen, carved = self._divide()
-        self.carved = len(carved)
-        self.train = self._encode(data.train, chosen)
-        self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
-        selection = self._first(carved, recipe.eval_samples)
-        self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
+        if data.train in self._source.files:
+            chosen, carved = self._divide()
+            if not len(chosen):  # One group of rows, which stays together.
+                raise ConfigError(
+                    f"dataset={data.name}: all of {data.train} is taken to select on; recipe.selection=last"
+                )
+            self.carved = len(carved)
+            self.train = self._encode(data.train, chosen, training=True)
+            self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
+            selection = self._first(carved, recipe.eval_samples)
+            self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
+        else:  # For a method that doesn't look at it.
+            self.train = self._encode(data.evaluation[0], np.arange(0))
+            self.slices |= {"train": None, "selection": None}
         for split in data.evaluation:
             present = split in self._source.files
             self.slices[split] = self._encode(split, self._draw(split, recipe.eval_samples)) if present else None
@@ -163,7 +171,7 @@ class TaskDataModule(L.LightningDataModule):
         table = sources.read(self._source, split, reader.grouped)
         return reader.groups(table, np.arange(table.num_rows))
 
-    def _encode(self, split: str, rows: np.ndarray) -> Encoded:
+    def _encode(self, split: str, rows: np.ndarray, *, training: bool = False) -> Encoded:
         reader = self._task.reader
 
         def read() -> list[Example]:
@@ -179,6 +187,7 @@ class TaskDataModule(L.LightningDataModule):
             max_length=self.config.recipe.max_length,
             cache=self._cache,
             identity=[data, tokenizer, split, self._task.encoding, rows.tolist()],
+            training=training,
         )
 
     def train_dataloader(self, steps: int | None = None, start: int = 0) -> DataLoader[Batch]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from peftbench import cached, files, fingerprint, paths
 from peftbench.data.examples import Example
 from peftbench.tasks.base import Batch, Inputs, Task
+from peftbench.tasks.fitting import TooLong
 
 _CHUNK = 2000
 
@@ -36,7 +37,7 @@ class Encoded(Dataset[int]):
         tokens: (sum of lengths,) int32.
         types: token type ids of the same shape, or None where the model has none.
         offsets: (s + 1,) int64; sequence j is `tokens[offsets[j]:offsets[j + 1]]`.
-        labels: (n,) int64, or float32 for regression.
+        labels: (n,) int64, or for regression float32, float64 where that tells no two of them apart.
         rows: (n,) int64, each example's row in the split's file.
         truncated: how many examples were cut to the maximum length.
         pad: the id that pads.
@@ -94,7 +95,8 @@ class Encoded(Dataset[int]):
             sequences: sequences (n,), how many, an example's following each other.
         """
         chosen = torch.as_tensor(list(indices))
-        batch: Batch = {"labels": self.labels[chosen], "index": chosen}
+        labels = self.labels[chosen]
+        batch: Batch = {"labels": labels.float() if labels.is_floating_point() else labels, "index": chosen}
         lines: Sequence[int] = indices
         if self.firsts is not None:
             lines = [line for i in indices for line in range(int(self.firsts[i]), int(self.firsts[i + 1]))]
@@ -151,6 +153,7 @@ def encode(
     max_length: int,
     cache: Path,
     identity: object,
+    training: bool = False,
 ) -> Encoded:
     """Tokenise examples, or read them from the cache.
 
@@ -158,9 +161,12 @@ def encode(
         read: gives the examples; called only if they aren't cached.
         cache: folder of tokenised sets.
         identity: JSON value that says what the examples are (data and tokenizer fingerprint, split, rows, task).
+        training: whether they are trained on, or scored.
     """
-    file = cache / "tokens" / f"{fingerprint.of_json([identity, max_length, code()])[:24]}.safetensors"
-    kept = _cached(file, lambda: _tokenise(task, tokenizer, read(), max_length))
+    # The same unless answers are written.
+    named = [identity, max_length, code(), training and task.generates]
+    file = cache / "tokens" / f"{fingerprint.of_json(named)[:24]}.safetensors"
+    kept = _cached(file, lambda: _tokenise(task, tokenizer, read(), max_length, training=training))
     names = {"references", "candidates", "truncated"}
     return Encoded(
         **{name: kept.get(name) for name in (*_REQUIRED, *_OPTIONAL) if name not in names},  # type: ignore[arg-type]
@@ -183,14 +189,20 @@ _OPTIONAL = ("types", "firsts", "targets", "target_offsets", "groups", "referenc
 
 
 def _tokenise(
-    task: Task, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int
+    task: Task, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool
 ) -> dict[str, torch.Tensor]:
     made = Inputs()
+    long: list[TooLong] = []
     for start in range(0, len(examples), _CHUNK):
-        made.extend(task.encode(tokenizer, examples[start : start + _CHUNK], max_length))
+        try:
+            made.extend(task.encode(tokenizer, examples[start : start + _CHUNK], max_length, training=training))
+        except TooLong as error:  # All are counted before it is said.
+            long.append(error)
+    if long:
+        raise TooLong.of_all(long, total=len(examples))
     tensors = {
         **_flat(made.input_ids, "tokens", "offsets", torch.int32),
-        "labels": torch.tensor([example.label for example in examples]),
+        "labels": _labels([example.label for example in examples]),
         "rows": torch.tensor([example.row for example in examples], dtype=torch.int64),
         "truncated": torch.tensor(made.cut),
     }
@@ -207,6 +219,14 @@ def _tokenise(
     if any(example.candidate is not None for example in examples):
         tensors["candidates"] = _to_bytes([example.candidate for example in examples])
     return tensors
+
+
+def _labels(values: list[int | float]) -> torch.Tensor:
+    """(n,) int64, or float32; float64 where 32 bits can't tell numbers apart that differ (1234567890 and the next)."""
+    labels = torch.tensor(values)
+    if labels.is_floating_point() and len(labels.unique()) < len(set(values)):
+        return torch.tensor(values, dtype=torch.float64)
+    return labels
 
 
 def _flat(lines: list[list[int]], name: str, offsets: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -4,10 +4,12 @@ A `Reader` is a task type's way of reading. Free of torch: the command line chec
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
+
+from peftbench.data.kinds import Role
 
 #: The label of an example that has none: a hidden test's, as the hub marks it, or one that is only text.
 NO_LABEL = -1
@@ -42,6 +44,9 @@ class Reader(Protocol):
     """How a task type reads rows. Built from the data set's configuration: `Reader(config)` raises ConfigError for one
     that it can't read by."""
 
+    #: What metrics compare: labels, numbers or texts; and whether labels are those that the data set declares.
+    answers: ClassVar[str]
+    takes_labels: ClassVar[bool]
     #: The columns that say which rows belong together; empty: none do.
     grouped: list[str]
     #: Names that templates may use.
@@ -55,6 +60,11 @@ class Reader(Protocol):
     @property
     def shown(self) -> list[str]:
         """Those of `columns` that a question consists of, without its answer."""
+        ...
+
+    @property
+    def roles(self) -> list[Role]:
+        """What each column is read as, where the user's own file may write it in several ways."""
         ...
 
     def check(self, table: pa.Table, where: str) -> None:
@@ -76,7 +86,9 @@ class Reader(Protocol):
 
 
 def column(table: pa.Table, name: str) -> list[Any]:
-    """The values of a column; `idx.question` is a field of a struct column."""
+    """The values of a column; `idx.question`, where no column is called so, is a field of a struct column."""
+    if name in table.column_names:
+        return table.column(name).to_pylist()
     first, *inner = name.split(".")
     values = table.column(first).to_pylist()
     for part in inner:

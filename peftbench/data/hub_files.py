@@ -3,15 +3,14 @@
 A set that the hub has as a loading script alone is read from the hub's own conversion (`refs/convert/parquet`).
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
-from peftbench import cached, download, fingerprint
+from peftbench import download, fingerprint
+from peftbench.data import kept
 from peftbench.errors import ConfigError
 from peftbench.fetching import HubError
 
@@ -75,19 +74,15 @@ def as_parquet(files: Sequence[Path], texts: Sequence[str], *, name: str, cache:
         name: what the files are of, commit included.
     """
     return [
-        str(file) if file.suffix == ".parquet" else str(_converted(file, texts, name=name, cache=cache))
-        for file in files
+        str(file) if file.suffix == ".parquet" else _converted(file, texts, name=name, cache=cache) for file in files
     ]
 
 
-def _converted(file: Path, texts: Sequence[str], *, name: str, cache: Path) -> Path:
+def _converted(file: Path, texts: Sequence[str], *, name: str, cache: Path) -> str:
     if file.suffix != ".csv":
         raise ConfigError(f"dataset.files: {file.name} is neither Parquet nor CSV")
-    folder = fingerprint.of_json([name, file.name, sorted(texts), _READER])[:32]
-    entry = cache / "data" / folder / f"{file.stem}.parquet"
-    if not cached.holds(entry):
-        keep(_read_csv(file, texts), entry)
-    return entry.resolve()
+    folder = cache / "data" / fingerprint.of_json([name, file.name, sorted(texts), _READER])[:32]
+    return kept.tables(folder, [file.stem], lambda: {file.stem: _read_csv(file, texts)})[file.stem][0]
 
 
 def _read_csv(file: Path, texts: Sequence[str]) -> pa.Table:
@@ -102,11 +97,3 @@ def _read_csv(file: Path, texts: Sequence[str]) -> pa.Table:
         )
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{file}: can't be read as CSV ({str(error).splitlines()[0]})") from None
-
-
-def keep(table: pa.Table, entry: Path) -> None:
-    """Write a table into the results folder's cache. Raises ConfigError where the disk doesn't take it."""
-    try:
-        cached.write(entry, functools.partial(pq.write_table, table))
-    except OSError as error:
-        raise ConfigError(f"results_dir: can't write to {entry.parent} ({error.strerror})") from None

@@ -1,23 +1,30 @@
-"""The user's own files (`dataset=csv`, `jsonl`, `parquet`): read as they are, with what wasn't said filled in. Free of
-torch."""
+"""The user's own files (`dataset=csv`, `jsonl`, `parquet`): columns by what they are for, whatever types a file or its
+reader would give them, with what wasn't said filled in. Free of torch."""
 
+import codecs
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from peftbench import fingerprint
-from peftbench.data.examples import column
-from peftbench.data.readers import READERS
+from peftbench.data import formats, labels
+from peftbench.data.formats import Columns
+from peftbench.data.jsonlines import Structure
+from peftbench.data.kinds import Kind, Role
+from peftbench.data.readers import READERS, reader
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig
 
-#: More different values than this are no classes.
-_MOST_LABELS = 100
+#: Of how files are read: raised where the same file would become other rows.
+_VERSION = 1
+
+#: Labels by the fingerprint of what they were found in: a sweep asks for them in every cell.
+_FOUND: dict[str, list[str]] = {}
 
 
 def complete(config: DatasetConfig) -> DatasetConfig:
@@ -29,44 +36,156 @@ def complete(config: DatasetConfig) -> DatasetConfig:
         ConfigError: something that is needed isn't said, or the training file can't be read.
     """
     if config.format is None:
-        return config
-    files = _files(config)
-    config = replace(config, name=_name(config, files[config.train]))
+        return _without_own(config)
+    file = _files(config)[config.train]
+    config = replace(config, name=_name(config, file), **_written(config))
     if not config.metrics:
         config = replace(config, metrics=dict(getattr(READERS.get(config.task), "default_metrics", {})))
     if config.task not in READERS or config.label is None or config.labels is not None:
         return config
-    return replace(config, labels=_labels(config, files[config.train])) if _takes_labels(config) else config
+    takes_labels = getattr(READERS[config.task], "takes_labels", False)
+    return replace(config, labels=_labels(config, file)) if takes_labels else config
 
 
-def tables(config: DatasetConfig) -> tuple[dict[str, pa.Table], str]:
-    """Every split as a table, and a hash of the files."""
-    files = _files(config)
-    found = {split: _read(config, file) for split, file in files.items()}
-    names = set(config.labels or [])
-    if names and config.label is not None and all(config.label in table.column_names for table in found.values()):
-        # Numbers that are names: 1 to 5, say, which are no indices.
-        if {_text(value) for value in column(found[config.train], config.label)} <= names:
-            found = {split: _named(table, config.label) for split, table in found.items()}
-    # Reading the text columns as text changes what a file says, so they are part of its name.
-    return found, fingerprint.of_json([fingerprint.of_files(files.values()), config.format, config.text, config.labels])
+def identity(config: DatasetConfig) -> str:
+    """A hash of everything that decides what `tables` gives.
+
+    Raises:
+        ConfigError: a file isn't there.
+    """
+    roles = [[role.column, role.key, role.kind.name] for role in reader(config).roles]
+    contents = {split: [_hash(file), _called(config, split)] for split, file in _files(config).items()}
+    how = [config.format, config.separator, config.encoding, config.drop_unlabelled, config.labels]
+    return fingerprint.of_json([_VERSION, contents, roles, how])
+
+
+def tables(config: DatasetConfig) -> dict[str, pa.Table]:
+    """Every split as a table of the columns that are asked for, by `stored`.
+
+    Raises:
+        ConfigError: a file can't be read, or doesn't hold what the configuration says.
+    """
+    roles, name, files = _merged(reader(config).roles), identity(config), _files(config)
+    read = {split: _rows(config, split, file, roles) for split, file in files.items()}
+    label = next((role.column for role in roles if role.kind is Kind.LABEL), None)
+    known = None if label is None else labels.Labels(config.labels or [], read[config.train][label])
+    made = {}
+    for split, values in read.items():
+        where = files[split].name
+        columns: list[Any] = []
+        for role in roles:
+            if role.column == label and known is not None:
+                columns.append(pa.array(known.read(values[label], where), pa.int64()))
+            else:
+                columns.append(labels.array(values[role.column], role, where))
+        made[split] = pa.table(columns, names=list(stored(config).values()))
+    if identity(config) != name:
+        raise ConfigError(f"{', '.join(map(str, files.values()))}: changed while being read")
+    return made
+
+
+def stored(config: DatasetConfig) -> dict[str, str]:
+    """By column what `tables` calls it: a name that nothing reads anything into."""
+    return {role.column: f"column_{number}" for number, role in enumerate(_merged(reader(config).roles))}
+
+
+def _merged(roles: Sequence[Role]) -> list[Role]:
+    """One role a column. Raises ConfigError for a column that would have to be two things."""
+    merged: dict[str, Role] = {}
+    texts = [Kind.TEXT, Kind.TEXTS, Kind.ANSWERS]  # Each takes what those before it take.
+    for role in roles:
+        if role.column == "":
+            raise ConfigError(f"dataset.{role.key}: a column without a name can't be asked for")
+        other = merged.setdefault(role.column, role)
+        if other.kind in texts and role.kind in texts:
+            merged[role.column] = max(other, role, key=lambda r: texts.index(r.kind))
+        elif other.kind is not role.kind:
+            raise ConfigError(f"dataset.{role.key}={role.column}: is dataset.{other.key} too, which is read otherwise")
+    for role in merged.values():
+        if role.key == "text" and set(role.column) & set("{}"):
+            raise ConfigError(f"dataset.text={role.column}: has a brace; dataset.columns gives it another name")
+    return list(merged.values())
+
+
+def _rows(config: DatasetConfig, split: str, file: Path, roles: Sequence[Role]) -> dict[str, list[Any]]:
+    """By column the values of every row that has a label.
+
+    Raises:
+        ConfigError: a column isn't there, or a row has no label.
+    """
+    called = _called(config, split)
+    columns = _read(config, file, [called.get(role.column, role.column) for role in roles])
+    for role in roles:
+        _check(columns, called.get(role.column, role.column), role, file)
+    if not columns.rows:
+        raise ConfigError(f"dataset.{_KEYS[split == config.train]}={file}: has no rows")
+    values = {role.column: columns.values[called.get(role.column, role.column)] for role in roles}
+    unlabelled: set[int] = set()
+    for role in roles:
+        names = config.labels if role.kind is Kind.LABEL else None
+        without = labels.missing(values[role.column], role, names)
+        if without and not config.drop_unlabelled:
+            raise ConfigError(_unlabelled(role, file, without, columns.rows))
+        unlabelled |= set(without)
+        if role.kind in (Kind.LABEL, Kind.CHOICE):
+            values[role.column] = _label_texts(values[role.column], role, file)
+    if len(unlabelled) == columns.rows:
+        raise ConfigError(f"dataset.drop_unlabelled=true: every row of {file.name} is without a label")
+    kept = [row for row in range(columns.rows) if row not in unlabelled]
+    return {name: [found[row] for row in kept] for name, found in values.items()} if unlabelled else values
+
+
+def _label_texts(values: Sequence[Any], role: Role, file: Path) -> list[Any]:
+    """Labels as texts; None stays. Raises ConfigError for what is none."""
+    for row, value in enumerate(values):
+        if isinstance(value, list | Structure):
+            raise ConfigError(f"dataset.label={role.column}: {file.name} row {row} has {value!r:.40}, not a label")
+    return [None if value is None else labels.written(value) for value in values]
+
+
+def _unlabelled(role: Role, file: Path, rows: Sequence[int], count: int) -> str:
+    what = "right answer" if role.kind is Kind.ANSWERS else "label"
+    return (
+        f"dataset.{role.key}={role.column}: {file.name} has {len(rows)} of {count} rows without a {what} "
+        f"({labels.listed(rows)}); dataset.drop_unlabelled=true leaves them out"
+    )
+
+
+#: Whether it is the training file's, to its key.
+_KEYS = {True: "train_file", False: "validation_file"}
 
 
 def _files(config: DatasetConfig) -> dict[str, Path]:
     """By split; relative paths from where the user stands."""
-    found = {}
-    for split, key in ((config.train, "train_file"), (config.evaluation[0], "validation_file")):
+    if config.train == config.evaluation[0]:
+        raise ConfigError(f"dataset.evaluation={config.train}: is dataset.train too; the two files are two splits")
+    files = {}
+    for split in (config.train, config.evaluation[0]):
+        key = _KEYS[split == config.train]
         given = getattr(config, key)
         if given is None:
             raise ConfigError(f"dataset.{key}: is required and not set: a {config.format} file")
-        try:
-            file = Path(given).expanduser()
-        except RuntimeError:
-            raise ConfigError(f"dataset.{key}={given}: there is no such user's home; allowed is a file") from None
-        if not file.is_file():
-            raise ConfigError(f"dataset.{key}={given}: there is no such file (looked in {os.getcwd()})")
-        found[split] = file
-    return found
+        files[split] = _file(f"dataset.{key}={given}", given)
+    return files
+
+
+def _file(key: str, given: str) -> Path:
+    try:
+        file = Path(given).expanduser()
+        if file.is_file():
+            return file
+        what = "is a folder" if file.is_dir() else "is no plain file" if file.exists() else "there is no such file"
+    except (OSError, RuntimeError, ValueError) as error:  # A name that is too long; ~nobody.
+        what = getattr(error, "strerror", None) or str(error)
+    raise ConfigError(f"{key[:300]}: {what} (looked in {os.getcwd()})")
+
+
+def _hash(file: Path) -> str:
+    """A hash of a file's content and of how its name says that it is packed."""
+    try:
+        return fingerprint.of_file(file) + formats.packed(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read ({error.strerror})") from None
 
 
 def _name(config: DatasetConfig, file: Path) -> str:
@@ -75,63 +194,78 @@ def _name(config: DatasetConfig, file: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", config.title or stem).strip("-.") or str(config.format)
 
 
-def _takes_labels(config: DatasetConfig) -> bool:
-    return bool(getattr(READERS[config.task], "takes_labels", False))
+def _without_own(config: DatasetConfig) -> DatasetConfig:
+    """Raises ConfigError where keys of one's own files are given for data of another kind."""
+    for key in ("separator", "encoding", "drop_unlabelled"):
+        if getattr(config, key) is not None:
+            raise ConfigError(f"dataset.{key}: goes with dataset=csv, jsonl or parquet")
+    return config
+
+
+def _written(config: DatasetConfig) -> dict[str, Any]:
+    """Separator, encoding and `drop_unlabelled` in one spelling, null where they are what is meant without them: else
+    one run would have two keys."""
+    separator, encoding = config.separator, config.encoding
+    if separator is not None:
+        separator = formats.SEPARATORS.get(separator, separator)
+        if config.format != "csv" or len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
+            names = ", ".join(name for name in formats.SEPARATORS if name.isalpha())
+            raise ConfigError(f"dataset.separator={separator!r}: allowed is a character, or {names}, with dataset=csv")
+    if encoding is not None:
+        try:
+            encoding = codecs.lookup(encoding).name
+            "a".encode(encoding)  # Some, such as base64, aren't of texts.
+        except (LookupError, ValueError):
+            raise ConfigError(f"dataset.encoding={encoding}: allowed is an encoding's name, such as latin-1") from None
+        if config.format == "parquet":
+            raise ConfigError("dataset.encoding: a Parquet file says by itself how texts are written")
+    return {
+        "separator": None if separator == "," else separator,
+        "encoding": None if encoding in ("utf-8", "ascii") else encoding,
+        "drop_unlabelled": config.drop_unlabelled or None,
+    }
+
+
+def _called(config: DatasetConfig, split: str) -> dict[str, str]:
+    """What a split's file calls the columns, by the names here, where that differs."""
+    return {**(config.columns or {}), **((config.train_columns or {}) if split == config.train else {})}
+
+
+def _read(config: DatasetConfig, file: Path, wanted: Sequence[str]) -> Columns:
+    return formats.read(file, wanted, form=str(config.format), separator=config.separator, encoding=config.encoding)
+
+
+def _check(columns: Columns, name: str, role: Role, file: Path) -> None:
+    """Raises ConfigError for a column that isn't there, or is there twice."""
+    key = f"dataset.{role.key}={role.column}"
+    if name in columns.twice:
+        raise ConfigError(f"{key}: {file.name} has several columns of that name; each needs one of its own")
+    if name in columns.values:
+        return
+    raise ConfigError(f"{key}: {file.name} has no such column; it has {_short(columns.names)}{_cure(columns.names)}")
+
+
+def _short(names: Sequence[str]) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= 1000 else f"{text[:1000]}... ({len(names)} in all)"
+
+
+def _cure(names: Sequence[str]) -> str:
+    """What may be wrong with a file of one column."""
+    if len(names) != 1:
+        return ""
+    between = [word for word, character in formats.SEPARATORS.items() if word.isalpha() and character in names[0]]
+    return f": dataset.separator={between[0]}?" if between and between[0] != "space" else ""
 
 
 def _labels(config: DatasetConfig, file: Path) -> list[str]:
+    """The training file's labels."""
     assert config.label is not None
-    table = _read(config, file)
-    if config.label not in table.column_names:
-        raise ConfigError(
-            f"dataset.label={config.label}: {file.name} has no such column; it has {', '.join(table.column_names)}"
-        )
-    values = set(column(table, config.label))
-    if None in values:
-        raise ConfigError(f"dataset.label={config.label}: {file.name} has rows without a label")
-    if not 1 < len(values) <= _MOST_LABELS:
-        raise ConfigError(
-            f"dataset.label={config.label}: {file.name} has {len(values)} different values; allowed are 2 to "
-            f"{_MOST_LABELS} classes, more if dataset.labels names them, or dataset.task=regression"
-        )
-    return [_text(value) for value in sorted(values)]
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _named(table: pa.Table, label: str) -> pa.Table:
-    names = pa.array([_text(value) for value in column(table, label)], pa.string())
-    return table.set_column(table.column_names.index(label), label, names)
-
-
-def _read(config: DatasetConfig, file: Path) -> pa.Table:
-    try:
-        return _FORMATS[str(config.format)](file, config)
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{file}: can't be read as {config.format} ({reason})") from None
-
-
-def _csv(file: Path, config: DatasetConfig) -> pa.Table:
-    import pyarrow.csv
-
-    # A column of text may look like numbers.
-    options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(config.text, pa.string()))
-    return pyarrow.csv.read_csv(
-        file, convert_options=options, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
-    )
-
-
-def _jsonl(file: Path, config: DatasetConfig) -> pa.Table:
-    import pyarrow.json
-
-    return pyarrow.json.read_json(file)
-
-
-def _parquet(file: Path, config: DatasetConfig) -> pa.Table:
-    return pq.read_table(file, memory_map=False, partitioning=None)
-
-
-_FORMATS = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
+    called = _called(config, config.train)
+    role = Role(config.label, "label", Kind.LABEL)
+    how = [_hash(file), config.format, config.separator, config.encoding, called, config.label, config.drop_unlabelled]
+    name = fingerprint.of_json(how)
+    if name not in _FOUND:
+        values = _rows(config, config.train, file, [role])[role.column]
+        _FOUND[name] = labels.names(values, f"dataset.label={config.label}: {file.name}")
+    return list(_FOUND[name])

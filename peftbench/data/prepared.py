@@ -16,20 +16,22 @@ Stamps = dict[Path, Stamp | None]
 _PREPARED: dict[tuple[str, ...], tuple[DatasetConfig, DataSource, Stamps]] = {}
 
 
-def prepare(config: DatasetConfig, *, data_root: str | None, cache: Path) -> tuple[DatasetConfig, DataSource]:
+def prepare(
+    config: DatasetConfig, *, data_root: str | None, cache: Path, train: bool
+) -> tuple[DatasetConfig, DataSource]:
     """A data set's configuration with what wasn't said filled in, and where its rows are: from memory if no file that
     it rests on has changed. A generator is asked once, as is a hub that is asked for no certain revision.
 
     Args:
-        data_root, cache: as `sources.locate`; errors as its and `own.complete`'s.
+        data_root, cache, train: as `sources.locate`; errors as its and `own.complete`'s.
     """
-    name = (repr(config), str(data_root), str(cache), os.getcwd())
+    name = (repr(config), str(data_root), str(cache), str(train), os.getcwd())
     if name in _PREPARED:
         completed, source, stamps = _PREPARED[name]
         if all(_stamp(path) == stamp for path, stamp in stamps.items()):
             return completed, source
     completed = own.complete(config)
-    source = sources.locate(completed, data_root=data_root, cache=cache)
+    source = sources.locate(completed, data_root=data_root, cache=cache, train=train)
     files = [*_given(config), *_files(source)]
     # The folders too: a further file of a split may come into them.
     _PREPARED[name] = completed, source, {path: _stamp(path) for file in files for path in (file, file.parent)}

@@ -4,6 +4,7 @@ Free of torch. A new task type is one class here (or beside), one line in `READE
 `peftbench.tasks`.
 """
 
+import operator
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -12,16 +13,21 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench.data.examples import NO_LABEL, Example, Reader, column
+from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Labelled, Numbers, Texts, check_text, named_column
 from peftbench.data.writing import Writing
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import DatasetConfig, SpanConfig
+
+#: Choices that a text may number.
+_MOST_CHOICES = 1000
 
 
 class Choices(Texts):
     """Multiple choice: the label is the number of the right one. `choice` is a field of templates."""
 
     default_metrics: ClassVar[dict[str, str]] = {"accuracy": "max"}
+    label_kind: ClassVar[Kind] = Kind.CHOICE
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
@@ -33,8 +39,9 @@ class Choices(Texts):
         self.listed = config.choices
         self.fields = [*config.text, "choice"]
 
-    def _more(self) -> list[str]:
-        return [*self.listed, self.label]
+    def _more(self) -> list[Role]:
+        kind = Kind.TEXT if len(self.listed) > 1 else Kind.LIST
+        return [*(Role(name, "choices", kind) for name in self.listed), Role(self.label, "label", self.label_kind)]
 
     @property
     def shown(self) -> list[str]:
@@ -67,11 +74,11 @@ class Choices(Texts):
         return [list(values) for values in zip(*(column(table, name) for name in self.listed), strict=True)]
 
     def _labels(self, table: pa.Table, choices: list[list[Any]], where: str) -> list[int]:
-        """Numbers of choices, or letters (A is the first)."""
+        """Numbers of choices, which may be texts, or letters (A is the first)."""
         values = column(table, self.label)
         if all(value == NO_LABEL for value in values):
             return [NO_LABEL] * len(values)
-        letters = {chr(ord("A") + i): i for i in range(26)}
+        letters = {chr(ord("A") + i): i for i in range(26)} | {str(i): i for i in range(_MOST_CHOICES)}
         found: list[Any] = [letters.get(value, value) if isinstance(value, str) else value for value in values]
         for row, (value, of) in enumerate(zip(found, choices, strict=True)):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(of):
@@ -96,15 +103,16 @@ class Spans(Labelled):
                 raise ConfigError("dataset.spans: each has start and end, or word and surface")
         self.fields = [*config.text, *(f"span{i + 1}" for i in range(len(self.spans)))]
 
-    def _more(self) -> list[str]:
-        return [*self._marks(), *super()._more()]
-
-    def _marks(self) -> list[str]:
-        return [n for span in self.spans for n in (span.start, span.end, span.word, span.surface) if n is not None]
+    def _more(self) -> list[Role]:
+        whole = [name for span in self.spans for name in (span.start, span.end, span.word) if name is not None]
+        texts = [span.surface for span in self.spans if span.surface is not None]
+        kinds = [*dict.fromkeys(whole, Kind.WHOLE).items(), *dict.fromkeys(texts, Kind.TEXT).items()]
+        return [*(Role(name, "spans", kind) for name, kind in kinds), *super()._more()]
 
     @property
     def shown(self) -> list[str]:
-        return [*super().shown, *self._marks()]
+        marks = [n for span in self.spans for n in (span.start, span.end, span.word, span.surface) if n is not None]
+        return [*super().shown, *marks]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
@@ -135,25 +143,53 @@ class Spans(Labelled):
         kept: dict[str, tuple[int, int]] = {}
         bare = {f"span{i + 1}": fields[s.text][slice(*places[i])] for i, s in enumerate(self.spans)}
         marked = dict(fields)
-        for span, (start, end) in sorted(zip(self.spans, places, strict=True), key=lambda pair: pair[1], reverse=True):
-            text, last = marked[span.text], kept.get(span.text, (0, end))[1]
-            added = 2 * (len(span.mark) + 1)
-            before, word, after = text[:start], text[start:end], text[end:]
-            marked[span.text] = f"{before}{span.mark} {word} {span.mark}{after}"
-            kept[span.text] = (start, max(last, end) + added)
+        for name in {span.text for span in self.spans}:
+            own = [(*place, span.mark) for span, place in zip(self.spans, places, strict=True) if span.text == name]
+            marked[name] = _with_marks(fields[name], own)
+            start, end = min(start for start, _, _ in own), max(end for _, end, _ in own)
+            kept[name] = (start, end + len(marked[name]) - len(fields[name]))
         return Example(row, {**marked, **bare}, label, kept=kept)
+
+
+def _with_marks(text: str, spans: list[tuple[int, int, str]]) -> str:
+    """A text with marks around spans [start, end); where spans nest, the outer one's marks stand outside.
+
+    Marks are put in from the last offset to the first: those that are left to do still hold.
+    """
+    order = sorted(range(len(spans)), key=lambda i: (spans[i][0], -spans[i][1]))  # Outer ones first.
+    marks = []
+    for depth, i in enumerate(order):
+        start, end, mark = spans[i]
+        # One that ends comes before one that begins.
+        marks += [(start, 1, depth, f"{mark} "), (end, 0, -depth, f" {mark}")]
+    for place, _, _, mark in sorted(marks, reverse=True):
+        text = f"{text[:place]}{mark}{text[place:]}"
+    return text
 
 
 def _words(text: str, number: Any, surface: Any) -> tuple[int, int] | None:
     """The characters of as many words as `surface` has, from word `number` on; words are what stands between blanks.
 
-    By count and not by looking for `surface`: in WSC it differs from the text in case and punctuation here and there.
+    Where they aren't `surface`, whose case and punctuation are another here and there, the nearest words that are: some
+    files' numbers are off by one. None where the text hasn't as many words, or nowhere those.
     """
-    words = [match.span() for match in re.finditer(r"\S+", text)]
-    size = len(surface.split()) if isinstance(surface, str) else 0
-    if not isinstance(number, int) or not size or not 0 <= number <= len(words) - size:
+    spans = [match.span() for match in re.finditer(r"\S+", text)]
+    wanted = _bare(surface) if isinstance(surface, str) else []
+    if not isinstance(number, int) or isinstance(number, bool) or not wanted:
         return None
-    return words[number][0], words[number + size - 1][1]
+    starts = range(len(spans) - len(wanted) + 1)
+    for same in (operator.eq, str.startswith):  # "Emma" stands in "Emma's".
+        for first in sorted(starts, key=lambda i: abs(i - number)):
+            end = first + len(wanted) - 1
+            words = [_bare(text[slice(*span)])[0] for span in spans[first : end + 1]]
+            if all(same(word, other) for word, other in zip(words, wanted, strict=True)):
+                return spans[first][0], spans[end][1]
+    return None
+
+
+def _bare(text: str) -> list[str]:
+    """The words of a text in lower case, without what is no letter or digit; of a word of such alone, the word."""
+    return ["".join(c for c in word if c.isalnum()) or word for word in text.casefold().split()]
 
 
 class Together(Labelled):
@@ -165,8 +201,8 @@ class Together(Labelled):
             raise ConfigError("dataset.group: multi_row needs the columns that tell which rows belong together")
         self.grouped = list(config.group)
 
-    def _more(self) -> list[str]:
-        return [*self.grouped, *super()._more()]
+    def _more(self) -> list[Role]:
+        return [*(Role(name, "group", Kind.TEXT) for name in self.grouped), *super()._more()]
 
     def classes(self, table: pa.Table) -> np.ndarray | None:
         return None
@@ -176,22 +212,24 @@ class Candidates(Texts):
     """Multi-row, as ReCoRD: every candidate, put in the place of `dataset.placeholder`, is an example whose label says
     whether it is an answer; those of a row are scored together. `candidate` is a field of templates."""
 
+    answers: ClassVar[str] = "texts"
+
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
         if not config.candidates or not config.answers or not config.placeholder:
             raise ConfigError("dataset.candidates: needs dataset.answers and dataset.placeholder beside it")
         if len(config.labels or []) != 2:
             raise ConfigError("dataset.labels: with dataset.candidates, the names of a wrong and a right one")
-        self.config, self.candidates, self.answers = config, config.candidates, config.answers
+        self.config, self.candidates, self.right = config, config.candidates, config.answers
         self.placeholder = config.placeholder
         self.fields = [*config.text, "candidate"]
 
-    def _more(self) -> list[str]:
-        return [self.candidates, self.answers]
+    def _more(self) -> list[Role]:
+        return [Role(self.candidates, "candidates", Kind.LIST), Role(self.right, "answers", Kind.LIST)]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
-        for name in (self.candidates, self.answers):
+        for name in (self.candidates, self.right):
             for row, found in enumerate(column(table, name)):
                 if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
                     raise ConfigError(f"dataset.candidates={name}: {where} row {row} has no list of texts")
@@ -202,7 +240,7 @@ class Candidates(Texts):
                 raise ConfigError(f"dataset.placeholder={self.placeholder}: {where} row {row} has none")
 
     def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
-        listed = zip(column(table, self.candidates), column(table, self.answers), strict=True)
+        listed = zip(column(table, self.candidates), column(table, self.right), strict=True)
         return [
             Example(
                 row,
@@ -225,7 +263,7 @@ class Gaps(Candidates):
         self.fields = list(config.text)
 
     def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
-        lines = zip(rows.tolist(), self.texts(table), column(table, self.answers), strict=True)
+        lines = zip(rows.tolist(), self.texts(table), column(table, self.right), strict=True)
         return [Example(row, fields, references=answers) for row, fields, answers in lines]
 
 

@@ -1,16 +1,20 @@
 """What reading rows has in common, and the readers of classification and regression. Free of torch."""
 
 import math
-import string
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from peftbench.data import templates
 from peftbench.data.examples import NO_LABEL, Example, column
+from peftbench.data.kinds import Kind, Role
 from peftbench.errors import ConfigError, nearest
 from peftbench.schema import DatasetConfig
+
+#: Labels that a message lists.
+_MOST_SAID = 20
 
 
 class Texts:
@@ -18,8 +22,13 @@ class Texts:
 
     #: What a data set of this type is scored by where its file doesn't say.
     default_metrics: ClassVar[dict[str, str]] = {}
+    #: What metrics compare: labels, numbers or texts.
+    answers: ClassVar[str] = "labels"
     #: Whether labels are names of classes, which can be read off the label column.
     takes_labels: ClassVar[bool] = False
+    #: What the text columns and the label hold.
+    text_kind: ClassVar[Kind] = Kind.TEXT
+    label_kind: ClassVar[Kind] = Kind.LABEL
 
     def __init__(self, config: DatasetConfig) -> None:
         """Raises ConfigError for a data set that names no text, or a cut or phrase of a column that isn't one."""
@@ -35,15 +44,19 @@ class Texts:
 
     @property
     def columns(self) -> list[str]:
-        return [*self.config.text, *self._more()]
+        return [role.column for role in self.roles]
 
     @property
     def shown(self) -> list[str]:
         """The columns that a question consists of, without its answer."""
         return list(self.config.text)
 
-    def _more(self) -> list[str]:
-        """The columns besides the text."""
+    @property
+    def roles(self) -> list[Role]:
+        return [*(Role(name, "text", self.text_kind) for name in self.config.text), *self._more()]
+
+    def _more(self) -> list[Role]:
+        """Those of the columns besides the text."""
         return []
 
     def check(self, table: pa.Table, where: str) -> None:
@@ -79,7 +92,8 @@ class Texts:
 
     def groups(self, table: pa.Table, rows: np.ndarray) -> np.ndarray:
         """Numbered by the values of the columns `grouped`, in the order of their first rows."""
-        values = list(zip(*(column(table, name) for name in self.grouped), strict=True))
+        columns = ([str(v) if isinstance(v, list) else v for v in column(table, name)] for name in self.grouped)
+        values = list(zip(*columns, strict=True))
         numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
         return np.array([numbers[value] for value in values])
 
@@ -105,8 +119,8 @@ class Labelled(Texts):
         size = self.config.group_size
         return super().groups(table, rows) if size is None else rows // size
 
-    def _more(self) -> list[str]:
-        return [self.label]
+    def _more(self) -> list[Role]:
+        return [Role(self.label, "label", self.label_kind)]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
@@ -123,13 +137,15 @@ class Numbers(Texts):
     """Regression: the label is a number."""
 
     default_metrics: ClassVar[dict[str, str]] = {"pearson": "max", "spearman": "max"}
+    label_kind: ClassVar[Kind] = Kind.NUMBER
+    answers: ClassVar[str] = "numbers"
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
         self.label = named_column(config)
 
-    def _more(self) -> list[str]:
-        return [self.label]
+    def _more(self) -> list[Role]:
+        return [Role(self.label, "label", self.label_kind)]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
@@ -149,7 +165,8 @@ def named_column(config: DatasetConfig) -> str:
 
 
 def indices(config: DatasetConfig, values: list[Any], where: str) -> list[int]:
-    """Labels as indices into `dataset.labels`; the data may hold the indices, the names, or true and false for two.
+    """Labels as indices into `dataset.labels`; the data may hold the indices, the names, or true and false for two
+    (by name where they are called so, else false is the first).
 
     A split without any label (all -1, a hidden test) is let through.
 
@@ -163,14 +180,23 @@ def indices(config: DatasetConfig, values: list[Any], where: str) -> list[int]:
     found = [_index(value, by_name) for value in values]
     for row, value in enumerate(found):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(names):
-            allowed = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
-            raise ConfigError(f"dataset.labels: {where} row {row} has the label {values[row]!r}; allowed are {allowed}")
+            raise ConfigError(
+                f"dataset.labels: {where} row {row} has the label {values[row]!r}; allowed are {allowed_labels(names)}"
+            )
     return found
+
+
+def allowed_labels(names: list[str]) -> str:
+    """The labels with their indices, in words; of many the first."""
+    first = ", ".join(f"{index} ({name})" for index, name in enumerate(names[:_MOST_SAID]))
+    return first + (f" and {len(names) - _MOST_SAID} more" if len(names) > _MOST_SAID else "")
 
 
 def _index(value: Any, by_name: dict[str, int]) -> Any:
     if isinstance(value, bool):
-        return int(value) if len(by_name) == 2 else value
+        written = {name.casefold(): index for name, index in by_name.items()}
+        named = written.get(str(value).casefold())
+        return named if named is not None else int(value) if len(by_name) == 2 else value
     if isinstance(value, str):
         return by_name.get(value, value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -196,7 +222,7 @@ def check_template(key: str, template: str, allowed: Iterable[str], *, once: str
         ConfigError: the template can't be read, or names something else.
     """
     try:
-        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        named = templates.names(template)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from None
     allowed = list(allowed)

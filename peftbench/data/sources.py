@@ -4,7 +4,7 @@ Everything ends as Parquet files, so that a run never imports `datasets` (0.3 s 
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from peftbench import cached, fingerprint, imports
-from peftbench.data import hub_files, own
+from peftbench import fingerprint, imports
+from peftbench.data import hub_files, kept, own
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, NotApplicable
 from peftbench.fetching import HubError
 from peftbench.schema import DatasetConfig
 
@@ -41,25 +41,26 @@ class DataSource:
     lasting: bool = False
 
 
-def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> DataSource:
+def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: bool = True) -> DataSource:
     """Find a data set and check what can be checked before training: splits, columns, labels, readable files.
 
     Args:
         data_root: a folder of hub-like data sets, `<data_root>/<last part of path>/[<config>/]<split>-*.parquet`;
             None: the hub, or `path` itself where it is a folder.
         cache: where sets that aren't Parquet files are kept as such.
+        train: whether the training split is needed.
 
     Raises:
+        NotApplicable: there is no training split, and it is needed.
         ConfigError: missing, unreadable, empty, or not what the data set's file says.
     """
     if config.parts:
-        parts = {part.name: locate(part, data_root=data_root, cache=cache) for part in config.parts}
+        parts = {part.name: locate(part, data_root=data_root, cache=cache, train=train) for part in config.parts}
         return DataSource({}, fingerprint.of_json([[name, of.fingerprint] for name, of in parts.items()]), parts=parts)
     if config.generator is not None:
         source = _generated(config, cache)
     elif config.format is not None:
-        found, name = own.tables(config)
-        source = DataSource(_keep(found, cache / "data" / name[:16]), name)
+        source = _own(config, cache)
     elif config.path is None:
         raise ConfigError(f"dataset={config.name}: needs dataset.path, dataset.generator or files of your own")
     elif data_root is not None:
@@ -68,14 +69,18 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path) -> Data
         source = _local(config, Path(config.path).resolve().parent)
     else:
         source = _from_hub(config, cache)
-    called = dict(config.columns or {})
-    renamed = {**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}}
-    source = replace(source, renamed=renamed)
+    if config.format is None:
+        called = dict(config.columns or {})
+        renamed = {**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}}
+        source = replace(source, renamed=renamed)
     if config.drop_unanswered and config.answers:
         source = _answered(source, config.answers, cache)
     if not source.lasting:
-        source = replace(source, checksums=checksums(file for found in source.files.values() for file in found))
+        source = replace(source, checksums=checksums(file for split in source.files.values() for file in split))
     _check(config, source)
+    if train and config.train not in source.files:
+        there = ", ".join(source.files)
+        raise NotApplicable(f"dataset.train={config.train}: the data has no such split; it has {there}")
     return source
 
 
@@ -90,8 +95,8 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
     Raises:
         ConfigError: a file can't be read, or isn't any more what it was when it was found.
     """
-    names = list(dict.fromkeys(name.split(".")[0] for name in columns))
     there = source.renamed.get(split, {})
+    names = list(dict.fromkeys(name if name in there else name.split(".")[0] for name in columns))
     tables = []
     for file in source.files[split]:
         check_unchanged(file, source.checksums)
@@ -153,17 +158,26 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
     for split, name in _configs(config).items():
         folder = root / str(config.path).rstrip("/").split("/")[-1]
         folder = folder / name if name else folder
+        if not folder.is_dir() and split == config.train != config.evaluation[0]:
+            continue  # Not every method looks at it.
         if not folder.is_dir():
             raise ConfigError(f"data_root={root}: there is no folder {folder} for dataset={config.name}")
         found_in[split] = folder
         found = sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}.parquet")])
         if found:
             files[split] = [str(file.resolve()) for file in found]
-    for split in (config.train, config.evaluation[0]):
-        if split not in files:
-            there = ", ".join(sorted(f.name for f in found_in[split].iterdir())) or "nothing"
-            raise ConfigError(f"data_root={root}: {found_in[split]} has no {split}-*.parquet (it has {there})")
+    split = config.evaluation[0]
+    if split not in files:
+        there = ", ".join(sorted(f.name for f in found_in[split].iterdir())) or "nothing"
+        raise ConfigError(f"data_root={root}: {found_in[split]} has no {split}-*.parquet (it has {there})")
     return DataSource(files, fingerprint.of_files(Path(f) for found in files.values() for f in found))
+
+
+def _own(config: DatasetConfig, cache: Path) -> DataSource:
+    """The user's own files, kept under a name of everything that decides what they become."""
+    name, splits = own.identity(config), [config.train, config.evaluation[0]]
+    files = kept.tables(cache / "data" / name[:32], splits, lambda: own.tables(config))
+    return DataSource(files, name, dict.fromkeys(splits, own.stored(config)))
 
 
 def _generated(config: DatasetConfig, cache: Path) -> DataSource:
@@ -207,15 +221,19 @@ def _wrong(config: DatasetConfig, error: HubError) -> str:
 
 def _answered(source: DataSource, answers: str, cache: Path) -> DataSource:
     """The rows that have a right answer, in files of their own where others are left out."""
-    files = {}
-    for split, found in source.files.items():
+    files = dict(source.files)
+    for split, given in source.files.items():
         right = [bool(value) for value in column(read(source, split, [answers]), answers)]
-        entry = cache / "data" / fingerprint.of_json([source.fingerprint, split, answers])[:32] / f"{split}.parquet"
-        if not all(right) and not cached.holds(entry):
-            rows = pa.concat_tables([pq.read_table(file, memory_map=False, partitioning=None) for file in found])
-            hub_files.keep(rows.filter(pa.array(right)), entry)
-        files[split] = found if all(right) else [str(entry.resolve())]
+        if not all(right):
+            folder = cache / "data" / fingerprint.of_json([source.fingerprint, split, answers])[:32]
+            files |= kept.tables(folder, [split], functools.partial(_some, split, given, right))
     return replace(source, files=files)
+
+
+def _some(split: str, files: Sequence[str], chosen: Sequence[bool]) -> dict[str, pa.Table]:
+    """A split's rows that are chosen."""
+    every = pa.concat_tables([pq.read_table(file, memory_map=False, partitioning=None) for file in files])
+    return {split: every.filter(pa.array(chosen))}
 
 
 def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
@@ -227,21 +245,14 @@ def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
 
 
 def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
-    """Tables as Parquet, each written where the cache has none that holds: several runs may do so at once."""
-    try:
-        for split, table in splits.items():
-            entry = folder / f"{split}.parquet"
-            if not cached.holds(entry):
-                cached.write(entry, functools.partial(pq.write_table, table))
-    except OSError as error:
-        raise ConfigError(f"results_dir: can't write to {folder} ({error.strerror})") from None
-    return {split: [str((folder / f"{split}.parquet").resolve())] for split in splits}
+    """Tables in a folder of the cache that is named by them."""
+    return kept.tables(folder, splits, lambda: splits)
 
 
 def _check(config: DatasetConfig, source: DataSource) -> None:
-    for key, split in (("train", config.train), ("evaluation", config.evaluation[0])):
-        if split not in source.files:
-            raise ConfigError(f"dataset.{key}={split}: the data has no such split; it has {', '.join(source.files)}")
+    split = config.evaluation[0]
+    if split not in source.files:
+        raise ConfigError(f"dataset.evaluation={split}: the data has no such split; it has {', '.join(source.files)}")
     for split in source.files:
         _check_split(config, source, split)
 
@@ -266,7 +277,7 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
     if table.num_rows == 0:
         raise ConfigError(f"dataset={config.name}: the split {split} is empty ({source.files[split][0]})")
     read_by.check(table, where)
-    if split == config.train and config.label and set(column(table, config.label)) == {NO_LABEL}:
+    if split == config.train and config.label in read_by.columns and set(column(table, config.label)) == {NO_LABEL}:
         raise ConfigError(f"dataset.train={split}: {where} has no labels (all are {NO_LABEL}): a hidden test")
     _CHECKED.add((source.fingerprint, split, repr(config)))
 

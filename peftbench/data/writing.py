@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench.data.examples import Example, column
+from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Texts
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig
@@ -19,6 +20,8 @@ class Writing(Texts):
     equal `dataset.group` are one question, whose right texts are those of all its rows."""
 
     default_metrics: ClassVar[dict[str, str]] = {"rouge1": "max", "rouge2": "max", "rougeL": "max"}
+    text_kind: ClassVar[Kind] = Kind.TEXTS
+    answers: ClassVar[str] = "texts"
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
@@ -26,14 +29,17 @@ class Writing(Texts):
             raise ConfigError(
                 "dataset.answers: generation needs the column of the right texts, and dataset.generation.max_new_tokens"
             )
-        self.answers = config.answers
+        self.right = config.answers
         self.grouped = list(config.group or [])
 
-    def _more(self) -> list[str]:
-        return [*self.grouped, self.answers]
+    def _more(self) -> list[Role]:
+        return [
+            *(Role(name, "group", Kind.TEXTS) for name in self.grouped),
+            Role(self.right, "answers", Kind.ANSWERS),
+        ]
 
     def check(self, table: pa.Table, where: str) -> None:
-        for key, names in (("text", self.config.text), ("answers", [self.answers])):
+        for key, names in (("text", self.config.text), ("answers", [self.right])):
             for name in names:
                 for row, value in enumerate(column(table, name)):
                     if not _leaves(value) or not all(isinstance(text, str) for text in _leaves(value)):
@@ -45,7 +51,7 @@ class Writing(Texts):
         ]
 
     def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
-        references = [_leaves(value) for value in column(table, self.answers)]
+        references = [_leaves(value) for value in column(table, self.right)]
         numbers = self.groups(table, rows).tolist() if self.grouped else [None] * len(references)
         return [
             Example(row, fields, group=group, references=texts)

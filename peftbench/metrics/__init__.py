@@ -3,28 +3,28 @@ rouge_score and sacrebleu): plain functions, and the same as `evaluate` modules 
 
 A run calls the functions, since importing `evaluate` starts threads and costs time in every fresh process; the modules
 (`accuracy.py`, `f1.py`, ...) wrap them for `evaluate.load(path("f1"))`, without a download. A new metric is one
-function and one module file.
+function, which says by `@scores(...)` what it can score (`scope.py`), and one module file.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from peftbench.data.examples import Reader
 from peftbench.errors import ConfigError
 from peftbench.metrics import functions, text
+from peftbench.metrics.scope import LABELS, METRICS, Answers, Metric, scope
+from peftbench.schema import AS_METRIC, DatasetConfig
 
-Metric = Callable[..., float]
-
-_OTHER_FILES = ("__init__", "functions", "text", "module")
+__all__ = ["Metric", "check", "compute", "functions", "get", "names", "path", "scope", "text"]
 
 
 def names() -> list[str]:
-    """The metrics there are: the modules of this folder."""
-    files = Path(__file__).parent.glob("*.py")
-    return sorted(file.stem for file in files if file.stem not in _OTHER_FILES)
+    """The metrics there are."""
+    return sorted(METRICS)
 
 
 def get(name: str) -> Metric:
@@ -33,15 +33,42 @@ def get(name: str) -> Metric:
     Raises:
         ConfigError: no such metric.
     """
-    if name not in names():
+    if name not in METRICS:
         raise ConfigError(f"dataset.metrics: {name} is no metric; allowed are {', '.join(names())}")
-    return getattr(functions if hasattr(functions, name) else text, name)
+    return METRICS[name]
 
 
-def of_texts(name: str) -> bool:
-    """Whether a metric compares texts."""
-    get(name)
-    return hasattr(text, name)
+def check(data: DatasetConfig, reader: Reader) -> None:
+    """Raises ConfigError if a data set's metric can't score its answers. What is declared decides, not what occurs.
+
+    Args:
+        reader: of the data set's rows.
+    """
+    classes = len(data.labels or []) if reader.answers == LABELS and reader.takes_labels else None
+    answers = Answers(reader.answers, classes, groups=bool(reader.grouped))
+    fitting = [name for name in names() if answers.suit(scope(name))]
+    for name in data.metrics:
+        if name not in fitting:
+            raise ConfigError(
+                f"dataset.metrics: {name} scores {scope(name)}; dataset={data.name} has {answers}; "
+                f"allowed are {', '.join(fitting)}"
+            )
+
+
+def directed(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Metrics with max or min each, where only the metric itself says it: a function that is to be small has
+    `direction = "min"`.
+
+    Raises:
+        ConfigError: no such metric, or they don't all point one way, so that they have no mean.
+    """
+    told = {
+        name: getattr(get(name), "direction", "max") if direction == AS_METRIC else direction
+        for name, direction in wanted.items()
+    }
+    if len(set(told.values())) > 1:
+        raise ConfigError(f"dataset.metrics={told}: allowed are metrics that all are max or all are min")
+    return told
 
 
 def compute(

@@ -11,33 +11,41 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from peftbench.metrics.scope import LABELS, NUMBERS, TEXTS, scores
 
+
+@scores(LABELS)
 def accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
     """The share of labels that are right."""
     return float(accuracy_score(references, predictions))
 
 
+@scores(LABELS, classes=2)
 def f1(predictions: np.ndarray, references: np.ndarray) -> float:
     """F1 of label 1, as GLUE scores MRPC and QQP; 0 where nothing is predicted or true as 1."""
     return float(f1_score(references, predictions, pos_label=1, average="binary", zero_division=0.0))
 
 
+@scores(LABELS)
 def f1_macro(predictions: np.ndarray, references: np.ndarray) -> float:
     """The mean of all labels' F1, as SuperGLUE scores CB; of the labels that are predicted or true."""
     return float(f1_score(references, predictions, average="macro", zero_division=0.0))
 
 
+@scores(LABELS)
 def matthews(predictions: np.ndarray, references: np.ndarray) -> float:
     """Matthews correlation, as GLUE scores CoLA; 0 for a constant prediction."""
     return float(matthews_corrcoef(references, predictions))
 
 
+@scores(NUMBERS)
 def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
     """Pearson correlation of numbers, as GLUE scores STS-B. Undefined where either is constant: 0 then, since such a
     prediction tells nothing."""
     return _correlation(stats.pearsonr, predictions, references)
 
 
+@scores(NUMBERS)
 def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
     """Spearman correlation of numbers: of their ranks, equal ones at their mean rank. 0 where either is constant."""
     return _correlation(stats.spearmanr, predictions, references)
@@ -51,11 +59,13 @@ def _correlation(of: object, predictions: np.ndarray, references: np.ndarray) ->
     return float(of(a, b).statistic)  # type: ignore[operator]
 
 
+@scores(LABELS, classes=2, groups=True)
 def f1a(predictions: np.ndarray, references: np.ndarray, groups: np.ndarray) -> float:
     """F1 of label 1 over all answers, as SuperGLUE scores MultiRC (Khashabi et al., 2018: F1a). `groups` isn't used."""
     return f1(predictions, references)
 
 
+@scores(LABELS, groups=True)
 def em(predictions: np.ndarray, references: np.ndarray, groups: np.ndarray) -> float:
     """The share of questions whose every answer is judged right, as SuperGLUE scores MultiRC.
 
@@ -66,6 +76,7 @@ def em(predictions: np.ndarray, references: np.ndarray, groups: np.ndarray) -> f
     return float(np.mean(wrong == 0))
 
 
+@scores(LABELS, groups=True)
 def gender_parity(predictions: np.ndarray, references: np.ndarray, groups: np.ndarray) -> float:
     """The share of pairs that are answered alike, as SuperGLUE scores AX-g (section 3.3). groups: (n,) pairs.
 
@@ -79,11 +90,13 @@ def gender_parity(predictions: np.ndarray, references: np.ndarray, groups: np.nd
     return float(np.mean(low == high))
 
 
+@scores(TEXTS)
 def record_f1(predictions: list[str], references: list[list[str]]) -> float:
     """Mean over n texts of the best F1 of words against a right answer, as ReCoRD scores (SQuAD's script)."""
     return float(np.mean([_best(_word_f1, p, r) for p, r in zip(predictions, references, strict=True)]))
 
 
+@scores(TEXTS)
 def record_em(predictions: list[str], references: list[list[str]]) -> float:
     """The share of n texts that are one of the right answers, both normalised as ReCoRD's script does."""
     return float(np.mean([_best(_same, p, r) for p, r in zip(predictions, references, strict=True)]))

@@ -14,19 +14,16 @@ from peftbench import metrics
 _FEATURES: dict[str, dict[str, Any]] = {
     "labels": {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")},
     "numbers": {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")},
-    "groups": dict.fromkeys(("predictions", "references", "groups"), datasets.Value("int64")),
     "texts": {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))},
 }
 
 
-def metric(where: str, kind: str) -> type[evaluate.Metric]:
-    """The class for the module `where`, named as its function; `evaluate` looks for a class that is defined there.
-
-    Args:
-        kind: what it compares: labels, numbers, groups (labels with a group each), texts (with a list of right ones).
-    """
+def metric(where: str) -> type[evaluate.Metric]:
+    """The class for the module `where`, named as its function; `evaluate` looks for a class that is defined there."""
     name = Path(sys.modules[where].__file__ or "").stem
-    function, features = metrics.get(name), datasets.Features(_FEATURES[kind])
+    function, scope = metrics.get(name), metrics.scope(name)
+    given = _FEATURES[scope.kind] | ({"groups": datasets.Value("int64")} if scope.groups else {})
+    features = datasets.Features(given)
     described = evaluate.MetricInfo(
         description=str(function.__doc__),
         citation=str(sys.modules[function.__module__].__doc__),
@@ -35,6 +32,6 @@ def metric(where: str, kind: str) -> type[evaluate.Metric]:
     )
 
     def compute(self: Any, **given: Any) -> dict[str, float]:
-        return {name: function(**(given if kind == "texts" else {k: np.asarray(v) for k, v in given.items()}))}
+        return {name: function(**(given if scope.kind == "texts" else {k: np.asarray(v) for k, v in given.items()}))}
 
     return type(name, (evaluate.Metric,), {"_info": lambda self: described, "_compute": compute, "__module__": where})

@@ -2,4 +2,4 @@
 
 from peftbench.metrics import module
 
-Metric = module.metric(__name__, "numbers")
+Metric = module.metric(__name__)

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from peftbench import files, redact, report
+from peftbench import escape, files, redact, report
 from peftbench.errors import ConfigError, nearest
 from peftbench.report import load, render_markdown, stats
+
+#: Files that are named on the terminal.
+_TOLD = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,10 +25,19 @@ def main(arguments: Sequence[str]) -> int:
     board = stats.leaderboard(results)
     written = [_write(root / module.FILE, module.render(board)) for module in renderers()]
     print(redact.redact(render_markdown.scores(board)) if board.rows else "No completed runs yet.")
-    for file, reason in board.unreadable:
-        print(f"{file}: no record ({reason})")
-    print(f"\n{len(results.completed)} completed, {len(results.failed)} failed: {', '.join(map(str, written))}")
+    _tell([f"{file}: no record ({reason})" for file, reason in board.unreadable])
+    _tell([f"{file}: {reason}" for file, reason in board.doubtful])
+    names = ", ".join(map(escape.line, written))
+    print(f"\n{len(results.completed)} completed, {len(results.failed)} failed: {names}")
     return 0
+
+
+def _tell(lines: Sequence[str]) -> None:
+    """The first of what the leaderboard lists in full."""
+    for text in lines[:_TOLD]:
+        print(escape.line(text))
+    if len(lines) > _TOLD:
+        print(f"and {len(lines) - _TOLD} more files, see {render_markdown.FILE}")
 
 
 def renderers() -> list[ModuleType]:
@@ -35,9 +47,11 @@ def renderers() -> list[ModuleType]:
 
 
 def options(command: str, arguments: Sequence[str]) -> dict[str, str]:
-    """`key=value` arguments of a command over the defaults."""
+    """`key=value` arguments of a command over the defaults, or the results folder alone."""
     found = {"results_dir": "results"}
     for argument in arguments:
+        if len(arguments) == 1 and not argument.startswith("-") and ("=" not in argument or Path(argument).is_dir()):
+            return {"results_dir": argument}
         key, separator, value = argument.partition("=")
         if not separator or key not in found:
             raise ConfigError(f"{command}: {argument}: {nearest(key, [f'{name}=' for name in found])}")

@@ -3,6 +3,7 @@
 import csv
 import io
 
+from peftbench import escape
 from peftbench.report import forgetting
 from peftbench.report.stats import Leaderboard
 
@@ -17,7 +18,8 @@ def render(board: Leaderboard) -> str:
     scores = [f"{column}_{part}" for column in board.columns for part in ("mean", "std", "n")]
     asked = forgetting.by_heading(board.forgetting)
     more = [*board.suites, *(heading.replace(" ", "_") for heading in board.details)]
-    writer.writerow(["method", "model", "variant", *scores, "mean", *more, *asked, *figures])
+    headings = ["method", "model", "variant", *scores, "mean", *more, *asked, *figures]
+    writer.writerow([escape.cell(heading) for heading in headings])
     for row in board.rows:
         cells: list[float | None] = []
         for column in board.columns:
@@ -27,5 +29,5 @@ def render(board: Leaderboard) -> str:
         means = [of[name].mean for of in board.suites.values()]
         means += [of[name].mean if name in of else None for of in board.details.values()]
         means += [of.get(name) for of in asked.values()]
-        writer.writerow([*name, *cells, row.mean, *means, *(row.figures.get(f) for f in figures)])
+        writer.writerow([*map(escape.cell, name), *cells, row.mean, *means, *(row.figures.get(f) for f in figures)])
     return stream.getvalue()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from peftbench import escape
 from peftbench.records import RunRecord
 from peftbench.report import forgetting, prompts
 from peftbench.report.stats import Cell, Leaderboard, Row
@@ -36,14 +37,20 @@ def render(board: Leaderboard) -> str:
     if board.failed:
         parts += ["## Failed", "\n".join(_failure(record) for record in board.failed)]
     if board.not_applicable:
-        parts += ["## Not applicable", "\n".join(f"- {reason}" for reason in board.not_applicable)]
-    if board.unreadable:
-        parts += ["## Not readable", "\n".join(f"- `{file}`: {reason}" for file, reason in board.unreadable)]
+        parts += ["## Not applicable", _list(board.not_applicable)]
+    for heading, files in (("Not readable", board.unreadable), ("Doubtful", board.doubtful)):
+        if files:
+            lines = (f"- {escape.code(file)}: {escape.markdown(reason)}" for file, reason in files)
+            parts += [f"## {heading}", "\n".join(lines)]
     if board.machines:
-        parts += ["## Made on", "\n".join(f"- {line}" for line in board.machines)]
+        parts += ["## Made on", _list(board.machines)]
     if board.footnotes:
-        parts += ["## Footnotes", "\n".join(f"- {note}" for note in board.footnotes)]
+        parts += ["## Footnotes", _list(board.footnotes)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {escape.begin(line)}" for line in lines)
 
 
 def scores(board: Leaderboard) -> str:
@@ -149,12 +156,13 @@ def _number(value: float | None, form: str, factor: float = 1.0) -> str:
 def _failure(record: RunRecord) -> str:
     config = record.config
     cell = f"{config['method']['name']} · {config['model']['name']} · {config['dataset']['name']}"
-    return f"- {cell} · seed {config['seed']}: {record.status}, {record.error} (log: `{record.log}`)"
+    what = escape.begin(f"{cell} · seed {config['seed']}: {record.status}, {record.error}")
+    return f"- {what} (log: {escape.code(record.log)})"
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
     """A Markdown table padded to line up as plain text too; the first `left` columns to the left."""
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [header, *lines]]
+    escaped = [[escape.table_cell(cell) for cell in line] for line in [header, *lines]]
     widths = [max(len(line[i]) for line in escaped) for i in range(len(header))]
 
     def justify(i: int) -> Callable[[str], str]:

@@ -8,14 +8,17 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from peftbench import formulations
 from peftbench.records import RunRecord
 from peftbench.report import forgetting, machines, prompts, suites
 from peftbench.report.forgetting import Forgot
 from peftbench.report.load import Results, flat, settings
 from peftbench.report.suites import RowName, Suite
 from peftbench.schema import DatasetConfig, MethodConfig, ModelConfig, words
+
+N = TypeVar("N")
 
 _KINDS = {"method": MethodConfig, "model": ModelConfig, "dataset": DatasetConfig}
 #: By part of the configuration: what only describes it, and its name, by which it's grouped.
@@ -62,6 +65,7 @@ class Leaderboard:
     not_applicable: list[str]
     unreadable: list[tuple[str, str]]
     footnotes: list[str]
+    doubtful: list[tuple[str, str]] = field(default_factory=list)
     soft_prompts: list[tuple[str, RunRecord]] = field(default_factory=list)
     #: By suite and row (method, model, variant), its average; by metric and row, the cells behind a score.
     suites: dict[str, dict[RowName, Suite]] = field(default_factory=dict)
@@ -74,27 +78,28 @@ def leaderboard(results: Results) -> Leaderboard:
     """Aggregate the records of a results folder. One without a score (hidden labels) is in the footnotes alone."""
     records = [record for record in results.completed if record.score is not None]
     row_names, column_names = _row_names(records), _column_names(records)
-    names = {record.key: (row_names[record.key], column_names[record.key]) for record in records}
+    names = {id(record): (row_names[id(record)], column_names[id(record)]) for record in records}
     scores: dict[Any, list[float]] = defaultdict(list)
     for record in records:
-        scores[names[record.key]].append(record.score or 0.0)
+        scores[names[id(record)]].append(record.score or 0.0)
     cells = {key: _cell(sorted(found)) for key, found in scores.items()}
     columns = sorted(set(column_names.values()))
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        by_row[row_names[record.key]].append(record)
+        by_row[row_names[id(record)]].append(record)
     rows = [_row(name, {c: cells.get((name, c)) for c in columns}, members) for name, members in by_row.items()]
     return Leaderboard(
         columns=columns,
-        metrics={column_names[r.key]: " + ".join(r.config["dataset"]["metrics"]) for r in records},
+        metrics={column_names[id(r)]: " + ".join(r.config["dataset"].get("metrics", {})) for r in records},
         rows=sorted(rows, key=lambda row: (row.mean is None, -(row.mean or 0.0), row.method, row.model, row.variant)),
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
-        footnotes=_footnotes(results.completed),
+        doubtful=results.doubtful,
+        footnotes=sorted([*_footnotes(results.completed), *suites.left_out(records)]),
         machines=machines.collect(results.completed),
         soft_prompts=_soft_prompts(records, names),
-        suites=suites.averages(records, row_names),
+        suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
         details={
             heading: {row: _cell(sorted(values)) for row, values in of.items()}
@@ -103,11 +108,11 @@ def leaderboard(results: Results) -> Leaderboard:
     )
 
 
-def _soft_prompts(records: list[RunRecord], cells: Mapping[str, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:
+def _soft_prompts(records: list[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:
     """The record whose prompt is shown of every cell that has one, with the cell's name."""
     found = []
     for record in prompts.first_of_each(records, cells):
-        (method, model, variant), column = cells[record.key]
+        (method, model, variant), column = cells[id(record)]
         found.append((f"{method}{f' ({variant})' if variant else ''} · {model} · {column}", record))
     return found
 
@@ -143,7 +148,8 @@ def _figures(records: list[RunRecord]) -> dict[str, float | None]:
 
 def _numbers(record: RunRecord) -> dict[str, float | None]:
     train = record.metrics.get("train")
-    gap = train["score"] - record.score if train is not None and record.score is not None else None
+    trained = None if train is None else train.get("score")
+    gap = None if trained is None or record.score is None else trained - record.score
     return {
         **{f"params.{k}": v for k, v in (record.params or {}).items()},
         **{f"efficiency.{k}": v for k, v in (record.efficiency or {}).items()},
@@ -151,28 +157,45 @@ def _numbers(record: RunRecord) -> dict[str, float | None]:
     }
 
 
-def _row_names(records: Iterable[RunRecord]) -> dict[str, tuple[str, str, str]]:
-    """(method, model, variant) of every record; the variant names what its command line changed of method and model,
-    and the settings in which rows differ."""
+def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
+    """By `id` (two records may have one key) the method, model and variant of every record. The variant names what its
+    command line changed of method and model, and the settings in which rows differ."""
     records = list(records)
+    started_from = {_fingerprint(record, "model") for record in records}
+    short = _shortened(started_from.union(*((r.environment.get("inputs") or {}).values() for r in records)))
 
     def own(record: RunRecord) -> dict[str, str]:
         method, model = _deciding(record, "method"), _deciding(record, "model")
         method = {key: value for key, value in method.items() if key not in _tuned(record)}
-        fingerprint = str(record.environment.get("model_fingerprint"))[:8]
-        inputs = {k: str(v)[:8] for k, v in (record.environment.get("inputs") or {}).items()}
-        return {**method, **{f"model.{k}": v for k, v in model.items()}, "model_fingerprint": fingerprint, **inputs}
+        inputs = {name: short[value] for name, value in (record.environment.get("inputs") or {}).items()}
+        started = {"model_fingerprint": short[_fingerprint(record, "model")]}
+        return {**method, **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
 
-    def names(record: RunRecord) -> tuple[str, str]:
-        return record.config["method"]["name"], record.config["model"]["name"]
-
-    groups = [names(record) for record in records]
+    groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
     within = _differences([own(record) for record in records], groups)
-    overall = _differences([settings(record) for record in records], [None] * len(records))
-    return {
-        record.key: (*group, _variant({**_changed(record), **mine, **common}))
-        for record, group, mine, common in zip(records, groups, within, overall, strict=True)
-    }
+    common = _settings(records)
+    # Each formulation and data set counts its protocols by itself.
+    ways = [(formulations.described(record.config), record.config["dataset"]["name"]) for record in records]
+    versions = _differences([{"protocol": str(record.protocol)} for record in records], ways)
+    parts = [
+        {k: v for k, v in {**_changed(record), **mine, **others, **version}.items() if v != "None"}
+        for record, mine, others, version in zip(records, within, common, versions, strict=True)
+    ]
+    variants = [", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in part.items()) for part in parts]
+    names = _unlike(list(zip(groups, variants, strict=True)), parts)
+    return {id(record): (*group, variant) for record, (group, variant) in zip(records, names, strict=True)}
+
+
+def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
+    """Of every record the settings in which rows differ; of a machine that has a name of its own the parts in which
+    machines of that name differ."""
+    described = [settings(record) for record in records]
+    machine = [{k for k in of if k.startswith("hardware.") and k != "hardware.name"} for of in described]
+    rest = [{k: of[k] for k in of.keys() - parts} for of, parts in zip(described, machine, strict=True)]
+    parts = [{k: of[k] for k in parts} for of, parts in zip(described, machine, strict=True)]
+    overall = _differences(rest, [None] * len(records))
+    within = _differences(parts, [record.config["hardware"]["name"] for record in records])
+    return [dict(sorted({**one, **other}.items())) for one, other in zip(overall, within, strict=True)]
 
 
 def _changed(record: RunRecord) -> dict[str, str]:
@@ -188,33 +211,45 @@ def _tuned(record: RunRecord) -> set[str]:
     return set(search or ())
 
 
-def _variant(parts: Mapping[str, str]) -> str:
-    """Without what is unset, and without the parts of a machine that has a name of its own."""
-    named = "hardware.name" in parts
-    shown = {
-        k: v for k, v in parts.items() if v != "None" and not (named and k.startswith("hardware.") and k[9:] != "name")
-    }
-    return ", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in shown.items())
-
-
-def _column_names(records: Iterable[RunRecord]) -> dict[str, str]:
-    """The data set of every record; with what differs where one name stands for different data."""
+def _column_names(records: Iterable[RunRecord]) -> dict[int, str]:
+    """By `id` the data set of every record, with what differs where one name stands for different data. Nothing else
+    decides what is the same data: averages go by these names."""
     records = list(records)
+    short = _shortened({_fingerprint(record, "data") for record in records})
 
     def own(record: RunRecord) -> dict[str, str]:
-        fingerprint = str(record.environment.get("data_fingerprint"))[:8]
-        return {**_deciding(record, "dataset"), "data": fingerprint}
+        return {**_deciding(record, "dataset"), "data": short[_fingerprint(record, "data")]}
 
-    def name(record: RunRecord) -> str:
-        return record.config["dataset"]["name"]
+    groups = [record.config["dataset"]["name"] for record in records]
+    parts = _differences([own(record) for record in records], groups)
+    written = [f" ({', '.join(f'{k}={v}' for k, v in of.items())})" if of else "" for of in parts]
+    told = [(group + more, "") for group, more in zip(groups, written, strict=True)]
+    names = _unlike(told, list(zip(groups, parts, strict=True)))
+    return {id(record): column + number for record, (column, number) in zip(records, names, strict=True)}
 
-    groups = [name(record) for record in records]
-    return {
-        record.key: group + (f" ({', '.join(f'{k}={v}' for k, v in parts.items())})" if parts else "")
-        for record, group, parts in zip(
-            records, groups, _differences([own(record) for record in records], groups), strict=True
-        )
-    }
+
+def _fingerprint(record: RunRecord, part: str) -> str:
+    return str(record.environment.get(f"{part}_fingerprint"))
+
+
+def _shortened(fingerprints: set[str]) -> dict[str, str]:
+    """By fingerprint its first eight digits; more where those don't tell all of them apart."""
+    length = 8
+    while len({fingerprint[:length] for fingerprint in fingerprints}) < len(fingerprints):
+        length += 1
+    return {fingerprint: fingerprint[:length] for fingerprint in fingerprints}
+
+
+def _unlike(names: list[tuple[N, str]], parts: list[Any]) -> list[tuple[N, str]]:
+    """Names, with a number in the second half of those that are written alike and are made of other parts."""
+    alike: dict[tuple[N, str], list[Any]] = defaultdict(list)
+    unlike = []
+    for name, made_of in zip(names, parts, strict=True):
+        if made_of not in alike[name]:
+            alike[name].append(made_of)
+        number = alike[name].index(made_of) + 1
+        unlike.append(name if number == 1 else (name[0], f"{name[1]} [{number}]".strip()))
+    return unlike
 
 
 def _deciding(record: RunRecord, group: str) -> dict[str, str]:

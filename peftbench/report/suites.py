@@ -4,6 +4,7 @@ GLUE (arXiv 1804.07461, section 3) and SuperGLUE (arXiv 1905.00537, section 3) a
 tasks; GLUE counts MNLI as the mean of its two evaluation splits. A data set's file says which suite it is a part of.
 """
 
+import functools
 import re
 import statistics
 from collections import defaultdict
@@ -15,6 +16,8 @@ from peftbench.records import RunRecord
 
 #: (method, model, variant).
 RowName = tuple[str, str, str]
+#: Records by their data set's name, and by what tells other data of that name apart.
+_Data = dict[str, dict[str, list[RunRecord]]]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Suite:
     missing: list[str]
 
 
+@functools.cache
 def members() -> dict[str, list[str]]:
     """By suite the data sets that are a part of it, read off their files."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -36,30 +40,66 @@ def members() -> dict[str, list[str]]:
     return dict(found)
 
 
-def averages(records: Iterable[RunRecord], rows: Mapping[str, RowName]) -> dict[str, dict[RowName, Suite]]:
+def averages(
+    records: Iterable[RunRecord], rows: Mapping[int, RowName], columns: Mapping[int, str]
+) -> dict[str, dict[RowName, Suite]]:
     """By suite and row. A suite of which the records hold one data set alone is left out.
 
+    Other data than a suite's that have the name of one of its data sets (one's own file) aren't in its average. Where a
+    name stands for several data all the same, nothing says which are the suite's: none is averaged, in any row.
+
     Args:
-        rows: by record key.
+        rows, columns: by a record's `id` the names of its row and of its data.
     """
-    found: dict[tuple[RowName, str], list[RunRecord]] = defaultdict(list)
+    found: dict[str, _Data] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for record in records:
-        found[rows[record.key], record.config["dataset"]["name"]].append(record)
-    present = {name for _, name in found}
+        name = record.config["dataset"]["name"]
+        for suite in _suites(record):
+            found[suite][name][columns[id(record)]].append(record)
     return {
-        suite: {
-            row: _average({name: found.get((row, name), []) for name in names}) for row in sorted(set(rows.values()))
-        }
+        suite: {row: _average(found[suite], names, rows, row) for row in sorted(set(rows.values()))}
         for suite, names in members().items()
-        if len(present & set(names)) > 1
+        if len(found[suite].keys() & set(names)) > 1
     }
 
 
-def _average(runs: Mapping[str, list[RunRecord]]) -> Suite:
-    """Over the data sets of a suite, each with its runs (seeds)."""
+def left_out(records: Iterable[RunRecord]) -> list[str]:
+    """A line for every name of a suite's data set under which there are runs that aren't in its average."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for record in records:
+        name = record.config["dataset"]["name"]
+        for suite in (suite for suite, names in members().items() if name in names and suite not in _suites(record)):
+            found[name, suite] += 1
+    return [
+        f"{name}: {n} run{'s' if n != 1 else ''} on other data of that name, which the average of {suite} leaves out"
+        for (name, suite), n in sorted(found.items())
+    ]
+
+
+def _suites(record: RunRecord) -> list[str]:
+    """The suites that a record's data set is said to be of; of an older one, which doesn't say, those of its name, but
+    for one's own file."""
+    dataset = record.config["dataset"]
+    if "suite" in dataset:
+        return [dataset["suite"]] if dataset["suite"] is not None else []
+    own = dataset.get("format") is not None
+    return [suite for suite, names in members().items() if dataset["name"] in names and not own]
+
+
+def _average(data: _Data, names: Iterable[str], rows: Mapping[int, RowName], row: RowName) -> Suite:
+    """A row's over the data sets of a suite, each with its runs (seeds).
+
+    Args:
+        data: of the whole board.
+    """
     tasks: list[float] = []
     missing: list[str] = []
-    for name, records in runs.items():
+    for name in names:
+        several = data.get(name, {})
+        if len(several) > 1:
+            missing.append(f"{name} ({len(several)} different data: {', '.join(sorted(several))})")
+            continue
+        records = [record for runs in several.values() for record in runs if rows[id(record)] == row]
         splits = {
             split: _scores(records, split) for split in (records[0].config["dataset"]["evaluation"] if records else [])
         }
@@ -80,7 +120,7 @@ def _scores(records: list[RunRecord], split: str) -> list[float]:
 
 
 def details(
-    records: Iterable[RunRecord], rows: Mapping[str, RowName], columns: Mapping[str, str]
+    records: Iterable[RunRecord], rows: Mapping[int, RowName], columns: Mapping[int, str]
 ) -> dict[str, dict[RowName, list[float]]]:
     """Every metric of data sets that have more than one, or more than one evaluation split: by heading and row, a
     value a run."""
@@ -90,8 +130,8 @@ def details(
         values = {(split, name): v for split in splits for name, v in _values(record, split).items()}
         for (split, name), value in values.items():
             if len(values) > 1 and value is not None:
-                where = f"{columns[record.key]}{f' {split}' if len(splits) > 1 else ''} {name}"
-                found[where][rows[record.key]].append(value)
+                where = f"{columns[id(record)]}{f' {split}' if len(splits) > 1 else ''} {name}"
+                found[where][rows[id(record)]].append(value)
     return {heading: dict(of) for heading, of in sorted(found.items())}
 
 

@@ -4,7 +4,17 @@
 """
 
 from peftbench.schema.benchmarks import BenchmarkConfig
-from peftbench.schema.identify import description, halved, identity, is_open, micro_batch_size, words
+from peftbench.schema.identify import (
+    described_identity,
+    description,
+    halved,
+    identity,
+    is_open,
+    micro_batch_size,
+    settable,
+    sinks,
+    words,
+)
 from peftbench.schema.loading import (
     from_description,
     interpolates,
@@ -13,8 +23,11 @@ from peftbench.schema.loading import (
     plain,
     read_yaml,
     search_path,
+    unresolved,
+    yaml_problem,
 )
 from peftbench.schema.types import (
+    AS_METRIC,
     CarveConfig,
     DatasetConfig,
     ExpectedConfig,
@@ -28,6 +41,7 @@ from peftbench.schema.types import (
 )
 
 __all__ = [
+    "AS_METRIC",
     "BenchmarkConfig",
     "CarveConfig",
     "DatasetConfig",
@@ -39,6 +53,7 @@ __all__ = [
     "RunConfig",
     "SpanConfig",
     "WritingConfig",
+    "described_identity",
     "description",
     "from_description",
     "halved",
@@ -51,5 +66,9 @@ __all__ = [
     "plain",
     "read_yaml",
     "search_path",
+    "settable",
+    "sinks",
+    "unresolved",
     "words",
+    "yaml_problem",
 ]

@@ -1,9 +1,14 @@
 """Of a configuration: what decides a run's result, what a record keeps of it, and how its batch is cut."""
 
 import dataclasses
+import functools
+import typing
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from peftbench import fingerprint
 from peftbench.schema.types import RunConfig
 
 
@@ -11,6 +16,60 @@ def identity(config: Any) -> dict[str, Any]:
     """The fields of a config that decide a run's result, nested; null ones left out."""
     kept = (f for f in dataclasses.fields(config) if f.metadata.get("identity", True))
     return _without_nulls({f.name: _plain(getattr(config, f.name), identity) for f in kept})
+
+
+def described_identity(described: dict[str, Any]) -> str:
+    """`identity` of the configuration that `description` was made of, as `fingerprint.text` has it: a record's own.
+    A thousand records of a sweep have a few sections in common."""
+    sections = {name: _section(name, msgspec.json.encode(value)) for name, value in described.items()}
+    return fingerprint.object_text({name: written for name, written in sections.items() if written is not None})
+
+
+@functools.lru_cache(maxsize=10_000)
+def _section(name: str, encoded: bytes) -> str | None:
+    part = _described({name: msgspec.json.decode(encoded)}, RunConfig)
+    return fingerprint.text(part[name]) if name in part else None
+
+
+#: What becomes of a field's value; None: it stays as it is.
+_Reader = Callable[[Any], Any] | None
+
+
+def _described(described: Any, kind: Any) -> Any:
+    if not isinstance(described, dict):
+        return described
+    left_out, readers = _readers(kind)
+    kept = {}
+    # What today's configuration doesn't have was a part of the identity then.
+    for name, value in described.items():
+        if value is not None and name not in left_out:
+            read = readers.get(name)
+            kept[name] = _without_nulls(value) if read is None else read(value)
+    return kept
+
+
+@functools.cache
+def _readers(kind: Any) -> tuple[set[str], dict[str, Callable[[Any], Any]]]:
+    """Of a dataclass the fields that aren't a part of the identity, and how those are read that hold dataclasses."""
+    found: dict[str, Callable[[Any], Any]] = {}
+    for f in dataclasses.fields(kind):
+        items = f.metadata.get("items")
+        read = _reader(list[items()] if items else f.type)  # type: ignore[misc]
+        if read is not None:
+            found[f.name] = read
+    return words(kind), found
+
+
+def _reader(kind: Any) -> _Reader:
+    if dataclasses.is_dataclass(kind):
+        return functools.partial(_described, kind=kind)
+    inner = [part for part in typing.get_args(kind) if part is not type(None)]
+    read = _reader(inner[-1]) if inner else None  # Of a dict[str, ...] the values.
+    if read is None or typing.get_origin(kind) is typing.Union:
+        return read
+    if typing.get_origin(kind) is list:
+        return lambda value: [read(part) for part in value]
+    return lambda value: {name: read(part) for name, part in value.items()}
 
 
 def words(kind: type) -> set[str]:
@@ -42,6 +101,27 @@ def halved(config: RunConfig, halvings: int) -> RunConfig:
     micro = micro_batch_size(config, halvings)
     hardware = dataclasses.replace(config.hardware, micro_batch_size=micro, eval_batch_size=evaluation)
     return dataclasses.replace(config, hardware=hardware)
+
+
+#: Set by loading, from all of a command line.
+_SAID = ("changed", "sweep")
+
+
+def sinks() -> list[str]:
+    """The keys of a run that say where things are or go, or how it survives: none makes another run of it."""
+    return [f.name for f in dataclasses.fields(RunConfig) if f.metadata.get("sink", False) and f.name not in _SAID]
+
+
+def settable(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's keys, nested, without what lies below those that only describe (a method's `search`)."""
+    kinds = {f.name: f.type for f in dataclasses.fields(RunConfig) if dataclasses.is_dataclass(f.type)}
+
+    def shallow(kind: Any, part: Any) -> Any:
+        if kind is None or not isinstance(part, dict):
+            return part
+        return {name: None if name in words(kind) else value for name, value in part.items()}
+
+    return {name: shallow(kinds.get(name), part) for name, part in run.items()}
 
 
 def is_open(key: str) -> bool:

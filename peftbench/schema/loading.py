@@ -10,9 +10,12 @@ from typing import Any, Optional, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from peftbench import guard, mixture, rules
+from peftbench import guard, mixture, rules, wording
 from peftbench.errors import ConfigError
+from peftbench.schema.identify import settable
+from peftbench.schema.shorthand import written_out
 from peftbench.schema.types import DatasetConfig, RunConfig
 
 # Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
@@ -50,6 +53,7 @@ def load(
             raise ConfigError(f"{group}: is required; a run has one of each of {', '.join(_NAMED)}")
         guard.check_name(group, choices[group])
         raw[group]["name"] = choices[group]
+    raw["dataset"] = written_out(raw["dataset"])
     if raw["dataset"].get("metrics", {}) is None:
         del raw["dataset"]["metrics"]
     # No benchmark is no key: a run that asks none is the same as before there were any.
@@ -59,7 +63,9 @@ def load(
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     if raw["dataset"].get("task") == mixture.TASK:
-        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=read_yaml)
+        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=lambda file: written_out(read_yaml(file)))
+        if OmegaConf.is_interpolation(composed.recipe, "max_length") and "max_length" in raw["dataset"]:
+            raw["recipe"]["max_length"] = max(raw["recipe"]["max_length"], raw["dataset"]["max_length"])
     config = _with_parts(_typed(RunConfig, raw, ""))
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
@@ -96,7 +102,9 @@ def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
     fields: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in sorted(raw.keys() - fields.keys(), key=str):
-        raise ConfigError(f"{prefix}{key}: no such key; allowed are {', '.join(sorted(fields))}")
+        meant = [] if prefix else wording.meant(key, settable({**raw, key: None}))
+        allowed = f"meant may be {', '.join(meant)}" if meant else f"allowed are {', '.join(sorted(fields))}"
+        raise ConfigError(f"{prefix}{key}: no such key; {allowed}")
     parts = [key for key, value in raw.items() if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict)]
     typed = {key: _section(fields[key], raw[key], f"{prefix}{key}.") for key in parts}
     single = {key: value for key, value in raw.items() if key not in parts}
@@ -161,8 +169,9 @@ def from_description(described: dict[str, Any]) -> RunConfig:
     places = {"results_dir": "", "data_root": None, "model_root": None}
     sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
     survival = {"checkpoint_every_s": None, "grace_s": 0, "timeout_s": None, "retry": 0, "fail_fast": False}
+    measuring = {"measure": False, "measure_examples": 1, "measure_s": 1}
     model = {**described["model"], "sites": {}, "trust_remote_code": False}
-    raw = {**described, **places, **sinks, **survival, "model": model}
+    raw = {**described, **places, **sinks, **survival, **measuring, "model": model}
     return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
 
 
@@ -209,9 +218,17 @@ def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
 
 def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -> str:
     """A method that asks for a site which the model doesn't name is the usual case: say it in those words."""
-    site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}
+    try:
+        site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}
+    except OmegaConfBaseException:  # It is in there.
+        site, sites = None, {}
     if site is not None and site not in sites:
         return f"method.site={site}: this model names no such site; allowed are {', '.join(sorted(sites))}"
+    return unresolved(error)
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """Which key refers to what isn't there, in one line."""
     return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
 
 
@@ -221,5 +238,23 @@ def plain(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as Hydra would read it, uncomposed."""
-    return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+    """A YAML file as Hydra would read it, uncomposed.
+
+    Raises:
+        ConfigError: it can't be read, isn't YAML, or holds no keys.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: {yaml_problem(error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: allowed is a YAML file of keys and values")
+    return content  # type: ignore[return-value]
+
+
+def yaml_problem(error: Exception) -> str:
+    """Why a file can't be read as YAML, with the line, in one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    reason = problem or next(iter(str(error).splitlines()), type(error).__name__)
+    return f"can't be read as YAML: {reason}{where}"

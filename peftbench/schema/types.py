@@ -8,6 +8,9 @@ from typing import Any, Optional
 from peftbench.rules import Rule, between, one_of
 from peftbench.schema.benchmarks import BenchmarkConfig
 
+#: In the place of max or min: what the metric itself says.
+AS_METRIC = "as the metric"
+
 _NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
 
 
@@ -71,6 +74,8 @@ class MethodConfig:
     identity: Optional[bool] = _words()
     checkpointing: Optional[bool] = _words()
     sharding: Optional[bool] = _words()
+    #: Whether it looks at the training split at all: false where the evaluation splits are enough.
+    reads_train: Optional[bool] = _words()
     footnote: Optional[str] = _words()
     search: Optional[dict[str, Any]] = _words()
     family: Optional[str] = _words()
@@ -145,9 +150,11 @@ class DatasetConfig:
             which are right: every candidate is an example. For generation `answers` alone: the column of the right
             text, or of the list of them.
         generation: how answers are written, where they are texts; `writing`: where they are numbers or names.
-        format, train_file, validation_file: of the user's own files.
+        format, train_file, validation_file: of the user's own files; `separator`: between a CSV file's columns (null:
+            a comma); `encoding`: null: UTF-8; `drop_unlabelled`: rows without a label are left out, not refused.
         parts: of a mixture, its parts' configurations (`DatasetConfig`; in the file their names); `mixing`: whether an
             example of a part is trained on as often as any other (examples), or by a `temperature` (`MixedBatches`).
+        max_length: tokens that its examples need, where the usual ones are too few; `recipe.max_length` follows.
         suite: the benchmark it is a part of; `title`: what reports call it.
     """
 
@@ -167,8 +174,8 @@ class DatasetConfig:
         default_factory=dict,
         metadata={
             "rule": Rule(
-                lambda x: len(set(x.values())) <= 1 and set(x.values()) <= {"max", "min"},
-                "one metric or more, each with max or each with min: their mean is the score",
+                lambda x: len(set(x.values())) <= 1 and set(x.values()) <= {"max", "min", AS_METRIC},
+                "one metric or more by name, or each with max or each with min: their mean is the score",
             )
         },
     )
@@ -199,9 +206,13 @@ class DatasetConfig:
     format: Optional[str] = field(default=None, metadata={"rule": one_of("csv", "jsonl", "parquet")})
     train_file: Optional[str] = _sink(None)
     validation_file: Optional[str] = _sink(None)
-    parts: Optional[list[Any]] = None
+    separator: Optional[str] = None
+    encoding: Optional[str] = None
+    drop_unlabelled: Optional[bool] = None
+    parts: Optional[list[Any]] = field(default=None, metadata={"items": lambda: DatasetConfig})
     mixing: Optional[str] = field(default=None, metadata={"rule": one_of("examples", "temperature")})
     temperature: Optional[float] = field(default=None, metadata={"rule": between(0, 1e3, above=True)})
+    max_length: Optional[int] = field(default=None, metadata={"identity": False, "rule": between(4, 1e6)})
     suite: Optional[str] = _words()
     title: Optional[str] = _words()
 
@@ -282,6 +293,10 @@ class RunConfig:
     overwrite: bool = _sink()
     save_adapters: bool = _sink()
     checkpoint_every_s: Optional[float] = _sink(rule=between(0, 1e9))
+    #: Whether inference speed is measured, on how many examples at the most, and for how many seconds.
+    measure: bool = _sink()
+    measure_examples: int = _sink(rule=_COUNT)
+    measure_s: float = _sink(rule=between(0, 1e6, above=True))
     grace_s: float = _sink(rule=between(0, 1e6))
     timeout_s: Optional[float] = _sink(rule=between(0, 1e9, above=True))
     retry: int = _sink(rule=between(0, 1000))

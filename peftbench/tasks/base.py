@@ -64,8 +64,11 @@ class Task(Protocol):
         """Called once, before anything is encoded. Raises ConfigError if the tokenizer can't express the task."""
         ...
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int) -> Inputs:
-        """Token ids of examples, none longer than `max_length`. Raises ConfigError if what mustn't be cut is longer."""
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool = False
+    ) -> Inputs:
+        """Token ids of examples, none longer than `max_length`, to train on or (the same, unless answers are written)
+        to score. Raises ConfigError if what mustn't be cut is longer."""
         ...
 
     def inputs(self, batch: Batch) -> Batch:

@@ -12,6 +12,32 @@ from peftbench.errors import ConfigError
 Lines = dict[str, list[list[int]]]
 
 
+class TooLong(ConfigError):
+    """Texts that can't be cut to the maximum length.
+
+    Attributes:
+        count: of so many texts; `needed`: tokens of the longest, of which nothing can be cut any more.
+    """
+
+    def __init__(self, count: int, needed: int, *, total: int, max_length: int, where: str = "") -> None:
+        self.count, self.needed, self.total, self.max_length = count, needed, total, max_length
+        super().__init__(
+            f"recipe.max_length={max_length}: what isn't cut alone takes up to {needed} tokens, in {count} of {total} "
+            f"texts{where}; recipe.max_length={needed} fits"
+        )
+
+    @classmethod
+    def of_all(cls, errors: Sequence["TooLong"], *, total: int | None = None, where: str = "") -> "TooLong":
+        """Several as one; `total`: of how many texts, where that isn't the sum of theirs."""
+        return cls(
+            sum(error.count for error in errors),
+            max(error.needed for error in errors),
+            total=sum(error.total for error in errors) if total is None else total,
+            max_length=errors[0].max_length,
+            where=where,
+        )
+
+
 @dataclass
 class Posed:
     """The texts of one sequence, and by name the characters [start, end) of them that must stay."""
@@ -37,7 +63,7 @@ def fit(
         cuttable: names of the fields that may be cut: the longest first, until it is as long as the next.
 
     Raises:
-        ConfigError: what may not be cut is too long already.
+        TooLong: what may not be cut is too long already; all such texts are counted.
     """
     current = list(posed)
     lines = render([sequence.fields for sequence in current])
@@ -51,17 +77,23 @@ def fit(
 
     long = [i for i in range(len(current)) if excess(i) > 0]
     cut = set(long)
+    needed: dict[int, int] = {}
     while long:
         for i in long:
             shorter = shorten(spans, current[i], cuttable, excess(i))
             if shorter is None:
-                alone = excess(i) + max_length
-                raise ConfigError(f"recipe.max_length={max_length}: what isn't cut alone takes {alone} tokens")
-            current[i] = shorter
+                needed[i] = excess(i) + max_length
+            else:
+                current[i] = shorter
+        long = [i for i in long if i not in needed]
+        if not long:
+            break
         for name, again in render([current[i].fields for i in long]).items():
             for i, ids in zip(long, again, strict=True):
                 lines[name][i] = ids
         long = [i for i in long if excess(i) > 0]
+    if needed:
+        raise TooLong(len(needed), max(needed.values()), total=len(posed), max_length=max_length)
     return lines, cut
 
 

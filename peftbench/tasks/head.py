@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from peftbench.data.examples import NO_LABEL, Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
+from peftbench.data.templates import fill
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig, RunConfig
 from peftbench.tasks.base import Batch
@@ -75,7 +76,7 @@ class Head(ScoredLabels):
         return encoding(self.config, "head", type(self).__name__)
 
     def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
-        texts = [[template.format_map(f) for f in fields] for template in self.templates]
+        texts = [[fill(template, f) for f in fields] for template in self.templates]
         encoded = tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)
         return {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
 

@@ -42,17 +42,30 @@ class Posing:
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Nothing to do."""
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int) -> Inputs:
+    def shortened(self, answer: list[int]) -> list[int]:
+        """An answer's token ids, cut to what may be written."""
+        return answer
+
+    def room(self, answers: list[list[int]], *, training: bool) -> list[int]:
+        """How many tokens of `max_length` each sequence keeps free for its answer."""
+        return [len(ids) for ids in answers]
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool = False
+    ) -> Inputs:
         posed, counts = pose(examples)
-        answers = self.answers(tokenizer, [sequence.fields for sequence in posed])
+        whole = self.answers(tokenizer, [sequence.fields for sequence in posed])
+        answers = [self.shortened(ids) for ids in whole]
         lines, cut = fit(
             tokenizer,
             posed,
-            render=lambda fields: self.render(tokenizer, fields),
-            beside=[len(ids) for ids in answers] or [0] * len(posed),
+            render=lambda fields: started(tokenizer, self.render(tokenizer, fields)),
+            beside=self.room(answers, training=training) or [0] * len(posed),
             cuttable=self.config.cut or self.config.text,
             max_length=max_length,
         )
+        if training:  # Scoring compares whole answers.
+            cut |= {i for i, (ids, left) in enumerate(zip(whole, answers, strict=True)) if len(left) < len(ids)}
         owners = np.repeat(np.arange(len(counts)), counts)
         return Inputs(
             input_ids=lines["input_ids"],
@@ -81,6 +94,14 @@ class Posing:
         return metrics.compute(
             self.config.metrics, self.decide(predictions), examples.labels.numpy(), groups=numbers(examples)
         )
+
+
+def started(tokenizer: PreTrainedTokenizerBase, lines: Lines) -> Lines:
+    """The same, with the token that begins texts, or else ends them, where an empty text has none: nothing could be
+    read off no token."""
+    candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    start = next((int(token) for token in candidates if token is not None), 0)
+    return {name: [ids or [start if name == "input_ids" else 0] for ids in many] for name, many in lines.items()}
 
 
 def pose(examples: Sequence[Example]) -> tuple[list[Posed], list[int]]:

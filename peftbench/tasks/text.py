@@ -38,7 +38,8 @@ class Text(Likelihood):
     """The model writes the answer.
 
     Attributes:
-        words: of labels their words, of choices their letters; none where any text may be written.
+        words: of labels their words, of choices their letters; none where any text may be written; `forms`: of each
+            how it is written.
         generation: arguments of `generate`.
         template: the text around `{answer}`; `writing`: how answers are written, where the data set says so.
     """
@@ -46,6 +47,7 @@ class Text(Likelihood):
     formulation: str = "text"
     generates: bool = True
     words: list[str] = field(default_factory=list)
+    forms: list[set[str]] = field(default_factory=list)
     template: str = ""
     writing: Any = None
     generation: dict[str, Any] = field(default_factory=dict)
@@ -77,9 +79,6 @@ class Text(Likelihood):
         words = _words(data)
         if data.template is None:
             raise ConfigError(f"dataset={data.name}: formulation=text needs dataset.template")
-        for name in data.metrics:
-            if metrics.of_texts(name) != (not words):
-                raise ConfigError(f"dataset.metrics: {name} doesn't compare {'labels' if words else 'texts'}")
         return words, data.template, data.generation
 
     @property
@@ -93,6 +92,8 @@ class Text(Likelihood):
         if end is None:
             raise ConfigError("formulation=text: this model's tokenizer has no token that ends a text")
         self.end = int(end)
+        if self.words:
+            self._check_words()
         limit = asdict(self.writing) if self.writing else {"max_new_tokens": max(map(len, self._ids(self.words)))}
         limit = {name: value for name, value in limit.items() if name in _GENERATION}
         limit.setdefault("num_beams", 1)
@@ -109,8 +110,10 @@ class Text(Likelihood):
             lines = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
         return [[*(ids[:-1] if ids and ids[-1] == self.end else ids), self.end] for ids in lines]
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int) -> Inputs:
-        return super().encode(tokenizer, [self._asked(example) for example in examples], max_length)
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool = False
+    ) -> Inputs:
+        return super().encode(tokenizer, [self._asked(example) for example in examples], max_length, training=training)
 
     def _asked(self, example: Example) -> Example:
         """One sequence, with its answer and its choices as fields."""
@@ -130,9 +133,18 @@ class Text(Likelihood):
         return {"input_ids": [place_answer(tokenizer, template, f, self.family) for f in fields]}
 
     def answers(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> list[list[int]]:
+        return self._ids([f[ANSWER] for f in fields])
+
+    def shortened(self, answer: list[int]) -> list[int]:
         limit = self.generation["max_new_tokens"]
-        lines = self._ids([f[ANSWER] for f in fields])
-        return [ids if len(ids) <= limit else [*ids[: limit - 1], self.end] for ids in lines]
+        return answer if len(answer) <= limit else [*answer[: limit - 1], self.end]
+
+    def room(self, answers: list[list[int]], *, training: bool) -> list[int]:
+        """A decoder's answer follows its prompt: when scored, for the longest that may be written, so that the prompt
+        tells nothing of the right one. An encoder-decoder's stands apart."""
+        if self.family == "encoder_decoder":
+            return [0] * len(answers)
+        return [len(ids) if training else self.generation["max_new_tokens"] for ids in answers]
 
     def terms(self, batch: Batch) -> int:
         return int((batch["targets"] >= 0).sum())
@@ -168,12 +180,34 @@ class Text(Likelihood):
         return metrics.compute(self.config.metrics, *questions(predictions, examples))
 
     def _label(self, text: str, right: int) -> int:
-        """The label that a text says, whatever its case; of a text that says none another than the right one."""
-        said = text.strip().casefold()
-        for label, word in enumerate(self.words):
-            if word.casefold() == said:
-                return label
-        return (right + 1) % len(self.words)
+        """The label that a text says, in another case too where only one does then; of a text that says none another
+        than the right one."""
+        said = self._labels_of(text)
+        return said[0] if len(said) == 1 else (right + 1) % len(self.words)
+
+    def _labels_of(self, text: str) -> list[int]:
+        """The labels whose word a text is, letter by letter; else those whose word it is in another case."""
+        said = _in_line(text)
+        forms = self.forms or [{_in_line(word)} for word in self.words]
+        exact = [label for label, own in enumerate(forms) if said in own]
+        folded = [label for label, own in enumerate(forms) if said.casefold() in {form.casefold() for form in own}]
+        return exact or folded
+
+    def _check_words(self) -> None:
+        """Raises ConfigError for words that this tokenizer doesn't tell apart, or can't write."""
+        written = self.tokenizer.batch_decode(self._ids(self.words), skip_special_tokens=True)
+        # As it writes them: some tokenizers know fewer characters.
+        self.forms = [{_in_line(word), _in_line(as_read)} for word, as_read in zip(self.words, written, strict=True)]
+        for label, (word, as_read) in enumerate(zip(self.words, written, strict=True)):
+            if not as_read.strip() or self._labels_of(as_read) != [label]:
+                raise ConfigError(
+                    f"dataset.verbaliser: this tokenizer writes {word!r} as {as_read!r}, which isn't that word alone"
+                )
+
+
+def _in_line(text: str) -> str:
+    """Without white space at the ends, and one space for what is between."""
+    return " ".join(text.split())
 
 
 def _words(data: DatasetConfig) -> list[str]:

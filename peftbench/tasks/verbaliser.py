@@ -19,6 +19,7 @@ from transformers import (
 from peftbench.data.examples import Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
+from peftbench.data.templates import fill
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig, RunConfig
 from peftbench.tasks.base import Batch
@@ -156,9 +157,9 @@ def place_answer(tokenizer: PreTrainedTokenizerBase, template: str, fields: dict
     if family == "encoder":  # A mask that stands in a text is text: the answer has one place.
         mask = str(tokenizer.mask_token)
         fields = {name: text.replace(mask, f"{mask[0]} {mask[1:]}") for name, text in fields.items()}
-    before = before.format_map(fields).rstrip()
+    before = fill(before, fields).rstrip()
     if family == "encoder":
-        return tokenizer(f"{before} {tokenizer.mask_token}{after.format_map(fields)}", verbose=False)["input_ids"]
+        return tokenizer(f"{before} {tokenizer.mask_token}{fill(after, fields)}", verbose=False)["input_ids"]
     ids = tokenizer(before, verbose=False)["input_ids"]
     if family == "encoder_decoder":
         return ids

@@ -1,17 +1,21 @@
 """Numbers and names as text: tasks whose answers aren't label words, and aren't scored as free texts either.
 
-Source: Raffel et al. (T5), arXiv 1910.10683, section 2.4: STS-B's scores rounded to 0.2 and written as digits, what is
-no number counting as -1; of ReCoRD the name that fits the gap.
+Source: Raffel et al. (T5), arXiv 1910.10683, section 2.4: STS-B's scores rounded to 0.2 and written as digits; of
+ReCoRD the name that fits the gap. What is no number counts there as -1, which is right where a number is -1: here as
+the end of the right ones' range that is the farther from its own.
 """
 
+import decimal
+import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from peftbench import metrics
-from peftbench.data.examples import NO_LABEL, Example, Reader
+from peftbench.data.examples import Example, Reader
 from peftbench.data.readers import Gaps
 from peftbench.errors import ConfigError
 from peftbench.schema import DatasetConfig, WritingConfig
@@ -20,7 +24,9 @@ from peftbench.tasks.text import Text
 if TYPE_CHECKING:
     from peftbench.data.encode import Encoded
 
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+#: For all digits of any 64-bit float, divided by a step.
+_EXACT = decimal.Context(prec=1000)
 
 
 @dataclass
@@ -38,19 +44,37 @@ class Written(Text):
 
 @dataclass
 class Number(Written):
-    """Regression: the number, rounded to `dataset.writing.step`."""
+    """Regression: the number in digits, rounded to `dataset.writing.step`; without a step, so that the same number is
+    read back."""
 
     def right(self, example: Example) -> str:
-        step = self.writing.step
-        if step is None:
-            return f"{example.label:g}"
-        # As many decimals as the step has: 2.6, and not 2.6000000000000001.
-        decimals = len(f"{step:g}".partition(".")[2])
-        return f"{round(example.label / step) * step:.{decimals}f}"
+        return in_digits(float(example.label), self.writing.step)
 
     def score(self, predictions: Any, examples: "Encoded") -> dict[str, float]:
-        found = [float(said) if _NUMBER.fullmatch(said := text.strip()) else float(NO_LABEL) for text in predictions]
-        return metrics.compute(self.config.metrics, np.array(found), examples.labels.numpy())
+        right = examples.labels.double().numpy()
+        low, high = right.min(), right.max()
+        wrong = np.where(right - low > high - right, low, high)
+        said = [read(text) for text in predictions]
+        values = [other if number is None else number for number, other in zip(said, wrong, strict=True)]
+        return metrics.compute(self.config.metrics, np.array(values), examples.labels.numpy())
+
+
+def in_digits(value: float, step: float | None) -> str:
+    """A number written without an exponent: the multiple of `step` that is nearest (of two the even one), with as many
+    decimals as the step has; without a step the shortest digits that are read back as the same number."""
+    exact = Decimal(repr(value + 0.0))  # Minus zero is zero.
+    if step is None:
+        return str(int(exact)) if value.is_integer() else f"{exact:f}"
+    unit = Decimal(repr(step)).normalize()
+    count = int(_EXACT.divide(exact, unit).to_integral_value(decimal.ROUND_HALF_EVEN, _EXACT))
+    return f"{_EXACT.multiply(Decimal(count), unit):.{max(0, -int(unit.as_tuple().exponent))}f}"
+
+
+def read(text: str) -> float | None:
+    """The number that a text is; None where it is none, or too large for one."""
+    said = text.strip()
+    number = float(said) if _NUMBER.fullmatch(said) else math.inf
+    return number if math.isfinite(number) else None
 
 
 @dataclass

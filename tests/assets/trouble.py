@@ -1,5 +1,6 @@
 """Methods that meet trouble a run has to survive; LoRA otherwise. `TROUBLE` names a file that tells them of it."""
 
+import ctypes
 import os
 import time
 from collections.abc import Callable
@@ -113,6 +114,33 @@ class FillsDisk(Hub):
                         continue
 
         return [_At(5, act)]
+
+
+class Measured(Hub):
+    """Meets what `TROUBLE_HOW` says as soon as its speed is measured."""
+
+    measuring = False
+
+    def merge(self, model: torch.nn.Module) -> torch.nn.Module | None:
+        _mark().touch()
+        how = os.environ.get("TROUBLE_HOW")
+        if how == "waits":
+            time.sleep(1000)
+        elif how == "dies":
+            os.kill(os.getpid(), 9)
+        elif how == "crashes":
+            ctypes.string_at(0)
+        elif how == "exits":
+            os._exit(7)
+        elif how == "runs out":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        self.measuring = how == "is slow"
+        return super().merge(model)
+
+    def prepare_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.measuring:
+            time.sleep(1000)
+        return batch
 
 
 class Talks(Hub):

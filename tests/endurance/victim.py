@@ -62,8 +62,9 @@ def prepare_parent() -> None:
 
 
 def prepare_child() -> None:
-    """Places in a step (by `trained.Stepping`) and in saving a state (whole without a name; named)."""
-    from peftbench import files, worker
+    """Places in a step (by `trained.Stepping`), in saving a state (whole without a name; named), and around measuring
+    speed."""
+    from peftbench import files, run, scored, worker
 
     replace, ended = os.replace, worker.write_ended
 
@@ -77,7 +78,8 @@ def prepare_child() -> None:
 
     def write_ended(unfinished: Path, record: Any) -> None:
         ended(unfinished, record)
-        note("ended", record.key)
+        if scored.outstanding(record):  # Once a run: when its score is there.
+            note("ended", record.key)
 
     class Os:
         """The module `os`, as `files` sees it."""
@@ -87,6 +89,7 @@ def prepare_child() -> None:
 
     files.os = Os()  # type: ignore[assignment]
     worker.write_ended = write_ended  # type: ignore[assignment]
+    run.measure_speed = around(run.measure_speed, "measure", "measure")
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def _fresh_process() -> float:
         took = []
         for _ in range(6):
             start = time.perf_counter()
-            isolate.call("peftbench.worker:verify", [], log=Path(folder, "log"))
+            isolate.call("peftbench.worker:verify", [], [], log=Path(folder, "log"))
             took.append(time.perf_counter() - start)
     return statistics.median(took[1:])
 

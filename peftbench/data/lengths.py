@@ -1,0 +1,91 @@
+"""Whether the examples of a run fit into its maximum length, said of all of them before anything is trained."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from peftbench.data import sources
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.examples import Example
+from peftbench.data.sources import DataSource
+from peftbench.schema import DatasetConfig, RunConfig
+from peftbench.tasks.base import Task
+from peftbench.tasks.fitting import TooLong
+
+#: Tokens that a tokenizer and a template may add besides.
+_BESIDE = 16
+
+
+def check(config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, source: DataSource, cache: Path) -> None:
+    """Raises TooLong if what may not be cut of an example is too long already, counted over all splits of a run.
+
+    No token is shorter than a byte, so that only the examples whose bytes don't fit are tokenised.
+    """
+    errors: list[TooLong] = []
+    examined = 0
+    task.prepare(tokenizer)
+    for module, part in _modules(config, task, tokenizer, source, cache):
+        for split, rows in _picks(module):
+            examined += len(rows)
+            suspects = _suspects(module, part, split, rows)
+            try:
+                if suspects:
+                    part.encode(tokenizer, suspects, config.recipe.max_length)
+            except TooLong as error:
+                errors.append(error)
+    if errors:
+        where = f" of dataset={config.dataset.name} with the tokens of model={config.model.name}"
+        raise TooLong.of_all(errors, total=examined, where=where)
+
+
+def _modules(
+    config: RunConfig, task: Any, tokenizer: PreTrainedTokenizerBase, source: DataSource, cache: Path
+) -> Iterator[tuple[TaskDataModule, Task]]:
+    """The data of a run, or of each part of a mixture, with its task."""
+    parts = config.dataset.parts or []
+    whole = [(config, task, source)]
+    each = [(replace(config, dataset=p), task.parts[i], source.parts[p.name]) for i, p in enumerate(parts)]
+    for run, own, where in each or whole:
+        yield TaskDataModule(run, own, tokenizer, source=where, tokenizer_fingerprint="", cache=cache), own
+
+
+def _picks(module: TaskDataModule) -> Iterator[tuple[str, np.ndarray]]:
+    """Every split that a run reads, with the rows that it takes of it."""
+    data, recipe = module.config.dataset, module.config.recipe
+    if data.train in module._source.files:
+        chosen, carved = module._divide()
+        yield data.train, np.concatenate([chosen, module._first(carved, recipe.eval_samples)])
+    for split in data.evaluation:
+        if split in module._source.files:
+            yield split, module._draw(split, recipe.eval_samples)
+
+
+def _suspects(module: TaskDataModule, task: Task, split: str, rows: np.ndarray) -> list[Example]:
+    """The examples that may be too long, by their bytes."""
+    data, reader = module.config.dataset, task.reader
+    if not (data.cut or data.spans or data.choices or data.candidates or data.answers):
+        rows = rows[:1]  # All of it may be cut but the template, which is the same for all.
+    examples = reader.examples(sources.read(module._source, split, reader.columns).take(rows), rows)
+    room = module.config.recipe.max_length - _BESIDE - _around(data)
+    cuttable = set(data.cut or data.text)
+    return [example for example in examples if _fixed(example, cuttable) > room]
+
+
+def _fixed(example: Example, cuttable: set[str]) -> int:
+    """Bytes of an example that stay whatever is cut; of its answers the longest."""
+    fields = sum(len(text.encode()) for name, text in example.fields.items() if name not in cuttable)
+    marked = sum(len(example.fields[name][first:last].encode()) for name, (first, last) in example.kept.items())
+    options = sum(len(choice.encode()) + _BESIDE for choice in example.choices)
+    answers = max((len(text.encode()) for text in example.references or []), default=0)
+    return fields + marked + options + answers
+
+
+def _around(data: DatasetConfig) -> int:
+    """Bytes of what is put around and behind every example."""
+    writing = data.writing.template if data.writing else ""
+    texts = [data.template or "", writing, *(data.inputs or []), *(data.verbaliser or [])]
+    return sum(len(text.encode()) for text in texts)

@@ -1,0 +1,159 @@
+"""Types of what records hold, against which one that is read is checked: whoever wrote it, the rest of the code may
+rely on them. What the configuration's part is made of is read off `RunConfig`.
+
+Values stay as they are: a value of another type is refused and never converted.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+import types
+import typing
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+#: Finite, and of a size that sums, squares and a format of it stay finite, too.
+Number = Annotated[float, Meta(ge=-1e18, le=1e18)]
+#: What fits eight bytes; a count is none below 0.
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: Seconds since 1970 that a calendar has a date for: up to the year 9999.
+UnixTime = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+
+
+class Split(msgspec.Struct):
+    """`metrics` of a split."""
+
+    values: dict[str, Number | None] | None = None
+    score: Number | None = None
+
+
+class Near(msgspec.Struct):
+    """A token of the vocabulary near to a virtual one."""
+
+    token: str
+    similarity: Number
+
+
+class Learnt(msgspec.Struct):
+    """`learnt` of a record."""
+
+    soft_prompt: list[list[Near]] | None = None
+
+
+class Environment(msgspec.Struct):
+    """`environment` of a record."""
+
+    data_fingerprint: str | None = None
+    model_fingerprint: str | None = None
+    inputs: dict[str, str] | None = None
+    questions: dict[str, str] | None = None
+    packages: dict[str, str] | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    cpu: str | None = None
+    cpu_count: Count | None = None
+    threads: Count | None = None
+    gpu: list[str] | None = None
+    started_unix_s: UnixTime | None = None
+    jobs_beside: Count | None = None
+
+
+class Answered(msgspec.Struct):
+    """`forgetting` of a record, by benchmark."""
+
+    n: Count
+    cut: Count
+    parts: dict[str, Any]
+    data_fingerprint: str
+    before: Number
+    after: Number
+    difference: Number
+    difference_se: Number | None = None
+
+
+#: By field of `RunRecord` the type of what is in it, where the dataclass says less.
+_WITHIN: dict[str, Any] = {
+    "metrics": dict[str, Split | None],
+    "score": Number | None,
+    "selected_step": Whole | None,
+    "params": dict[str, Whole | None] | None,
+    "efficiency": dict[str, Number | None] | None,
+    "samples": dict[str, Count | None] | None,
+    "learnt": Learnt,
+    "environment": Environment,
+    "forgetting": dict[str, Answered] | None,
+    "protocol": Whole,
+    "schema_version": Whole,
+}
+
+
+def check(record: Any, kind: type) -> None:
+    """Raises msgspec.ValidationError unless a record's fields hold what they should.
+
+    Args:
+        record: by field of `kind`, as JSON has it.
+        kind: `RunRecord`, which this module is used by.
+    """
+    msgspec.convert(record, _record(kind))
+
+
+def finite(value: Any) -> Any:
+    """JSON has no other numbers, and a loss may be one."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+#: Levels of objects and lists in one another that a record may have: ours have ten, and Python stops at a thousand.
+_DEEPEST = 100
+
+
+def check_size(value: Any, depth: int = 0) -> None:
+    """Raises msgspec.ValidationError for a value nested so deep, or a whole number so long, that code which handles
+    any value would fail on it."""
+    if depth > _DEEPEST:
+        raise msgspec.ValidationError(f"nested deeper than {_DEEPEST} levels")
+    for part in value.values() if type(value) is dict else value:
+        kind = type(part)
+        if kind is dict or kind is list:
+            check_size(part, depth + 1)
+        elif kind is int and not -(2**63) <= part < 2**63:
+            raise msgspec.ValidationError("a whole number of more than 8 bytes")
+
+
+@functools.cache
+def _record(kind: type) -> Any:
+    from peftbench.schema import RunConfig  # Brings OmegaConf: only where a record is read.
+
+    within = {**_WITHIN, "config": _described(RunConfig)}
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    assert within.keys() <= fields.keys()
+    typed = [_field(f, within.get(name, f.type)) for name, f in fields.items()]
+    return msgspec.defstruct(kind.__name__, typed, kw_only=True)
+
+
+@functools.cache
+def _described(kind: Any) -> Any:
+    """What `schema.description` keeps of a dataclass. A field without a default must be there: every record has it."""
+    kept = [f for f in dataclasses.fields(kind) if not f.metadata.get("sink", False) and f.name != "sites"]
+    return msgspec.defstruct(kind.__name__, [_field(f, _typed(f.type)) for f in kept], kw_only=True)
+
+
+def _field(f: "dataclasses.Field[Any]", kind: Any) -> Any:
+    required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    return (f.name, kind) if required else (f.name, kind, None)
+
+
+def _typed(kind: Any) -> Any:
+    """A field's type, with dataclasses in it as `_described` and numbers as they may be."""
+    if dataclasses.is_dataclass(kind):
+        return _described(kind)  # type: ignore[arg-type]
+    if kind in (int, float):
+        return Whole if kind is int else Number
+    inner = tuple(_typed(part) for part in typing.get_args(kind))
+    if not inner:
+        return kind
+    origin = typing.get_origin(kind)
+    return functools.reduce(operator.or_, inner) if origin in (typing.Union, types.UnionType) else origin[inner]

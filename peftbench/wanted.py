@@ -1,0 +1,75 @@
+"""A value that a condition of `exclude` asks for, compared with a run's by what it is, not by how it is written."""
+
+import fnmatch
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A value as a condition has it.
+
+    Attributes:
+        text: as it is written.
+        value: what it means on a command line: `1e-4` is a number, `false` a switch, `[a,b]` a list.
+    """
+
+    text: str
+    value: Any
+
+    @classmethod
+    @functools.cache  # Runs share most of their values, and reading one takes a millisecond.
+    def read(cls, text: str) -> "Wanted":
+        """What Hydra would read; text that it can't read is text (`[ab]*`)."""
+        try:
+            value = OverridesParser.create().parse_override(f"x={text}").value()
+        except (HydraException, ValueError):
+            value = text
+        return cls(text, _plain(value))
+
+    def meets(self, actual: Any) -> bool:
+        """Whether a run's value is this one; a text may match by the wildcards of file names."""
+        return _equal(self.value, actual) or fnmatch.fnmatchcase(as_text(actual), self.text)
+
+
+def as_text(value: Any) -> str:
+    """A value as a command line would write it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(as_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{as_text(part)}' for name, part in value.items())}}}"
+    return str(value)
+
+
+def _equal(wanted: Any, actual: Any) -> bool:
+    if isinstance(wanted, bool) or isinstance(actual, bool):
+        return wanted is actual
+    if isinstance(wanted, int | float) and isinstance(actual, int | float):
+        return wanted == actual
+    if isinstance(wanted, str) and isinstance(actual, str):
+        return fnmatch.fnmatchcase(actual, wanted)
+    if isinstance(wanted, list) and isinstance(actual, list):
+        return len(wanted) == len(actual) and all(map(_equal, wanted, actual))
+    if isinstance(wanted, dict) and isinstance(actual, dict):
+        return wanted.keys() == actual.keys() and all(_equal(wanted[name], actual[name]) for name in wanted)
+    return type(wanted) is type(actual) and bool(wanted == actual)
+
+
+def _plain(value: Any) -> Any:
+    """Without Hydra's own kind of text."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(_plain(name)): _plain(part) for name, part in value.items()}
+    return value
