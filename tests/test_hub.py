@@ -98,7 +98,8 @@ def look(environment: dict[str, str], tmp_path: Path) -> Callable[..., dict[str,
         command = [sys.executable, "-c", LOOK, str(tmp_path / "cache"), *asked]
         done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stderr) == (0, "")
-        lines = [line for line in done.stdout.splitlines() if not re.fullmatch(r"downloading [\w./-]+ \(.*B.*\)", line)]
+        line = re.compile(r"downloading [\w./-]+ \([\d.,]+ (bytes|[kM]B)\)")
+        lines = [text for text in done.stdout.splitlines() if not line.fullmatch(text)]
         return {words: (name, rows) for words, name, rows in map(json.loads, lines)}
 
     return start
@@ -195,7 +196,7 @@ class TestData:
         assert "doesn't hold it whole" in after["dataset=xsum"][1]  # 0000.parquet may have been the first of many.
 
     def test_a_set_says_where_its_files_are(self, look: Callable) -> None:
-        usual, other = "dataset=rte", 'dataset=rte dataset.config=null dataset.files="rte/{split}-*.parquet"'
+        usual, other = "dataset=rte", 'dataset=rte dataset.config=null +dataset.files="rte/{split}-*.parquet"'
         found = look(usual, other)
         assert found[other][1] == found[usual][1]
         assert found[other][0] != found[usual][0]
@@ -203,8 +204,8 @@ class TestData:
     @pytest.mark.parametrize(
         ("words", "says"),
         [
-            ("dataset.commit=main", "dataset.commit=main: allowed is a whole commit id"),
-            ("dataset.files=train.csv", r"dataset.files=train.csv: allowed is a pattern with \{split\}"),
+            ("+dataset.commit=main", "dataset.commit=main: allowed is a whole commit id"),
+            ("+dataset.files=train.csv", r"dataset.files=train.csv: allowed is a pattern with \{split\}"),
         ],
     )
     def test_fields_that_say_where_files_are(self, run_cli: Callable, words: str, says: str) -> None:
@@ -222,7 +223,7 @@ def test_a_model_is_got_without_what_nobody_reads(hub: Hub, look: Callable) -> N
     assert look("model=bert_base") == first
     assert look("model=bert_base", HF_HUB_OFFLINE="1") == first
     assert hub.requests == []
-    *_, code = look("model=bert_base model.trust_remote_code=true").popitem()[1]
+    *_, code = look("model=bert_base +model.trust_remote_code=true").popitem()[1]
     assert "modeling.py" in code
 
 
