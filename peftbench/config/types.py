@@ -1,6 +1,7 @@
 """The dataclasses of a run's configuration. They hold types and rules, never values: those live in conf/."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -29,6 +30,8 @@ def _sink(default: Any = dataclasses.MISSING, *, rule: Rule | None = None, **mor
 
 
 _COUNT = between(1, 1e12)
+_COMMIT = Rule(lambda x: re.fullmatch("[0-9a-f]{40}", x) is not None, "a whole commit id, 40 hex digits")
+_FILES = Rule(lambda x: "{split}" in x and ".." not in x, "a pattern with {split} in it, without '..'")
 
 
 @dataclass(kw_only=True)
@@ -133,6 +136,10 @@ class DatasetConfig:
         cut: columns that may be cut where an example is too long; null: all, the longest first.
         phrases: by column what stands in the text for each of its values.
         columns: what the data calls a column, by the name here, where that differs.
+        revision: commit, branch or tag on the hub; null: `commit`, or else main, as it is when it is first asked for.
+            `files`: where the hub has a split's files, with `{config}` and `{split}`, if not in
+            `{config}/{split}-*.parquet`. These two say where the contents are, which identify a run.
+        drop_unanswered: leave out rows that have no right answer.
         train_config: the hub config whose train split is used, where this one has none; `train_columns`: the same as
             `columns` for it.
         choices: columns that hold a choice each, or one that holds the list of them.
@@ -175,6 +182,9 @@ class DatasetConfig:
     path: Optional[str] = None
     config: Optional[str] = None
     revision: Optional[str] = None
+    commit: Optional[str] = field(default=None, metadata={"identity": False, "rule": _COMMIT})
+    files: Optional[str] = field(default=None, metadata={"identity": False, "rule": _FILES})
+    drop_unanswered: Optional[bool] = None
     generator: Optional[str] = None
     template: Optional[str] = None
     verbaliser: Optional[list[str]] = None

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from peftbench.config.forgetting import BenchmarkConfig
 from peftbench.config.types import RunConfig
-from peftbench.data import sources
+from peftbench.data import hub_files, sources
 from peftbench.errors import ConfigError, NotApplicable, nearest
-from peftbench.system import fingerprint, hub
+from peftbench.system import fingerprint
+from peftbench.system.fetching import HubError
 
 #: Of a benchmark whose parts are one set, what the files are kept under.
 _WHOLE = ""
@@ -41,11 +42,8 @@ class Questions:
         return table if benchmark.column is None else table.filter(pc.equal(table.column(benchmark.column), part))
 
 
-def locate(config: RunConfig, cache: Path) -> dict[str, Questions]:
+def locate(config: RunConfig) -> dict[str, Questions]:
     """Find the questions of every benchmark that a run asks, and read them once.
-
-    Args:
-        cache: where downloaded sets are kept as Parquet.
 
     Raises:
         ConfigError: lm-eval isn't installed, or the data aren't there or aren't right.
@@ -57,9 +55,12 @@ def locate(config: RunConfig, cache: Path) -> dict[str, Questions]:
         raise ConfigError(f'forgetting ({names}): needs lm-eval: pip install "peftbench[lm_eval]"')
     found = {}
     for name, benchmark in config.forgetting.items():
-        files = _local(name, benchmark, Path(config.data_root)) if config.data_root else _hub(name, benchmark, cache)
-        every = {part: fingerprint.of_files(Path(f) for of in splits.values() for f in of) for part, splits in files}
-        paths = [file for _, splits in files for of in splits.values() for file in of]
+        if config.data_root:
+            files = _local(name, benchmark, Path(config.data_root))
+            every = {p: fingerprint.of_files(Path(f) for of in splits.values() for f in of) for p, splits in files}
+            paths = [file for _, splits in files for of in splits.values() for file in of]
+        else:
+            (files, every), paths = _hub(name, benchmark), []  # What a commit names never changes.
         found[name] = Questions(dict(files), fingerprint.of_json(every), sources.checksums(paths))
         for part in benchmark.parts:
             _check(name, benchmark, part, found[name])
@@ -111,22 +112,27 @@ def _local(name: str, benchmark: BenchmarkConfig, root: Path) -> Files:
     return found
 
 
-def _hub(name: str, benchmark: BenchmarkConfig, cache: Path) -> Files:
-    hub.reachable()
-    import datasets
-
+def _hub(name: str, benchmark: BenchmarkConfig) -> tuple[Files, dict[str, str]]:
+    """The files, and by part what identifies them."""
     found: Files = []
+    identities = {}
     for part in [_WHOLE] if benchmark.column else benchmark.parts:
+        config = part or benchmark.config
         try:
-            loaded = datasets.load_dataset(benchmark.path, part or benchmark.config, revision=benchmark.revision)
-            tables = {split: loaded[split].with_format("arrow")[:] for split in benchmark.splits}
-        except Exception as error:
+            files, commit = hub_files.get(
+                benchmark.path,
+                dict.fromkeys(benchmark.splits, config),
+                revision=benchmark.revision,
+                needed=benchmark.splits,
+            )
+        except HubError as error:
             raise ConfigError(
-                f"forgetting.{name}: can't get {benchmark.path} {part or benchmark.config}: {hub.why_missing()} "
-                f"({type(error).__name__}); point data_root= at a folder that holds {benchmark.path.split('/')[-1]}/"
+                f"forgetting.{name}: can't get {benchmark.path} {config or ''}: {error}; or point data_root= at a "
+                f"folder that holds {benchmark.path.split('/')[-1]}/"
             ) from None
-        found.append((part, sources.content_named(tables, cache).files))
-    return found
+        found.append((part, {split: [str(file) for file in of] for split, of in files.items()}))
+        identities[part] = f"{benchmark.path}/{config}@{commit}"
+    return found, identities
 
 
 def _columns(benchmark: BenchmarkConfig) -> list[str]:

@@ -3,7 +3,8 @@
 Everything ends as Parquet files, so that a run never imports `datasets` (0.3 s and a thread) nor asks the network.
 """
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 
 from peftbench.config import targets
 from peftbench.config.types import DatasetConfig
-from peftbench.data import kept, own_files
+from peftbench.data import hub_files, kept, own_files
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError, NotApplicable
-from peftbench.system import fingerprint, hub
+from peftbench.system import fingerprint
+from peftbench.system.fetching import HubError
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class DataSource:
         renamed: by split, where its columns are called otherwise: the name in the file by the name here.
         parts: of a mixture, its parts' by name; it has no files of its own.
         checksums: by file the hash of its contents when it was found.
+        lasting: whether the fingerprint says all of its contents and they never change (a commit of the hub's), so that
+            nothing need be hashed.
     """
 
     files: dict[str, list[str]]
@@ -35,6 +39,7 @@ class DataSource:
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)
     parts: dict[str, "DataSource"] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
+    lasting: bool = False
 
 
 def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: bool = True) -> DataSource:
@@ -42,8 +47,8 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: 
 
     Args:
         data_root: a folder of hub-like data sets, `<data_root>/<last part of path>/[<config>/]<split>-*.parquet`;
-            None: the hub.
-        cache: where generated and downloaded sets are kept as Parquet.
+            None: the hub, or `path` itself where it is a folder.
+        cache: where sets that aren't Parquet files are kept as such.
         train: whether the training split is needed.
 
     Raises:
@@ -61,13 +66,18 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: 
         raise ConfigError(f"dataset={config.name}: needs dataset.path, dataset.generator or files of your own")
     elif data_root is not None:
         source = _local(config, Path(data_root))
+    elif Path(config.path).is_dir():
+        source = _local(config, Path(config.path).resolve().parent)
     else:
         source = _from_hub(config, cache)
     if config.format is None:
         called = dict(config.columns or {})
         renamed = {**dict.fromkeys(source.files, called), config.train: {**called, **(config.train_columns or {})}}
         source = replace(source, renamed=renamed)
-    source = replace(source, checksums=checksums(file for split in source.files.values() for file in split))
+    if config.drop_unanswered and config.answers:
+        source = _answered(source, config.answers, cache)
+    if not source.lasting:
+        source = replace(source, checksums=checksums(file for split in source.files.values() for file in split))
     _check(config, source)
     if train and config.train not in source.files:
         there = ", ".join(source.files)
@@ -182,17 +192,49 @@ def _generated(config: DatasetConfig, cache: Path) -> DataSource:
 
 
 def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
-    wanted = wanted_splits(config)
-    identity = {"path": config.path, "config": config.config, "revision": config.revision, "splits": wanted}
-    if config.train_config:
-        identity["train"] = config.train_config
-    folder = cache / "data" / fingerprint.of_json(identity)[:16]
-    if not hub.is_commit(config.revision):
-        # What an unpinned name stands for may change: the rows' hash names the folder.
-        return content_named(_download(config, wanted), cache)
-    files = kept.tables(folder, wanted, lambda: _download(config, wanted))
+    configs, revision = _configs(config), config.revision or config.commit
+    try:
+        files, commit = hub_files.get(
+            str(config.path),
+            configs,
+            revision=revision,
+            pattern=config.files,
+            needed=[config.evaluation[0]],
+        )
+    except HubError as error:
+        at = f" at {revision}" if revision else ""
+        raise ConfigError(
+            f"dataset={config.name}{_wrong(config, error)}: can't get {config.path}{at}: {error}; or point data_root= "
+            f"at a folder that holds {str(config.path).split('/')[-1]}/{config.config or ''}, or use dataset=demo"
+        ) from None
     names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
-    return DataSource(files, f"{config.path}/{names}@{config.revision}")
+    name = f"{config.path}/{names}@{commit}" + (f" {config.files}" if config.files else "")
+    texts = [name for name in {*config.text, *(config.group or []), config.answers} if name]
+    read = {split: hub_files.as_parquet(found, texts, name=name, cache=cache) for split, found in files.items()}
+    return DataSource(read, name, lasting=True)
+
+
+def _wrong(config: DatasetConfig, error: HubError) -> str:
+    """The key that is wrong, where it is one."""
+    value = getattr(config, error.about) if error.about else None
+    return f" dataset.{error.about}={'null' if value is None else value}" if error.about else ""
+
+
+def _answered(source: DataSource, answers: str, cache: Path) -> DataSource:
+    """The rows that have a right answer, in files of their own where others are left out."""
+    files = dict(source.files)
+    for split, given in source.files.items():
+        right = [bool(value) for value in column(read(source, split, [answers]), answers)]
+        if not all(right):
+            folder = cache / "data" / fingerprint.of_json([source.fingerprint, split, answers])[:32]
+            files |= kept.tables(folder, [split], functools.partial(_some, split, given, right))
+    return replace(source, files=files)
+
+
+def _some(split: str, files: Sequence[str], chosen: Sequence[bool]) -> dict[str, pa.Table]:
+    """A split's rows that are chosen."""
+    every = pa.concat_tables([pq.read_table(file, memory_map=False, partitioning=None) for file in files])
+    return {split: every.filter(pa.array(chosen))}
 
 
 def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
@@ -201,26 +243,6 @@ def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
     # The same values may be written as other types.
     types = {split: table.schema.remove_metadata().to_string() for split, table in splits.items()}
     return DataSource(_keep(splits, cache / "data" / fingerprint.of_json([name, types])[:16]), name)
-
-
-def _download(config: DatasetConfig, wanted: list[str]) -> dict[str, pa.Table]:
-    hub.reachable()
-    import datasets
-
-    found: dict[str, pa.Table] = {}
-    configs = {split: name for split, name in _configs(config).items() if split in wanted}
-    for name in dict.fromkeys(configs.values()):
-        try:
-            loaded = datasets.load_dataset(str(config.path), name, revision=config.revision)
-        except Exception as error:
-            raise ConfigError(
-                f"dataset={config.name}: can't get {config.path} {name or ''}: {hub.why_missing()} "
-                f"({type(error).__name__}); point data_root= at a folder that holds "
-                f"{str(config.path).split('/')[-1]}/{name or ''}, or use dataset=demo"
-            ) from None
-        here = [split for split, of in configs.items() if of == name and split in loaded]
-        found |= {split: loaded[split].with_format("arrow")[:] for split in here}
-    return found
 
 
 def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:

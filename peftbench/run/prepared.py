@@ -46,7 +46,7 @@ def prepare(config: RunConfig) -> PreparedRun:
         _check_rows(config, config.dataset, source)
     _check_names(config, config.dataset)  # A file's name may have become the data set's.
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
-    questions, judged = locate_benchmarks(config, cache), bertscore_model(config)
+    questions, judged = locate_benchmarks(config), bertscore_model(config)
     given = {**finished.fingerprints(config.method.inputs), **forgetting.fingerprints(questions)}
     if judged is not None:
         given["bertscore_model"] = judged.fingerprint

@@ -29,11 +29,6 @@ def reachable() -> bool:
     return True
 
 
-def why_missing() -> str:
-    """The end of a message about something that neither the hub nor the cache gave."""
-    return "the hub doesn't have it" if reachable() else "it isn't in the local cache and the hub can't be reached"
-
-
 def is_commit(revision: str | None) -> bool:
     """Whether a revision is a whole commit id, which can't come to mean something else."""
     return revision is not None and len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)

@@ -260,8 +260,8 @@ class TestSources:
         assert sources.read(after.source, "train", ["label"]).num_rows == 60
         assert before.key != after.key
 
-    def test_through_the_datasets_library(self, data_root: Path, tmp_path: Path) -> None:
-        """The hub's path, with a folder in the hub's place: `datasets` loads it, a run reads Parquet."""
+    def test_a_folder_in_the_place_of_a_name(self, data_root: Path, tmp_path: Path) -> None:
+        """`dataset.path` may be a folder, of which the contents identify a run."""
         folder = data_root / "glue" / "sst2"
         overrides = [f"dataset.path={folder}", "dataset.config=null", "dataset.revision=null"]
         config = composed(["model=tiny_bert", "dataset=sst2", f"results_dir={tmp_path}/r", *overrides])
@@ -304,7 +304,7 @@ class TestCheckpoints:
             locate_model(composed(["model=roberta_base"]).model, str(tmp_path))
 
     def test_no_hub_and_no_cache(self) -> None:
-        with pytest.raises(ConfigError, match="can't be reached .*; point model_root= at a folder"):
+        with pytest.raises(ConfigError, match="can't be reached; or point model_root= at a folder"):
             locate_model(composed(["model=roberta_large"]).model, None)
 
     def test_weights_missing_outside_the_head_are_refused(self, cell, tmp_path: Path) -> None:

@@ -234,13 +234,13 @@ def test_what_cannot_be_asked_is_refused(composed, more, error, message) -> None
 )
 def test_wrong_questions_are_one_line_before_training(composed, more, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        locate_benchmarks(composed(*MMLU, *more), Path("unused"))
+        locate_benchmarks(composed(*MMLU, *more))
 
 
 def test_without_the_extra_it_is_named(composed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'forgetting \(mmlu\): needs lm-eval: pip install "peftbench\[lm_eval\]"'):
-        locate_benchmarks(composed(*MMLU), Path("unused"))
+        locate_benchmarks(composed(*MMLU))
 
 
 @pytest.mark.parametrize("name", paths.choices("forgetting"))
