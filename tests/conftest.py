@@ -77,9 +77,11 @@ def at(cell: Callable[..., PreparedRun], tmp_path: Path) -> Callable[..., Prepar
     every two steps."""
     short = ["recipe.max_steps=6", "recipe.epochs=9", "recipe.eval_steps=2", "recipe.train_samples=30"]
 
-    def make(folder: str, *more: str) -> PreparedRun:
-        found = cell(*short, *more)
-        return dataclasses.replace(found, config=dataclasses.replace(found.config, results_dir=str(tmp_path / folder)))
+    def make(folder: str, *overrides: str) -> PreparedRun:
+        prepared = cell(*short, *overrides)
+        return dataclasses.replace(
+            prepared, config=dataclasses.replace(prepared.config, results_dir=str(tmp_path / folder))
+        )
 
     return make
 
@@ -90,14 +92,14 @@ def fitting(at: Callable[..., PreparedRun], named: Callable[[str, str], list[str
     none."""
     from peftbench.run.verify import problem_with
 
-    def find(method: str, *more: str) -> list[str]:
+    def find(method: str, *others: str) -> list[str]:
         problems = []
         for model in ("tiny_bert", "tiny_llama", "tiny_t5"):
-            given = [*named(method, model), *more]
-            found = at("nowhere", *given)
-            problems.append(problem_with(found.config, found.checkpoint))
+            overrides = [*named(method, model), *others]
+            prepared = at("nowhere", *overrides)
+            problems.append(problem_with(prepared.config, prepared.checkpoint))
             if problems[-1] is None:
-                return given
+                return overrides
         raise NotApplicable(str(problems))
 
     return find
@@ -131,13 +133,17 @@ def named(cell: Callable[..., PreparedRun], tmp_path: Path) -> Callable[[str, st
 def train(cell: Callable[..., PreparedRun]) -> Callable[..., RunRecord]:
     """A run in this process: quick, but without a log and memory of its own."""
 
-    def run_here(*more: str) -> RunRecord:
+    def run_here(*overrides: str) -> RunRecord:
         from peftbench.run.context import RunContext
         from peftbench.run.run import run
 
-        found = cell(*more)
-        places = store.ResultStore(found.config.results_dir).places(found.config, found.key)
-        return run(RunContext(found.config, found.key, found.source, found.checkpoint, places, [], lambda event: None))
+        prepared = cell(*overrides)
+        places = store.ResultStore(prepared.config.results_dir).places(prepared.config, prepared.key)
+        return run(
+            RunContext(
+                prepared.config, prepared.key, prepared.source, prepared.checkpoint, places, [], lambda event: None
+            )
+        )
 
     return run_here
 

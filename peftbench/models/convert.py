@@ -1,14 +1,13 @@
 """`peftbench convert`: weights that a Python package holds as a GGUF file, as a folder that `model_root` points at."""
 
 import importlib.util
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from peftbench.config import compose
 from peftbench.errors import ConfigError
 from peftbench.models import checkpoints
+from peftbench.system import files
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,12 +45,12 @@ def _write(source: Path, target: Path) -> None:
         dtype=torch.float32,
     )
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+
+    def fill(temporary: Path) -> None:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        os.replace(temporary, target)
+
+    try:
+        files.write_folder(target, fill)
     except OSError as error:
         raise ConfigError(f"model_root: can't write to {target} ({error.strerror})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

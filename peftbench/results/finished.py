@@ -1,4 +1,4 @@
-"""What a run reads beside model and data: finished runs and checkpoints. Free of torch."""
+"""Finds the finished runs, checkpoints and adapters that a run reads beside its model and data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,25 +15,26 @@ _SIGNS = ("config.json", "adapter_config.json")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A folder of weights; `record` of the run that left them, None for a checkpoint or an adapter from elsewhere."""
+    """A folder of weights, and the record of the run that left them; None for a checkpoint or adapter from
+    elsewhere."""
 
     weights: Path
     record: RunRecord | None
 
     @property
     def is_adapter(self) -> bool:
-        """Whether they are of use on their base only."""
+        """Whether the weights are an adapter, which needs its base model."""
         return (self.weights / "adapter_config.json").is_file()
 
 
 def find(key: str, path: str) -> FinishedRun:
-    """What a path leads to: a completed run's record whose weights were kept, or a checkpoint's or adapter's folder.
+    """The weights that a path leads to: of a completed run, by its record, or of a checkpoint's or adapter's folder.
 
     Args:
-        key: the configuration key that names it, for messages.
+        key: the configuration key that holds the path, for messages.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the path is neither, or the run's weights weren't kept.
     """
     where = Path(path)
     if where.is_dir() and any((where / name).is_file() for name in _SIGNS):
@@ -55,27 +56,27 @@ def find(key: str, path: str) -> FinishedRun:
 
 def fingerprints(inputs: Mapping[str, str | None]) -> dict[str, str]:
     """A hash of every input that is given, by name; errors as `find`."""
-    found = {name: find(f"method.inputs.{name}", path) for name, path in inputs.items() if path is not None}
-    return {name: contents(trained) for name, trained in found.items()}
+    paths = {name: path for name, path in inputs.items() if path is not None}
+    return {name: contents(find(f"method.inputs.{name}", path)) for name, path in paths.items()}
 
 
-def check_adapter(key: str, found: FinishedRun, folder: str | None, here: str) -> None:
+def check_adapter(key: str, finished: FinishedRun, folder: str | None, here: str) -> None:
     """Raises ConfigError if a run left an adapter, and its base isn't the one here.
 
     Args:
-        folder, here: of the base, its folder and its fingerprint (`checkpoints.Checkpoint`).
+        folder, here: the base's folder (None: random weights) and its fingerprint (`checkpoints.Checkpoint`).
     """
-    if not found.is_adapter:
+    if not finished.is_adapter:
         return
-    assert found.record is not None
-    name, then = found.record.config["model"]["name"], found.record.environment.get("model_fingerprint")
+    assert finished.record is not None
+    name, then = finished.record.config["model"]["name"], finished.record.environment.get("model_fingerprint")
     if folder is None:
         raise ConfigError(f"{key}: {name} starts at random, so that an adapter alone is of no use")
     if then != here:
         raise ConfigError(f"{key}: it was trained on another {name} ({then}, here {here})")
 
 
-def contents(trained: FinishedRun) -> str:
+def contents(finished: FinishedRun) -> str:
     """A hash of the weights and of the run that left them."""
-    files = fingerprint.of_files(file for file in trained.weights.iterdir() if file.is_file())
-    return files if trained.record is None else fingerprint.of_json([trained.record.key, files])
+    files = fingerprint.of_files(file for file in finished.weights.iterdir() if file.is_file())
+    return files if finished.record is None else fingerprint.of_json([finished.record.key, files])

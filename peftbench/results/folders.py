@@ -1,4 +1,4 @@
-"""The folders of a results folder, and whether they can be written. Free of torch."""
+"""Names the folders of a results folder, and checks that they can be written."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ def check_writable(root: Path, cells: Collection[Path]) -> None:
 
 
 def _folders(root: Path, cells: Collection[Path]) -> Iterator[Path]:
-    """All that runs may write in: the results folder, its folders, and in them those of each run's kind."""
+    """Every folder that runs may write in: the results folder, its folders, and in them those of each cell."""
     yield root
     for results in (root, root / Folder.TRIALS):
         yield from (results / name for name in Folder)
@@ -63,5 +63,5 @@ def _folders(root: Path, cells: Collection[Path]) -> Iterator[Path]:
 
 
 def _nearest(folder: Path, root: Path) -> Path:
-    """The first of a folder and those above it, up to `root`, that is there, whatever it is."""
+    """The path itself or the nearest above it, up to `root`, that exists, be it a folder or not."""
     return next(path for path in (folder, *folder.parents) if path == root or os.path.lexists(path))

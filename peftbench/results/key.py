@@ -9,7 +9,7 @@ from peftbench.system import fingerprint
 
 
 def identify(config: RunConfig) -> str:
-    """What tells runs apart here: as a record's key, but without looking at data and model."""
+    """20 hex digits that tell runs apart on one machine: as `run_key`, but without looking at data and model."""
     return fingerprint.of_json(identity(config))[:20]
 
 
@@ -19,16 +19,16 @@ PROTOCOL = {"head": 1, "verbaliser": 1, "text": 2}
 
 
 def protocol(config: dict[str, Any]) -> int:
-    """What a run's scores mean today: its formulation's number, and one more where its rows are read otherwise than
-    at first. `config`: as a record keeps it."""
+    """The number of what a run's scores mean today: its formulation's, and one more where its rows are read otherwise
+    than in the first version. `config`: as a record keeps it."""
     dataset = config.get("dataset") or {}
     marks_moved = any(_marks_moved(part) for part in dataset.get("parts") or [dataset])
     return PROTOCOL.get(formulations.described(config), 1) + marks_moved
 
 
 def _marks_moved(dataset: dict[str, Any]) -> bool:
-    """Whether a span pair's words are looked for by number, which wasn't compared with the text at first, or stand in
-    one text, where they may nest."""
+    """Whether a span pair is read otherwise than in the first version: its words are looked for by number, which wasn't
+    compared with the text then, or both stand in one text, where they may nest."""
     spans = dataset.get("spans") or []
     return any(span.get("word") for span in spans) or len({span["text"] for span in spans}) < len(spans)
 

@@ -1,14 +1,11 @@
 """Reads records' files, whoever wrote them, and says which of them can be believed."""
 
 import contextlib
-import itertools
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from peftbench.config.identity import described_identity
-from peftbench.results import records
+from peftbench.results import names, records
 from peftbench.results.records import RecordError, RunRecord
 from peftbench.system import files, fingerprint
 
@@ -16,20 +13,13 @@ from peftbench.system import files, fingerprint
 LARGEST = 16 << 20
 
 
-def names(file: Path) -> Iterator[Path]:
-    """The names that a completed record may have: its own, and those beside it for when that is taken."""
-    yield file
-    for number in itertools.count(1):
-        yield file.with_name(f"{file.stem}.beside-{number}.json")
-
-
 def home(file: Path) -> Path | None:
-    """Where the completed run is recorded whose record should be this file; None: nowhere.
+    """The file that records the completed run whose record should be `file`; None: the run isn't recorded.
 
     A record is believed if its own key, its file's name, and its configuration with the fingerprints of its inputs all
     say the same.
     """
-    for name in names(file):
+    for name in names.completed(file):
         record = read(name)
         if isinstance(record, RunRecord) and record.status == "completed":
             if doubt(name, record, key_of(record)) is None:
@@ -40,50 +30,33 @@ def home(file: Path) -> Path | None:
 
 
 def doubt(file: Path, record: RunRecord, run: str) -> str | None:
-    """Why a completed run's record isn't believed to be that of a run; None: it is.
+    """The reason why a completed run's record isn't believed to be that of run `run`; None: it is believed.
 
     Args:
-        run: the key that it should have (`key_of`).
+        run: the key that the record should have (`key_of`).
     """
-    if record.key != key_in(file):
+    if record.key != names.key_in(file):
         return f"its file's name is another run's, its key is {record.key}"
     if record.key != run:
         return "its key isn't that of its configuration, data and model"
     return None
 
 
-def key_in(file: Path) -> str:
-    """The key that a record's file is named by."""
-    return file.name.partition(".")[0]
-
-
-def failures(file: Path) -> list[Path]:
-    """The failed tries of the run whose record would be this file, oldest first. Copies that somebody's file manager
-    made of them have other names."""
-    named = re.compile(re.escape(file.stem) + r"\.failed-([0-9]{1,9})\.json")
-    try:
-        with os.scandir(file.parent) as entries:
-            found = [(int(match[1]), entry.name) for entry in entries if (match := named.fullmatch(entry.name))]
-    except (OSError, ValueError):  # There is no such folder, or can't be.
-        return []
-    return [file.with_name(name) for _, name in sorted(found)]
-
-
 def json_files(folder: Path) -> list[Path]:
-    """Every file in a folder and those below it that is named as a record, whatever it is, in a fixed order."""
-    folders, found = [os.fspath(folder)], []
+    """Every file in a folder, at any depth, that is named as a record, in a fixed order."""
+    folders, paths = [os.fspath(folder)], []
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif entry.name.endswith(".json") and not entry.name.startswith("."):
-                    found.append(entry.path)
-    return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
+                    paths.append(entry.path)
+    return [Path(path) for path in sorted(paths, key=lambda path: path.split(os.sep))]
 
 
 def read(file: Path) -> RunRecord | RecordError:
-    """One record, or why the file holds none that can be read."""
+    """The record in a file, or the reason why it can't be read."""
     try:
         return records.decode(files.read_plain(file, most=LARGEST))
     except RecordError as error:
@@ -93,8 +66,8 @@ def read(file: Path) -> RunRecord | RecordError:
 
 
 def key_of(record: RunRecord) -> str:
-    """The key that a completed run's record should have, by what it says of its configuration, data, model and inputs,
-    and by its own protocol: that of a record that was altered isn't its `key`."""
+    """The key that follows from a completed run's record: from its configuration, the fingerprints of data, model and
+    inputs, and its own protocol. A record that was altered has another one in `key`."""
     environment = record.environment
     asked = environment.get("questions") or {
         name: answers["data_fingerprint"] for name, answers in (record.forgetting or {}).items()

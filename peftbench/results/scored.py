@@ -1,6 +1,6 @@
-"""A record from the moment that its score is there: what is still to be added, and what is said where that never comes.
+"""Drafts: records from the moment that the score is there, and what is said where the rest never comes.
 
-A draft is a whole record that names in its environment what is outstanding. Free of torch.
+A draft is a whole record that names in its environment what is outstanding.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _MARK = "outstanding"
 
 
 def draft(record: RunRecord, outstanding: Sequence[str]) -> RunRecord:
-    """The record with a mark of what is outstanding; without one where nothing is."""
+    """The record, marked with what is outstanding; unmarked if nothing is."""
     environment = {name: value for name, value in record.environment.items() if name != _MARK}
     if outstanding:
         environment[_MARK] = list(outstanding)
@@ -26,26 +26,26 @@ def draft(record: RunRecord, outstanding: Sequence[str]) -> RunRecord:
 
 
 def outstanding(record: RunRecord) -> list[str]:
-    """What is still to be added to a draft; nothing of a record that is whole."""
+    """The measurements that are still to be added to a draft; empty for a whole record."""
     return list(record.environment.get(_MARK, []))
 
 
 def resumable(record: RunRecord) -> bool:
-    """Whether a stopped run goes on for what its draft lacks: what the configuration asks for by name. Speeds are not:
-    they'd cost the evaluation once more."""
+    """Whether a stopped run is resumed for what its draft lacks: for measurements that the configuration asks for by
+    name. Not for speeds, which would cost the evaluation once more."""
     return bool(set(outstanding(record)) - {SPEED})
 
 
 def settled(record: RunRecord, why: str) -> RunRecord:
-    """A draft as the record of a run that comes to nothing more, with a footnote for each thing that is missing.
+    """Turn a draft into a whole record, with a footnote for each measurement that is missing.
 
     Args:
-        why: it ended, in a word.
+        why: the run ended before it, in a word.
     """
     notes = [unmeasured(record.config["method"]["name"], what, why) for what in outstanding(record)]
     return draft(replace(record, footnotes=[*record.footnotes, *notes]), [])
 
 
 def unmeasured(method: str, what: str, why: str) -> str:
-    """The footnote for what was to be measured and wasn't."""
+    """The footnote for a measurement that was to be made and wasn't."""
     return f"{method}: {what} wasn't measured ({why})"

@@ -1,4 +1,4 @@
-"""`ResultStore`: records on disk, one JSON file each, written once, safe for many writers. Free of torch.
+"""`ResultStore`: records on disk, one JSON file each, written once, safe for many writers.
 
 <results_dir>/records/<dataset>/<model>/<method>/<key>.json             a completed run
 <results_dir>/records/<dataset>/<model>/<method>/<key>.failed-<n>.json  a failed try
@@ -25,9 +25,9 @@ import msgspec
 
 from peftbench.config import identity
 from peftbench.config.types import RunConfig
-from peftbench.results import folders, reading
+from peftbench.results import folders, names, reading
 from peftbench.results.folders import Folder
-from peftbench.results.reading import LARGEST, failures, home, json_files, key_in, names, read
+from peftbench.results.reading import LARGEST, home, json_files, read
 from peftbench.results.records import RecordError, RunRecord
 from peftbench.system import cached, files, fingerprint, redact
 
@@ -69,16 +69,15 @@ class ResultStore:
 
     @staticmethod
     def weights_of(record: Path) -> Path | None:
-        """Where the run lies whose record is this file: the folder of its weights; None where it is in no results
-        folder."""
+        """The folder of the weights of the run whose record is this file; None: the file is in no results folder."""
         where = record.absolute()
         if len(where.parents) < 5:
             return None
-        return where.parents[4] / Folder.ADAPTERS / Path(*where.parts[-4:-1]) / key_in(record)
+        return where.parents[4] / Folder.ADAPTERS / Path(*where.parts[-4:-1]) / names.key_in(record)
 
     @property
     def cache(self) -> Path:
-        """Generated data and tokenised sets."""
+        """The folder of generated data and tokenised sets."""
         return self.root / Folder.CACHE
 
     def check_writable(self, configs: Sequence[RunConfig] = ()) -> None:
@@ -86,7 +85,7 @@ class ResultStore:
         folders.check_writable(self.root, {_cell(config) for config in configs})
 
     def completed(self, config: RunConfig, key: str) -> bool:
-        """Whether this run is recorded as completed, by a record that can be believed."""
+        """Whether a record that can be believed (`reading.home`) says that this run is completed."""
         return home(self._file(config, key)) is not None
 
     def put(self, config: RunConfig, record: RunRecord) -> Path:
@@ -106,15 +105,15 @@ class ResultStore:
             if record.status == "completed":
                 target = _complete(temporary, target, record, overwrite=config.overwrite)
             else:
-                target = self._link_failure(temporary, config, record.key)
+                target = names.give_failed(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
         files.sync(target.parent)
         return target
 
     def put_not_applicable(self, config: RunConfig, key: str, reason: str | None) -> None:
-        """Note why a run was left out; None takes an old note back."""
-        target = self._file(config, key).with_name(f"{key}.not-applicable.json")
+        """Write a note of why a run was left out; None deletes an old note."""
+        target = names.not_applicable(self._file(config, key))
         if reason is None:
             target.unlink(missing_ok=True)
             return
@@ -128,7 +127,7 @@ class ResultStore:
         return record if believed and reading.key_of(record) == key else None  # type: ignore[arg-type,return-value]
 
     def tidy(self, config: RunConfig, key: str) -> None:
-        """Delete what processes that were killed have left of a completed run, unless another process owns it."""
+        """Delete the files that killed processes have left of a completed run, unless another process owns the run."""
         places = self.places(config, key)
         folders = (self._file(config, key).parent, places.adapter.parent, places.predictions.parent)
         left = [folder / name for folder in folders for name in _temporary(folder) if name.startswith(f".{key}.")]
@@ -146,15 +145,15 @@ class ResultStore:
 
     def left_out(self, config: RunConfig, key: str) -> bool:
         """Whether the last command line that composed this run found it not applicable."""
-        note = read(self._file(config, key).with_name(f"{key}.not-applicable.json"))
+        note = read(names.not_applicable(self._file(config, key)))
         return isinstance(note, RunRecord) and note.key == key and note.status == "not_applicable"
 
     def failures(self, config: RunConfig, key: str) -> list[Path]:
         """The failed tries of a run, oldest first."""
-        return failures(self._file(config, key))
+        return names.failures(self._file(config, key))
 
     def scan(self) -> Iterator[tuple[Path, RunRecord | RecordError]]:
-        """Every record under the folder in a fixed order; for a file that holds none, why."""
+        """Every record's file in a fixed order, with the record or the reason why it can't be read."""
         for file in json_files(self.root / Folder.RECORDS):
             yield file, read(file)
 
@@ -181,19 +180,19 @@ class ResultStore:
             # `clean` deleted the file between its opening and its lock: what is owned then has no name for others.
 
     def put_tuning(self, key: str, tried: dict[str, Any]) -> None:
-        """Keep what was tried before a run, until its record takes it."""
+        """Keep a run's trials (JSON values) until its record holds them."""
         text = json.dumps(redact.data(tried), indent=1)
         cached.write(self._tuning(key), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def tuning(self, key: str) -> dict[str, Any] | None:
-        """What was tried before a run; None: nothing, or the file doesn't hold."""
+        """A run's trials as `put_tuning` kept them; None: there are none, or the file doesn't hold."""
         return cached.read(self._tuning(key), _decoded)
 
     def _tuning(self, key: str) -> Path:
         return self.root / Folder.TRIALS / Folder.STUDIES / f"{key}.json"
 
     def record_file(self, config: RunConfig, key: str) -> Path:
-        """Where a run's record is, or will be, once it is completed."""
+        """The file where a run's record is, or will be once the run is completed."""
         file = self._file(config, key)
         return home(file) or file
 
@@ -201,20 +200,9 @@ class ResultStore:
         cell = _cell(config)
         return self.root / Folder.RECORDS / cell / f"{key}.json"
 
-    def _link_failure(self, temporary: Path, config: RunConfig, key: str) -> Path:
-        number = len(self.failures(config, key)) + 1
-        while True:
-            target = self._file(config, key).with_name(f"{key}.failed-{number}.json")
-            try:
-                _give_name(temporary, target)
-            except FileExistsError:
-                number += 1
-                continue
-            return target
-
 
 def _temporary(folder: Path) -> tuple[str, ...]:
-    """The names in a folder of what is being written, or was left when a process was killed."""
+    """The names of a folder's temporary files: being written, or left by a process that was killed."""
     try:
         return _listed(folder, fingerprint.stamp(folder))
     except OSError:
@@ -232,39 +220,28 @@ def _cell(config: RunConfig) -> Path:
     return Path(config.dataset.name, config.model.name, config.method.name)
 
 
-def _give_name(temporary: Path, target: Path) -> None:
-    """Name a finished file unless the name is taken (FileExistsError)."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:  # A file system without hard links: reserve the name, then fill it at once.
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.replace(temporary, target)
-
-
 def _complete(temporary: Path, target: Path, record: RunRecord, *, overwrite: bool) -> Path:
-    """Name a completed record; returns the name that the run has now."""
-    for name in names(target):
+    """Give a completed record's file a free name; returns the name under which the run is recorded now."""
+    for name in names.completed(target):
         if _is_of(read(name), record):  # Another writer was first, with the same run, or it is to be replaced.
             if overwrite:
                 os.replace(temporary, name)
             return name
         with contextlib.suppress(FileExistsError):
-            _give_name(temporary, name)
+            names.give(temporary, name)
             return name
     raise AssertionError("names have no end")
 
 
-def _is_of(there: RunRecord | RecordError, record: RunRecord) -> bool:
-    """Whether what was read is a record of the same run."""
-    if isinstance(there, RecordError) or (there.key, there.status) != (record.key, record.status):
+def _is_of(other: RunRecord | RecordError, record: RunRecord) -> bool:
+    """Whether a file that was read holds a record of the same run, with the same status."""
+    if isinstance(other, RecordError) or (other.key, other.status) != (record.key, record.status):
         return False
-    return reading.key_of(there) == reading.key_of(record)
+    return reading.key_of(other) == reading.key_of(record)
 
 
 def _decoded(file: Path) -> dict[str, Any] | None:
-    """What a study's file says; None where that can't be read: the run that it was for is made all the same."""
+    """The content of a study's file; None where it can't be read: the run that it was for is made all the same."""
     try:
         return msgspec.json.decode(files.read_plain(file, most=LARGEST), type=dict[str, Any])
     except (OSError, ValueError, RecursionError) as error:
@@ -279,8 +256,8 @@ def _text(record: RunRecord) -> str:
 
 
 def write_ended(unfinished: Path, record: RunRecord) -> None:
-    """Leave a run's record in its own folder, until its parent has put it: whatever happens in between, it isn't
-    trained again. Where the disk is full, the parent has its copy all the same."""
+    """Write a run's record into the run's own folder, where it stays until the parent has put it: whatever happens in
+    between, the run isn't trained again. If the disk is full, the parent still has the record it was sent."""
     try:
         files.write(unfinished / _ENDED, lambda temporary: temporary.write_text(_text(record), encoding="utf-8"))
     except OSError as error:
@@ -288,7 +265,8 @@ def write_ended(unfinished: Path, record: RunRecord) -> None:
 
 
 def rescue(record: RunRecord, store: ResultStore, error: OSError) -> str:
-    """Keep a record that its folder doesn't take: in the folder for temporary files, or on the terminal. Says so."""
+    """Keep a record that its folder doesn't take, in the folder for temporary files or else in the message itself;
+    returns the message."""
     why = f"results_dir={store.root}: the record can't be written ({error.strerror or error})"
     try:
         file = Path(tempfile.gettempdir(), f"peftbench-{record.key}.json")

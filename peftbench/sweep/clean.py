@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from peftbench.errors import ConfigError, nearest
-from peftbench.results import activity, store
+from peftbench.results import activity, announcements, store
 from peftbench.results.reading import read
 from peftbench.results.records import RunRecord
 from peftbench.sweep import terminal
@@ -88,7 +88,7 @@ def _before(root: Path, age: float) -> float:
     """Unix seconds: what changed later stays."""
     limit = time.time() - age
     began = [run.since for run in activity.running(root, tidy=False) if _alive(run.owner, run.updated, limit)]
-    began += [sweep.started for sweep in activity.sweeps(root) if _alive(sweep.owner, sweep.started, limit)]
+    began += [sweep.started for sweep in announcements.sweeps(root) if _alive(sweep.owner, sweep.started, limit)]
     return min(limit, *(moment - _CLOCKS_S for moment in began)) if began else limit
 
 

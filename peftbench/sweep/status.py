@@ -8,7 +8,7 @@ from rich.text import Text
 
 from peftbench.config.arguments import options
 from peftbench.errors import ConfigError
-from peftbench.results import activity
+from peftbench.results import activity, announcements
 from peftbench.sweep import table, terminal
 from peftbench.system import escape
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(options("status", arguments)["results_dir"])
     if not root.is_dir():
         raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
-    sweeps, states = activity.sweeps(root), activity.running(root)
+    sweeps, states = announcements.sweeps(root), activity.running(root)
     console = terminal.console
     if not console.is_terminal:
         console.width = _WIDE
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     alone = [state for state in states if state.run not in shown]
     if alone:
         console.print(table.table(alone, []))
-    for file, reason in activity.unreadable(root):
+    for file, reason in announcements.unreadable(root):
         console.print(Text(escape.line(f"{file}: {reason}")))
     if not sweeps and not states:
         nothing = f"Nothing runs in {root}, and nothing was stopped. Results: peftbench report results_dir={root}"
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _show(root: Path, sweep: activity.SweepActivity) -> None:
+def _show(root: Path, sweep: announcements.SweepActivity) -> None:
     console, alive = terminal.console, sweep.owner.alive()
     found = table.standing(root, sweep)
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.started))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from peftbench.results import activity
+from peftbench.results import activity, announcements
 from peftbench.results.store import ResultStore
 from peftbench.sweep import hydra_launcher, table, terminal, tuning
 from peftbench.sweep.launchers import Launcher
@@ -36,7 +36,7 @@ class Sweep:
     def make(self, root: str) -> None:
         """Make the runs by Hydra's launcher, watched; a run's failure is its record, and stops nothing."""
         line = " ".join(a for a in self.arguments if not a.startswith("hydra.searchpath="))
-        shown = activity.SweepActivity(activity.me(), line, time.time(), self.launcher.at_once, self.before)
+        shown = announcements.SweepActivity(activity.me(), line, time.time(), self.launcher.at_once, self.before)
         with (
             hydra_launcher.launching(self.arguments, self.launcher) as launch,
             table.watching(root, shown, terminal.console) as change,
@@ -68,7 +68,7 @@ def _store(run: PlannedRun) -> ResultStore:
     return ResultStore(run.cell.config.results_dir)
 
 
-def _planned(root: str, runs: Sequence[PlannedRun]) -> list[activity.ExpectedRecord]:
-    return activity.planned(
+def _planned(root: str, runs: Sequence[PlannedRun]) -> list[announcements.ExpectedRecord]:
+    return announcements.planned(
         root, [(run.cell.config, run.cell.key, run.name) for run in runs], [r.estimate_s for r in runs]
     )

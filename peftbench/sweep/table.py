@@ -12,8 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from peftbench.results import activity
-from peftbench.results.activity import ExpectedRecord, RunActivity, SweepActivity
+from peftbench.results import activity, announcements
+from peftbench.results.activity import RunActivity
+from peftbench.results.announcements import ExpectedRecord, SweepActivity
 from peftbench.results.records import RunRecord
 from peftbench.sweep.estimates import in_words
 from peftbench.system import redact
@@ -56,7 +57,9 @@ class Standing:
 def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> Standing:
     """Look at a sweep's files."""
     states = {state.run: state for state in activity.running(root)}
-    ended = {run.run: record for run in sweep.runs if (record := activity.ended(root, run, sweep.started)) is not None}
+    ended = {
+        run.run: record for run in sweep.runs if (record := announcements.ended(root, run, sweep.started)) is not None
+    }
     now = {run.run: states[run.run] for run in sweep.runs if run.run in states and run.run not in ended}
     return Standing(sweep, ended, now)
 
@@ -132,7 +135,7 @@ def watching(root: str, sweep: SweepActivity, console: Console) -> Iterator[Call
 
     watcher, stop = _Watcher(root, sweep, console), threading.Event()
     os.environ[WATCHED] = str(os.getpid())
-    with activity.announced(root, sweep) as announce:
+    with announcements.announced(root, sweep) as announce:
 
         def change(changed: SweepActivity) -> None:
             announce(changed)

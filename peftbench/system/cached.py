@@ -1,5 +1,4 @@
-"""Cache entries: files that carry a checksum, are verified when they are read and made anew when they don't hold. Free
-of torch.
+"""Cache entries: files that carry a checksum, are verified when they are read and made anew when they don't hold.
 
 <entry>          what is kept
 <entry>.sha256   the hash of its bytes, as `sha256sum` writes it; touched whenever the entry is read
@@ -42,18 +41,18 @@ def write(entry: Path, fill: Callable[[Path], object]) -> None:
 
 
 def read(entry: Path, load: Callable[[Path], T]) -> T | None:
-    """What `load` makes of an entry's file; None: there is no such entry, or it doesn't hold."""
+    """The value that `load` makes of an entry's file; None: the entry is missing or doesn't hold (`holds`)."""
     return load(entry) if holds(entry) else None
 
 
 def holds(entry: Path) -> bool:
-    """Whether an entry is there with the bytes that were written. Notes that it was used."""
+    """Whether an entry is there with the bytes that were written. Touches its checksum's file: the entry was used."""
     checksum = beside(entry)
     try:
         if not (entry.is_file() and checksum.is_file()):
             return False
-        said = checksum.read_bytes()[:64].decode("ascii", errors="replace")
-        if said != fingerprint.of_file(entry):
+        recorded = checksum.read_bytes()[:64].decode("ascii", errors="replace")
+        if recorded != fingerprint.of_file(entry):
             return False
     except OSError:  # What can't be read is made anew.
         return False

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and stay there when the power goes. Free of torch."""
+"""Writes files that are whole or not there, and stay there when the power goes; reads and locks plain ones."""
 
 import contextlib
 import errno
@@ -22,25 +22,27 @@ _FULL = 1 << 16
 
 
 def temporary(target: Path) -> Path:
-    """An empty file of our own beside `target`, under a name that nobody can have laid a link at. Those that killed
-    processes left begin with `.<target's name>.` and end in `.tmp`."""
+    """Make an empty file beside `target`, under a random name, at which nobody can have laid a link.
+
+    Files that killed processes left are recognised by it: it is `.<target's name>.<8 hex digits>.tmp`."""
     file = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
     return file
 
 
 def open_lock(file: Path) -> TextIO:
-    """A file to be locked, made where it isn't there. A link in its place is deleted, never followed: what it points
-    to isn't ours.
+    """Open a file that is to be locked; makes it if it is missing. A link in its place is deleted, never followed: the
+    file that the link leads to isn't ours.
 
     Raises:
-        OSError: it can't be made, or is no plain file.
+        OSError: the file can't be made, or is no plain file.
     """
     return os.fdopen(open_own(file, os.O_RDWR), "r+")
 
 
 def open_own(file: Path, flags: int) -> int:
-    """The descriptor of a plain file in a folder of ours, made where it isn't there; as `open_lock` of links."""
+    """The descriptor of a plain file in a folder of ours; makes the file if it is missing, and treats links and errors
+    as `open_lock` does."""
     for _ in range(3):
         with contextlib.suppress(FileNotFoundError):
             if file.is_symlink():
@@ -58,11 +60,12 @@ def open_own(file: Path, flags: int) -> int:
     raise OSError(errno.EINVAL, "not a plain file", str(file))
 
 
-def write(target: Path, fill: Callable[[Path], object]) -> None:
-    """Make a file under a temporary name beside `target`, leave it on the disk, then give it its name.
+def write(target: Path, fill: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Make a file under a temporary name beside `target`, leave it on the disk (fsync), then give it its name.
 
     Args:
         fill: writes the file that it is given.
+        durable: False doesn't wait for the disk: for files that mean nothing once the machine has gone down.
 
     Raises:
         OSError: the disk doesn't take it, whatever `fill`'s library says then.
@@ -72,15 +75,17 @@ def write(target: Path, fill: Callable[[Path], object]) -> None:
     try:
         with _disk_errors(target.parent):
             fill(unnamed)
-        sync(unnamed)
+        if durable:
+            sync(unnamed)
         os.replace(unnamed, target)
     finally:
         unnamed.unlink(missing_ok=True)
-    sync(target.parent)
+    if durable:
+        sync(target.parent)
 
 
 def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
-    """The same for a folder of files; replaces the one that is there."""
+    """As `write`, for a folder of files; replaces the folder that is there. `fill` is given an empty folder."""
     make_folder(target.parent)
     unnamed = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     unnamed.mkdir()
@@ -100,12 +105,13 @@ def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """torch and safetensors have errors of their own for a disk that is full; torch's doesn't even say so."""
+    """Turn the errors that torch and safetensors have of their own for a full disk into OSError (ENOSPC)."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
+        # safetensors (Rust) ends its message in "(os error 28)"; torch's doesn't name the reason.
         if "os error" in str(error) or shutil.disk_usage(folder).free < _FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
@@ -113,11 +119,12 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spared(what: str, lost: list[str]) -> Iterator[None]:
-    """Within this, a disk that takes nothing, and a library that can't write something, cost a run what is being
-    written, and not its numbers.
+    """Within this, a failure to write (a full disk, a library's error) is logged and noted, and the run goes on: its
+    numbers are worth more than the file.
 
     Args:
-        what: is being written; a note that it wasn't kept is added to `lost`.
+        what: names the file that is being written.
+        lost: takes the note that the file wasn't kept.
     """
     try:
         yield
@@ -129,7 +136,7 @@ def spared(what: str, lost: list[str]) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder with its parents: the name of each is only safe once the one above it is on the disk."""
+    """Make a folder with its parents, and leave the name of each on the disk: in the folder above, which is synced."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in reversed(missing):
@@ -137,7 +144,7 @@ def make_folder(folder: Path) -> None:
 
 
 def is_named(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that has this name now, links followed."""
+    """Whether an open file is the file that has this name now, links followed: another process may have replaced it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
@@ -154,14 +161,14 @@ def sync(path: Path) -> None:
 
 
 def read_plain(file: Path, *, most: int) -> bytes:
-    """The bytes of a plain file, or of one that a link leads to: never of a pipe, a device or a folder, on which
-    reading waits or has no end.
+    """The bytes of a plain file, links followed. Never those of a pipe, a device or a folder: reading one of these may
+    wait for ever or have no end.
 
     Args:
-        most: bytes that it may have.
+        most: bytes that the file may have.
 
     Raises:
-        OSError: it is none, is larger, or can't be read.
+        OSError: it is no plain file, is larger, or can't be read.
     """
     try:
         _check_plain(os.stat(file), most)  # To open some devices does something.
@@ -184,11 +191,13 @@ def _check_plain(status: os.stat_result, most: int) -> None:
 
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Be the one process that works in a run's folder. A parent that is killed takes its child along, but not before
-    the next parent may have started another.
+    """Own a run's folder, as the one process that works in it, by a lock of the kernel's on its file `lock`.
+
+    A parent that is killed takes its child along, but perhaps only after the next parent has started another: so the
+    new child waits for the old one.
 
     Raises:
-        RuntimeError: after a minute there still is another.
+        RuntimeError: another process still owns the folder after a minute.
     """
     try:
         make_folder(folder)

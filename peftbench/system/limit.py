@@ -1,4 +1,4 @@
-"""A piece of work that is dropped when its time is over. Free of torch."""
+"""A time limit for a piece of work, which is dropped when its time is over."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-#: Nothing else in a run's process means anything by it.
+#: In a run's process nothing else uses this signal.
 _SIGNAL = signal.SIGUSR1
 
 

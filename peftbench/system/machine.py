@@ -1,11 +1,10 @@
-"""The machine, without torch."""
+"""The machine and this installation: processor, sockets' folder, extras, warnings, encodings."""
 
 import os
 import platform
 import sys
 import tempfile
 import warnings
-from importlib import metadata
 from multiprocessing import util
 from pathlib import Path
 
@@ -35,31 +34,37 @@ def make_socket_folder() -> None:
     Raises:
         ConfigError: there is none.
     """
-    given = os.environ.get("TMPDIR")
+    tmpdir = os.environ.get("TMPDIR")
     try:
         usual = tempfile.gettempdir()
     except FileNotFoundError:
-        raise ConfigError(f"TMPDIR={given or ''}: no folder for temporary files can be written, nor can /tmp") from None
+        raise ConfigError(
+            f"TMPDIR={tmpdir or ''}: no folder for temporary files can be written, nor can /tmp"
+        ) from None
     before, most = tempfile.tempdir, _SOCKET_PATH - _SOCKET_NAME
     for folder in (usual, *_SHORT_FOLDERS):
         if len(os.fsencode(folder)) > most:
             continue
         tempfile.tempdir = folder
         try:
-            util.get_temp_dir()  # Makes it when it's first asked, remembers it, deletes it in the end.
+            # Not documented, and the only handle on where multiprocessing's sockets lie: it makes the folder at its
+            # first call, remembers it, and deletes it in the end.
+            util.get_temp_dir()
             return
         except OSError:
             continue
         finally:
             tempfile.tempdir = before
     raise ConfigError(
-        f"TMPDIR={given or usual}: its path has {len(os.fsencode(usual))} bytes, which is too long for a socket's, and "
-        f"none of {', '.join(_SHORT_FOLDERS)} can be written: allowed are at most {most}"
+        f"TMPDIR={tmpdir or usual}: its path has {len(os.fsencode(usual))} bytes, which is too long for a socket's, "
+        f"and none of {', '.join(_SHORT_FOLDERS)} can be written: allowed are at most {most}"
     )
 
 
 def extras() -> set[str]:
     """The optional parts that this installation's metadata names; none where it isn't installed."""
+    from importlib import metadata  # Takes longer than a short command: only where it is asked.
+
     try:
         names = metadata.metadata("peftbench").get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:
@@ -74,8 +79,8 @@ def relax_warnings() -> None:
     if not strict:
         return
     sys.warnoptions[:] = [option for option in sys.warnoptions if option not in strict]
-    given = [option.strip() for option in os.environ.get("PYTHONWARNINGS", "").split(",")]
-    os.environ["PYTHONWARNINGS"] = ",".join(option for option in given if option not in strict)
+    options = [option.strip() for option in os.environ.get("PYTHONWARNINGS", "").split(",")]
+    os.environ["PYTHONWARNINGS"] = ",".join(option for option in options if option not in strict)
     warnings.simplefilter("default")
     for ignored in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):  # As Python does.
         warnings.simplefilter("ignore", ignored)

@@ -48,7 +48,8 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Asked:
-    """When this process was last asked to stop by SIGTERM or SIGHUP; whether it is leaving already."""
+    """When this process was last asked to stop by SIGTERM or SIGHUP (`time.monotonic`); whether it is leaving
+    already."""
 
     at = float("-inf")
     leaving = False
@@ -65,7 +66,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within this a scheduler's SIGTERM, and a terminal that is closed, stop this process as Ctrl-C does.
+    """Within this SIGTERM (a scheduler) and SIGHUP (a closed terminal) raise KeyboardInterrupt, as Ctrl-C does.
 
     A launcher's own handlers of SIGUSR1 and SIGUSR2 stay. submitit's has the job put in the queue again and leaves by
     SystemExit; the SIGTERM by which Slurm then ends the job is no second question.
@@ -97,7 +98,7 @@ def stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _leaving() -> Iterator[None]:
-    """Within this, being asked once more by a scheduler changes nothing; Ctrl-C still does."""
+    """Within this, a further SIGTERM or SIGHUP changes nothing; Ctrl-C still does."""
     before, _asked.leaving = _asked.leaving, True
     try:
         yield
@@ -107,7 +108,7 @@ def _leaving() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Within this, what asks to stop waits: for steps that belong together."""
+    """Block the signals that ask to stop, until the end of this: for steps that belong together."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -123,6 +124,7 @@ def warm_up() -> None:
     # parent couldn't see its child end. The server inherits what is blocked here, until `preload` ignores it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)
     try:
+        # Neither module is documented: multiprocessing itself would call both, but only at the first child.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)  # Starting the tracker unblocks some.
         forkserver.ensure_running()
@@ -145,7 +147,7 @@ def call(
 
     The function is called as `function(*arguments, emit)`. A dict it emits with the key `result` is its result, which
     goes to `on_result` at once: what the child does afterwards (closing sinks) has a time limit and can't lose it.
-    Other events go to `on_event`. Of several processes, rank 0's events and result count; see `crew`.
+    Other events go to `on_event`. Of several processes, rank 0's events and result count; see `process_group`.
 
     Args:
         log: takes all that the child prints and logs, and the stack of a crash; other ranks have theirs beside it.
@@ -154,7 +156,8 @@ def call(
         timeout_s: seconds until the child is killed; None: as long as it takes.
 
     Raises:
-        Stopped: this process was asked to stop, and the child has gone.
+        Stopped: this process was asked to stop, and the child has ended.
+        Failed: no process can be started.
     """
     crew = _crew(target, arguments, log=log, devices=devices)
     try:
@@ -164,17 +167,9 @@ def call(
             crew.kill()
             return Outcome(status="timeout", error=f"no result after {timeout_s:g} s (timeout_s)")
         except KeyboardInterrupt:
-            with _leaving():
-                on_stop()
-                outcome = crew.ask_to_stop(grace_s)
-            if outcome.result is not None:
-                on_result(outcome.result)
-            raise Stopped(outcome) from None
+            raise Stopped(_ask_to_stop(crew, grace_s, on_stop, on_result)) from None
         except SystemExit:  # A launcher's handler of a signal leaves so, to be started again later.
-            with _leaving():
-                outcome = crew.ask_to_stop(grace_s)
-            if outcome.result is not None:
-                on_result(outcome.result)
+            _ask_to_stop(crew, grace_s, lambda: None, on_result)
             raise
         if outcome.result is not None:
             on_result(outcome.result)
@@ -184,6 +179,16 @@ def call(
             crew.kill()  # Ranks that wait for one that failed can't be asked.
     finally:
         crew.end()
+    return outcome
+
+
+def _ask_to_stop(crew: Crew, grace_s: float, on_stop: Callable[[], None], on_result: Callable[[Any], None]) -> Outcome:
+    """Have the processes of a call end, as `call` says of its arguments; returns what became of them."""
+    with _leaving():
+        on_stop()
+        outcome = crew.ask_to_stop(grace_s)
+    if outcome.result is not None:
+        on_result(outcome.result)
     return outcome
 
 
@@ -206,7 +211,7 @@ def _crew(target: str, arguments: tuple[Any, ...], *, log: Path, devices: int) -
 
 
 def _context() -> Any:
-    # Also under joblib's loky workers, whose own start method children can't be made with.
+    # Also under joblib's loky workers: their own start method can't make children.
     multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOAD])

@@ -1,4 +1,4 @@
-"""The child's side of `isolate`: log, signals and the parent's death first, then the work. Free of torch."""
+"""The child's side of `process`: sets up log, signals and the watch for the parent's death, then does the work."""
 
 import contextlib
 import faulthandler
@@ -23,7 +23,8 @@ from peftbench.system import files, redact, spinning, stop
 def main(
     sender: Connection, environ: dict[str, str], path: list[str], target: str, arguments: tuple[Any, ...], log: str
 ) -> None:
-    """Call `target` ("module:function") and tell what became of it."""
+    """Call `target` ("module:function"), and send the parent its events and, if it raises, why. The first thing that
+    runs in a forked process."""
     # The fork server's environment is of when it was started.
     os.environ.clear()
     os.environ.update(environ)
@@ -55,7 +56,7 @@ def main(
 
 
 class _Log(io.TextIOWrapper):
-    """A log without secrets. A disk that is full costs lines, not the run."""
+    """A log from which secrets are redacted. A full disk costs lines of it, not the run."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -68,7 +69,7 @@ class _Log(io.TextIOWrapper):
 
 
 def _redirect(log: str) -> None:
-    """Everything this process says goes to its log, also what compiled code writes, and a crash's stack."""
+    """Send all output of this process to its log: Python's, that of compiled code, and the stack of a crash."""
     descriptor = files.open_own(Path(log), os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -86,7 +87,8 @@ def _redirect(log: str) -> None:
 
 
 def _die_with_parent() -> None:
-    """Wait for the parent, or the fork server by which it would learn of this process's end, and go with it."""
+    """Wait until the parent ends, or the fork server, without which the parent doesn't learn of this process's end;
+    then end this process and all that it has started."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     watched: list[Any] = [parent.sentinel]
@@ -100,40 +102,43 @@ def _die_with_parent() -> None:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The processes that a process has started, and theirs (data workers, W&B's service)."""
+    """The pids of the processes that a process has started, and of those that they have (data workers, W&B's
+    service)."""
     for child in children(pid):
         yield child
         yield from descendants(child)
 
 
 def children(pid: int) -> Iterator[int]:
-    """The processes that a process has started."""
+    """The pids of the processes that a process has started; none where the kernel doesn't list them."""
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             yield from map(int, file.read_text().split())
 
 
 def _status(error: BaseException) -> str:
-    # Asked by another rank it raises; asked itself, whatever it ran into while it was stopping is that (data workers
-    # that were stopped too).
+    """The record's status (`records.STATUSES`) for an error that ended the work."""
+    # A rank that another rank asked to stop raises Interrupted. In a process that got SIGTERM itself, any error counts
+    # as that: data workers were stopped too, and raise errors of their own.
     if stop.asked() or isinstance(error, errors.Interrupted):
         return "interrupted"
+    # By name: this process may not have imported torch, and mustn't for this.
     names = {kind.__name__ for kind in type(error).__mro__}
     if "OutOfMemoryError" in names or errors.out_of_memory(error) or any(s in str(error) for s in _OUT_OF_MEMORY):
         return "oom"
     return "diverged" if isinstance(error, errors.Diverged) else "error"
 
 
-#: How torch's CPU allocator and CUDA's libraries say it, each in a RuntimeError.
+#: How torch's CPU allocator and CUDA's libraries say that memory ran out, each in a RuntimeError.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-#: How torch says that another process of the run has gone.
+#: How torch.distributed says, in any error, that another rank has ended.
 _LOST = ("gloo", "Connection closed by peer", "NCCL", "c10d", "store->get")
 
 
 def _of_another(error: BaseException) -> bool:
-    """Whether a failure is about the end of another rank."""
+    """Whether an error only says that another rank has ended."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"DistError"}) or any(sign in str(error) for sign in _LOST)
 

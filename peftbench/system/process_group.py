@@ -1,7 +1,7 @@
-"""The parent's side of the processes of one run: one for each device. Free of torch.
+"""The parent's side of one run's processes (ranks), of which each device has one.
 
-They end together: the first that fails, or goes without a word, decides what became of the run. What rank 0 says is
-what the run says.
+The ranks of a run end together: the first that fails, or dies silently, decides what became of the run. Rank 0's events
+and result are the run's.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ from peftbench.errors import OUT_OF_MEMORY
 from peftbench.system import process_child as inside
 from peftbench.system.redact import redact
 
-#: Seconds that a process has to go after it was asked to.
+#: Seconds that a process has to end after SIGTERM, before it is killed.
 STOP_S = 10.0
-#: Processes that are asked to stop are asked again so often: one may not have been listening yet.
+#: Seconds after which SIGTERM is sent again: a process may not have had its handler yet.
 _ASK_S = 1.0
-#: Seconds in which the reason must show why a rank lost another.
+#: Seconds that are waited for the cause, once a rank has failed because it lost its connection to another.
 _SETTLE_S = 5.0
 _LOG_TAIL = 15
-#: The exit code that multiprocessing gives where nobody is left to tell it.
+#: The exit code that multiprocessing gives where the fork server, which would tell it, has ended.
 _SERVER_GONE = 255
-#: The exit code of a process that had no memory to begin with.
+#: The exit code of a process that had too little memory to start.
 NO_MEMORY = 77
 #: The variable that holds the path by which the ranks of a run find each other.
 MEETING = "PEFTBENCH_MEETING"
@@ -52,7 +52,14 @@ class Outcome:
 
 @dataclass
 class Member:
-    """One process. `said`: that it is done (rank 0: with the result), or failed; `lost`: that was of another's end."""
+    """One process of a run.
+
+    Attributes:
+        receiver: gets the process's events, as JSON.
+        said: the outcome that the process has sent: done (rank 0: with the result) or failed; None: not yet.
+        lost: the failure in `said` is that the process lost its connection to another rank.
+        gone: the process has ended, or closed its connection, without an outcome.
+    """
 
     rank: int
     process: ForkServerProcess
@@ -63,7 +70,7 @@ class Member:
     gone: bool = False
 
     def hear(self, on_event: Emit) -> None:
-        """Take what it has said since the last time."""
+        """Take the events that the process has sent since the last call; all but its outcome go to `on_event`."""
         while self.said is None and not self.gone and self.receiver.poll():
             try:
                 event = json.loads(self.receiver.recv_bytes())
@@ -83,7 +90,7 @@ class Member:
 
     @property
     def failed(self) -> bool:
-        """Whether it failed. Ranks other than 0 may go without a word."""
+        """Whether the process failed. Ranks other than 0 may end without an outcome, by exit code 0."""
         if self.said is not None:
             return self.said.status != "completed"
         return self.gone and (self.rank == 0 or self.process.exitcode != 0)
@@ -107,7 +114,8 @@ class Crew:
     def __init__(self, context: Any, target: str, arguments: tuple[Any, ...], *, log: Path, devices: int) -> None:
         self.members: list[Member] = []
         self._killed_before = kernel_kills()
-        #: When the reason must have shown why a rank lost another; whether it went without a word.
+        #: `time.monotonic` at which the cause of a lost connection is waited for no longer; whether the rank that is
+        #: `blamed` died silently.
         self._settled: float | None = None
         self._silent = False
         self._folder = tempfile.TemporaryDirectory(prefix="peftbench-") if devices > 1 else None
@@ -122,20 +130,25 @@ class Crew:
     def _start(
         self, context: Any, target: str, arguments: tuple[Any, ...], *, rank: int, log: Path, devices: int
     ) -> None:
-        environ, own = dict(os.environ), log
+        environ, own_log = dict(os.environ), log
         if self._folder is not None:
             place = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": devices}
             environ |= {name: str(value) for name, value in place.items()}
             environ[MEETING] = str(Path(self._folder.name, "meeting"))
-            own = log.with_name(f"{log.stem}.rank{rank}{log.suffix}") if rank else log
+            own_log = log.with_name(f"{log.stem}.rank{rank}{log.suffix}") if rank else log
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=inside.main, args=(sender, environ, sys.path, target, arguments, str(own)))
+        process = context.Process(target=inside.main, args=(sender, environ, sys.path, target, arguments, str(own_log)))
         process.start()
         sender.close()
-        self.members.append(Member(rank, process, receiver, own))
+        self.members.append(Member(rank, process, receiver, own_log))
 
     def listen(self, on_event: Emit, timeout_s: float | None) -> Outcome:
-        """Events until the result, or until somebody failed or went without a word. Raises TimeoutError."""
+        """Pass events on until rank 0's result is in, or a rank has failed or died silently; returns what became of the
+        run.
+
+        Raises:
+            TimeoutError: neither happened within `timeout_s` seconds.
+        """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             for member in self.members:
@@ -155,15 +168,17 @@ class Crew:
                 raise TimeoutError
 
     def _outcome(self, member: Member) -> Outcome:
-        """What became of the one that failed."""
-        found, self._silent = member.said, member.said is None
-        if found is None:
-            found = died(member.process.exitcode, member.log, kernel_kills() > self._killed_before)
-        several = len(self.members) > 1 and found.status != "interrupted"
-        return replace(found, error=f"rank {member.rank}: {found.error}" if several else found.error, log=member.log)
+        """The outcome of a rank that failed, with the rank's number where there are several."""
+        outcome, self._silent = member.said, member.said is None
+        if outcome is None:
+            outcome = died(member.process.exitcode, member.log, kernel_kills() > self._killed_before)
+        several = len(self.members) > 1 and outcome.status != "interrupted"
+        return replace(
+            outcome, error=f"rank {member.rank}: {outcome.error}" if several else outcome.error, log=member.log
+        )
 
     def _wait(self, seconds: float | None) -> bool:
-        """Wait until somebody speaks or goes; whether somebody did."""
+        """Wait until a rank sends something or ends, at most so many seconds; returns whether one did."""
         watched: list[Any] = []
         for member in self.members:
             if not member.gone and member.said is None:
@@ -171,32 +186,32 @@ class Crew:
         return bool(wait(watched, None if seconds is None else max(0.0, seconds)))
 
     def ask_to_stop(self, grace_s: float) -> Outcome:
-        """Ask all to stop, and wait for what comes of it."""
+        """Send all ranks SIGTERM, and wait at most `grace_s` seconds for the outcome."""
         end = time.monotonic() + grace_s
         while (left := end - time.monotonic()) > 0:
             for member in self.members:
                 member.process.terminate()
             with contextlib.suppress(TimeoutError):
-                found = self.listen(lambda event: None, min(left, _ASK_S))
+                outcome = self.listen(lambda event: None, min(left, _ASK_S))
                 if not self._silent:
-                    return found
-                break  # It wasn't listening yet.
+                    return outcome
+                break  # It died of the signal: it had no handler yet.
         return Outcome(status="interrupted", error="stopped before it could save its state")
 
     def join(self, seconds: float) -> None:
-        """Let all come to their end."""
+        """Wait at most so many seconds in all until the ranks have ended."""
         end = time.monotonic() + seconds
         for member in self.members:
             member.process.join(max(0.0, end - time.monotonic()))
 
     def kill(self) -> None:
-        """Kill all that are left, and what they have started."""
+        """Kill the ranks that are left, and the processes that they have started."""
         for member in self.members:
             if member.process.is_alive():
                 _kill(member.process)
 
     def end(self) -> None:
-        """See to it that all have gone, by asking first."""
+        """End all ranks: by SIGTERM, and after `STOP_S` seconds by SIGKILL."""
         for member in self.members:
             if member.process.is_alive():
                 member.process.terminate()
@@ -218,7 +233,8 @@ def _kill(process: ForkServerProcess) -> None:
 
 
 def kernel_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it was started; 0 where it doesn't say."""
+    """The number of processes that the kernel has killed since its start because memory ran out; 0 where it doesn't
+    say."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
@@ -246,7 +262,7 @@ def died(exitcode: int | None, log: Path, kernel_killed: bool) -> Outcome:
 
 
 def tail(log: Path) -> list[str]:
-    """The last lines of a log that say something."""
+    """The last lines of a log, without empty ones, redacted."""
     try:
         lines = redact(log.read_text(errors="replace")).splitlines()
     except OSError:

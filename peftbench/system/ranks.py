@@ -1,4 +1,4 @@
-"""One process of several that make one run together, each on a device of its own: who it is, and what they agree on.
+"""The ranks of one run, each a process on a device of its own: which rank this is, and collectives over all of them.
 
 With one device everything here does nothing. The ranks hold the same model and see the same global batches; each works
 on its part of them, and what they add up is what one process would have had.
@@ -27,15 +27,15 @@ _BUCKET = 1 << 24
 
 
 def join(devices: int, *, cuda: bool) -> None:
-    """Meet the other ranks of this run, of which there are `devices`; the process group has said in the environment
-    where. `cuda`: each has the GPU of its number."""
+    """Join the `devices` ranks of this run in torch.distributed's process group. Where they meet, and which rank this
+    is, stands in the environment (`process_group`). `cuda`: each rank has the GPU of its number."""
     if devices == 1:
         return
     rank = int(os.environ["RANK"])
     if cuda:
         torch.cuda.set_device(rank)
     _stay_here()
-    # What is equal on all ranks needs no mean.
+    # Lightning asks for sync_dist= where metrics are logged: ours are equal on all ranks already.
     warnings.filterwarnings("ignore", message=".*sync_dist.*")
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
@@ -47,13 +47,14 @@ def join(devices: int, *, cuda: bool) -> None:
 
 
 def _stay_here() -> None:
-    """All are on this machine: no other interface need be listened on."""
+    """Have gloo listen on the loopback interface alone: all ranks are on this machine."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Within this, outside of any run, a process is the only rank: to try on a CPU what needs ranks."""
+    """Within this a process outside of any run is the only rank of a process group, for code that needs one on a
+    CPU."""
     _stay_here()
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
@@ -63,7 +64,7 @@ def alone() -> Iterator[None]:
 
 
 def leave() -> bool:
-    """Part from the others; whether this rank is the one that goes on. From here on it is alone."""
+    """Leave the process group, together with all ranks; returns whether this was rank 0, which goes on alone."""
     first = is_first()
     if dist.is_initialized():
         barrier()
@@ -72,12 +73,12 @@ def leave() -> bool:
 
 
 def world() -> int:
-    """How many ranks there are."""
+    """The number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This one's number, from 0."""
+    """The number of this rank, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -87,18 +88,18 @@ def on_gpus() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this rank is the one that writes and tells."""
+    """Whether this is rank 0, which writes files and reports."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Wait until all are here. Not by a broadcast: from four ranks on, some needn't wait for the last one there."""
+    """Wait until all ranks are here. Not by a broadcast: from four ranks on, some wouldn't wait for the last one."""
     gathered(None)
 
 
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
-    """Rank 0 goes through this before the others do, so that they find what it made."""
+    """Within this rank 0 goes first, and the other ranks wait until it is through: they find the files that it made."""
     if not is_first():
         barrier()
     yield
@@ -107,7 +108,7 @@ def first_alone() -> Iterator[None]:
 
 
 def told(value: T) -> T:
-    """Rank 0's value, on all."""
+    """Broadcast: rank 0's value, on all ranks."""
     if world() == 1:
         return value
     values = [value]
@@ -116,7 +117,7 @@ def told(value: T) -> T:
 
 
 def gathered(value: T) -> list[T]:
-    """Every rank's value, in their order, on all."""
+    """All-gather: every rank's value in the order of ranks, on all ranks."""
     if world() == 1:
         return [value]
     values: list[Any] = [None] * world()
@@ -125,16 +126,17 @@ def gathered(value: T) -> list[T]:
 
 
 def any_of(*flags: bool) -> list[bool]:
-    """Of each flag whether any rank has it."""
+    """All-reduce by OR: for each flag, whether any rank has it set."""
     if world() == 1:
         return list(flags)
-    found = torch.tensor(flags, dtype=torch.int32)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return [bool(flag) for flag in found.tolist()]
+    most = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in most.tolist()]
 
 
 def share(count: int) -> range:
-    """Which of `count` things are this rank's: parts differ by one at most, and may be empty."""
+    """The indices out of `count` that are this rank's share. Shares are contiguous, differ in size by one at most, and
+    may be empty."""
     return range(count * rank() // world(), count * (rank() + 1) // world())
 
 
@@ -144,29 +146,31 @@ def takes(index: int) -> bool:
 
 
 def interleaved(mine: Sequence[T]) -> list[T]:
-    """What all ranks made of the batches that they took, in the order of the batches."""
+    """All ranks' results, one for each batch that the rank took (`takes`), in the order of the batches."""
     rounds = itertools.zip_longest(*gathered(list(mine)))
     return [made for row in rounds for made in row if made is not None]
 
 
 def total(value: torch.Tensor) -> torch.Tensor:
-    """The sum over ranks."""
+    """All-reduce: the sum of a tensor over ranks, in place."""
     if world() > 1:
         dist.all_reduce(value)
     return value
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add up every parameter's gradients over ranks. A rank that has none adds nothing; where no rank has one, there is
-    none. Each rank's are of its share of one loss, so that the sum is that loss's gradient however it was shared."""
+    """Sum every trained parameter's gradient over ranks, in place. A rank without a gradient adds nothing; a parameter
+    that has a gradient on no rank keeps none.
+
+    A rank's gradient is that of its share of one loss: the sum is the loss's gradient, however the loss was shared."""
     if world() == 1:
         return
     trained = [p for p in parameters if p.requires_grad]
     if not trained:
         return
-    there = any_of(*(p.grad is not None for p in trained))
+    used_somewhere = any_of(*(p.grad is not None for p in trained))
     gradients = []
-    for p, used in zip(trained, there, strict=True):
+    for p, used in zip(trained, used_somewhere, strict=True):
         if used:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             gradients.append(p.grad)
@@ -178,7 +182,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Tensors in groups of like size, a large one alone."""
+    """Tensors in groups of at most `_BUCKET` numbers each; a larger tensor is a group of its own."""
     bucket: list[torch.Tensor] = []
     size = 0
     for tensor in tensors:
@@ -193,8 +197,8 @@ def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 @contextlib.contextmanager
 def own_draws() -> Iterator[None]:
-    """Within this torch's random numbers (dropout's) are this rank's own; after it, all ranks stand at the same place
-    of the same stream again, so that a saved state needs rank 0's alone."""
+    """Within this torch's random numbers (dropout's) differ from rank to rank. Afterwards the generators of all ranks
+    are in the same state again, so that a saved state needs rank 0's alone."""
     if world() == 1:
         yield
         return
@@ -207,7 +211,7 @@ def own_draws() -> Iterator[None]:
 
 @torch.no_grad()
 def spread(tensor: torch.Tensor) -> None:
-    """Give all ranks rank 0's values, in place."""
+    """Broadcast rank 0's values of a tensor to all ranks, in place."""
     if world() > 1:
         raw = tensor.contiguous().reshape(-1).view(torch.uint8)  # Not every backend sends every type.
         dist.broadcast(raw, src=0)
@@ -215,15 +219,15 @@ def spread(tensor: torch.Tensor) -> None:
 
 
 def summed(figures: dict[str, int | None]) -> dict[str, int | None]:
-    """Memory of all ranks together, and with `_per_device` in its name that of the one that needs the most; None where
-    a rank doesn't know."""
+    """Bytes of memory over ranks: under each name the sum, under `<name>_per_device` the largest. None where a rank has
+    none to tell."""
     if world() == 1:
         return figures
     everyone = gathered(figures)
-    found: dict[str, int | None] = {}
+    over_ranks: dict[str, int | None] = {}
     for name in figures:
         values = [value for figure in everyone if (value := figure[name]) is not None]
-        known = len(values) == len(everyone)
+        all_known = len(values) == len(everyone)
         most = f"{name}_per_device"
-        found |= {name: sum(values) if known else None, most: max(values) if known else None}
-    return found
+        over_ranks |= {name: sum(values) if all_known else None, most: max(values) if all_known else None}
+    return over_ranks

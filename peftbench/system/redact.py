@@ -1,4 +1,4 @@
-"""Keys and tokens never reach a log, a record, a sink or a report: their values are replaced wherever text goes out.
+"""Replaces keys and tokens in all text that goes out: they never reach a log, a record, a logger or a report.
 
 Data is redacted before it is serialised (`data`): escaping would hide a value with quotes or line breaks. Text that
 others wrote (logs, adapters' cards, Hydra's files) is searched for a value's escaped forms too (`redact`, `file`).
@@ -101,8 +101,8 @@ def file(path: Path) -> None:
 def folder(path: Path, patterns: Iterable[str]) -> None:
     """`file` for the files of a folder that are named so, at any depth."""
     for pattern in patterns:
-        for found in path.rglob(pattern):
-            file(found)
+        for match in path.rglob(pattern):
+            file(match)
 
 
 def install() -> None:
@@ -126,7 +126,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def secrets() -> list[str]:
-    """What must not be written, the longest first."""
+    """The values that must not be written, the longest first."""
     values = {value.strip() for name, value in os.environ.items() if _is_secret(name)}
     values |= set(_saved(os.environ.get("HF_HOME"), os.environ.get("HF_TOKEN_PATH"), os.environ.get("NETRC")))
     return sorted((value for value in values if _worth(value)), key=lambda value: (-len(value), value))
@@ -162,7 +162,7 @@ def _number(value: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _pattern(values: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What finds any of the values in any of their forms, longer ones first."""
+    """A pattern that matches any of the values in any of their forms, longer ones first; None: there are no values."""
     forms = {form: value for value in values for form in _forms(value)}
     ordered = sorted(forms, key=lambda form: (-len(form), form))
     whole = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"
@@ -171,7 +171,7 @@ def _pattern(values: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """A value as it is, and as it is escaped by what may write it."""
+    """A value as it is, and as JSON, HTML, an address, a shell, Python, YAML and SQL escape it."""
     for plain in {value, " ".join(value.split())}:
         yield plain
         yield from (urllib.parse.quote(plain, safe=safe) for safe in ("", "/"))
@@ -190,7 +190,7 @@ def _forms(value: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=8)
 def _saved(hf_home: str | None, token_path: str | None, netrc_path: str | None) -> tuple[str, ...]:
-    """What `hf auth login` and `wandb login` left in files."""
+    """The tokens that `hf auth login` and `wandb login` left in files."""
     home = Path(hf_home or os.path.expanduser("~/.cache/huggingface"))
     saved = [_text(Path(token_path) if token_path else home / "token")]
     parser = configparser.ConfigParser(interpolation=None)

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait for their next work: in a loop for a while, then asleep. Free of torch.
+"""Sets how OpenMP's threads wait for their next work: in a loop for a while, then asleep.
 
 libgomp's threads spin for milliseconds after every parallel region. On a machine that is busy otherwise they take their
 own process's time slices away, and a run becomes several times slower; with few rounds they sleep soon, which a quiet
@@ -10,7 +10,7 @@ import os
 #: Rounds of the loop: a hundredth of a millisecond. libgomp's own are 300,000 (3 ms), and 100 where it has more threads
 #: than there are cores; it doesn't see those of other processes.
 _ROUNDS = "1000"
-#: What a user says of it, to libgomp, to any OpenMP, and to LLVM's and Intel's.
+#: The variables by which a user decides it: libgomp's, any OpenMP's, LLVM's and Intel's.
 _VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 

@@ -1,7 +1,7 @@
-"""A process that is asked to stop: at once, or where it can save its work. Free of torch.
+"""Answers SIGTERM, which asks a run to stop: at once, or where the run can save its work.
 
-A run is asked by SIGTERM. While it trains it goes on to the end of the step, saves its state and leaves; otherwise
-there is nothing to save, and it leaves where it is.
+While a run trains (`deferred`), it goes on to the end of the step, saves its state and ends. Otherwise there is nothing
+to save, and the signal raises Interrupted where the run is.
 """
 
 import contextlib
@@ -21,29 +21,29 @@ _state = _Asked()
 
 
 def install() -> None:
-    """Take SIGTERM as the question, in this process from now on."""
+    """Handle SIGTERM in this process from now on."""
     signal.signal(signal.SIGTERM, _on_signal)
 
 
 def asked() -> bool:
-    """Whether this process was asked to stop."""
+    """Whether this process got SIGTERM."""
     return _state.asked
 
 
 def check() -> None:
-    """Raises Interrupted if this process was asked to stop, as it may have been while that was deferred."""
+    """Raise Interrupted if this process got SIGTERM, as may have happened within `deferred`."""
     if asked():
         raise Interrupted("stopped while it wasn't training")
 
 
 def ask(asked: bool = True) -> None:
-    """What the signal does to a run that can be asked later; `False` takes it back."""
+    """Set what `asked` says, as the signal does within `deferred`; `False` takes it back."""
     _state.asked = asked
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Within this, the question waits until `asked` is looked at."""
+    """Within this SIGTERM raises nothing: the code asks `asked` where it can stop."""
     _state.deferred = True
     try:
         yield

@@ -1,4 +1,4 @@
-"""A method applied to a tiny model, with data to train it on: what the tests of methods share."""
+"""`Built`: a method applied to a tiny model, with data to train it on, for the tests of methods."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,17 +19,17 @@ from peftbench.run.training.tuner import FineTuner
 from peftbench.tasks.table import build as build_task
 
 
-def checkpoint(found: PreparedRun, folder: Path) -> Path:
+def checkpoint(prepared: PreparedRun, folder: Path) -> Path:
     """An untrained model and its tokenizer, saved as a checkpoint: what a method may ask for beside its base."""
-    task = build_task(found.config)
-    backbones.load_model(found.config, found.checkpoint, task).save_pretrained(folder)
-    backbones.load_tokenizer(found.config.model, found.checkpoint).save_pretrained(folder)
+    task = build_task(prepared.config)
+    backbones.load_model(prepared.config, prepared.checkpoint, task).save_pretrained(folder)
+    backbones.load_tokenizer(prepared.config.model, prepared.checkpoint).save_pretrained(folder)
     return folder
 
 
-def adapter(found: PreparedRun, folder: Path, *, seed: int) -> Path:
+def adapter(prepared: PreparedRun, folder: Path, *, seed: int) -> Path:
     """An adapter of a run's method, moved off its start and saved."""
-    case = Built(found)
+    case = Built(prepared)
     shake(case.model, seed=seed)
     case.method.save(case.model, folder)
     return folder
@@ -37,7 +37,7 @@ def adapter(found: PreparedRun, folder: Path, *, seed: int) -> Path:
 
 @torch.no_grad()
 def shake(model: torch.nn.Module, *, seed: int, scale: float = 0.05) -> None:
-    """Moves what is trained."""
+    """Add normal noise to all trained parameters."""
     draw = torch.Generator().manual_seed(seed)
     for tensor in model.parameters():
         if tensor.requires_grad:
@@ -45,16 +45,16 @@ def shake(model: torch.nn.Module, *, seed: int, scale: float = 0.05) -> None:
 
 
 class Built:
-    """Raises NotApplicable where the method can't be applied."""
+    """A run's method, applied to its model. Raises NotApplicable where that can't be done."""
 
-    def __init__(self, found: PreparedRun) -> None:
-        self.config, self.cell = found.config, found
+    def __init__(self, prepared: PreparedRun) -> None:
+        self.config, self.cell = prepared.config, prepared
         torch.manual_seed(0)
         self.task = build_task(self.config)
-        tokenizer = backbones.load_tokenizer(self.config.model, found.checkpoint)
+        tokenizer = backbones.load_tokenizer(self.config.model, prepared.checkpoint)
         cache = ResultStore(self.config.results_dir).cache
         self.data = TaskDataModule(
-            self.config, self.task, tokenizer, source=found.source, tokenizer_fingerprint="t", cache=cache
+            self.config, self.task, tokenizer, source=prepared.source, tokenizer_fingerprint="t", cache=cache
         )
         self.data.setup()
         self.batch = self.data.train.collate(range(min(16, len(self.data.train))))
@@ -80,7 +80,7 @@ class Built:
         return backbones.load_model(self.config, self.cell.checkpoint, self.task)
 
     def logits(self, model: Any = None, batch: dict | None = None) -> torch.Tensor:
-        """What the answers are decided from, (n, labels)."""
+        """The scores that answers are decided from, (n, labels)."""
         model = (self.model if model is None else model).eval()
         batch = self.batch if batch is None else batch
         with torch.no_grad():

@@ -40,9 +40,9 @@ class MethodsTable:
         reason = dict(report.user_properties).get("not_applicable")
         outcome = "pass" if report.passed else "FAIL"
         if reason is not None and report.passed:
-            words = str(reason).partition(": ")[2] or str(reason)
-            words = words.replace(f"tiny_{model}", "it").partition(". You can")[0]
-            self.reasons[method, model] = words
+            wording = str(reason).partition(": ")[2] or str(reason)
+            wording = wording.replace(f"tiny_{model}", "it").partition(". You can")[0]
+            self.reasons[method, model] = wording
         self.found[method, model] = outcome
 
     def pytest_sessionfinish(self) -> None:

@@ -1,4 +1,5 @@
-"""What the tests run on ranks: training as a run does it, without dropout, and what every rank ends with."""
+"""Functions that tests run on ranks: training as a run does it, without dropout, and the state of every rank after
+it."""
 
 import contextlib
 import dataclasses
@@ -72,18 +73,18 @@ def follow(cell: PreparedRun, watch: Watch) -> Followed:
     places, memory = ResultStore(cell.config.results_dir).places(cell.config, cell.key), Memory()
     job = RunContext(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
     tuner, data = run.set_up(job)
-    own = tuner.method.callbacks
-    tuner.method.callbacks = lambda: [*own(), watch]  # type: ignore[method-assign]
-    found = Followed(job, tuner, data, _portion(tuner.model))
+    callbacks = tuner.method.callbacks
+    tuner.method.callbacks = lambda: [*callbacks(), watch]  # type: ignore[method-assign]
+    followed = Followed(job, tuner, data, _portion(tuner.model))
     stop.ask(False)
     try:
-        found.trained = run.train(job, tuner, data, memory)
+        followed.trained = run.train(job, tuner, data, memory)
     except Interrupted as interrupted:
-        found.said = str(interrupted)
+        followed.said = str(interrupted)
     finally:
         stop.ask(False)
-    found.peak = memory.peak()["peak_memory_bytes"]
-    return found
+    followed.peak = memory.peak()["peak_memory_bytes"]
+    return followed
 
 
 def train(
@@ -92,24 +93,26 @@ def train(
     """A run's training: losses by step, selected step, memory, and a hash of the weights on every rank."""
     watch = Watch(stop_after)
     with contextlib.nullcontext() if drop else without_dropout():
-        found = follow(cell, watch)
-    trained = found.trained
+        followed = follow(cell, watch)
+    trained = followed.trained
     if trained is None:
-        told: dict[str, Any] = {"said": ranks.gathered(found.said)}
+        result: dict[str, Any] = {"said": ranks.gathered(followed.said)}
     else:
-        told = {"selected": trained.selected, "params": trained.params}
-        told |= {"resumed": trained.resumed, "figures": trained.figures}
+        result = {"selected": trained.selected, "params": trained.params}
+        result |= {"resumed": trained.resumed, "figures": trained.figures}
         if score:
-            metrics, _ = run.evaluate(trained.trainer, found.tuner, found.data, found.job.places.predictions, [])
+            metrics, _ = run.evaluate(
+                trained.trainer, followed.tuner, followed.data, followed.job.places.predictions, []
+            )
             validation = metrics["validation"]
             assert validation is not None
-            told |= {"score": validation["score"], "loss": validation["loss"]}
-    everyone = {"peaks": ranks.gathered(found.peak), "portions": ranks.gathered(found.portion)}
-    return {**told, **everyone, "losses": list(watch.losses.items()), "weights": _hashes(found.tuner)}
+            result |= {"score": validation["score"], "loss": validation["loss"]}
+    everyone = {"peaks": ranks.gathered(followed.peak), "portions": ranks.gathered(followed.portion)}
+    return {**result, **everyone, "losses": list(watch.losses.items()), "weights": _hashes(followed.tuner)}
 
 
 def _portion(model: torch.nn.Module) -> float:
-    """How much of a model's weights this rank holds."""
+    """The share of a model's weights that this rank holds, from 0 to 1."""
     held = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
     return sum(p.numel() for p in held) / sum(p.numel() for p in model.parameters())
 
@@ -136,17 +139,17 @@ def _hashes(tuner: FineTuner) -> list[str]:
 
 
 def _hash(model: torch.nn.Module) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
-        found.update(name.encode() + tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def on_ranks(hardware: HardwareConfig, function: str, arguments: dict[str, Any], emit: Callable[..., None]) -> None:
-    """What `crew` starts on every rank: the result is rank 0's."""
-    ranks.join(hardware)
-    found = globals()[function](**arguments)
-    emit({"result": found} if ranks.leave() else {"done": True})
+    """Call a function of this module; `crew` starts this on every rank. The result is rank 0's."""
+    ranks.join(hardware.devices, cuda=False)
+    result = globals()[function](**arguments)
+    emit({"result": result} if ranks.leave() else {"done": True})
 
 
 def crew(config: Any, folder: Path, function: str, *, devices: int = 2, **arguments: Any) -> Any:
@@ -161,12 +164,12 @@ def crew(config: Any, folder: Path, function: str, *, devices: int = 2, **argume
 
 
 def train_all(cells: dict[str, PreparedRun], **more: Any) -> dict[str, Any]:
-    """`train` of each."""
-    found = {}
+    """`train` of each cell, by name."""
+    results = {}
     for name, cell in cells.items():
         logging.warning("here begins %s", name)
-        found[name] = train(cell, **more)
-    return found
+        results[name] = train(cell, **more)
+    return results
 
 
 def deaf(emit: Callable[..., None]) -> None:
@@ -179,7 +182,7 @@ def deaf(emit: Callable[..., None]) -> None:
 def stuck(hardware: HardwareConfig, emit: Callable[..., None]) -> None:
     """Ranks that say which processes they are, and then wait for the last one, which doesn't come: as they do in a
     step, where nothing but their end gets through to them."""
-    ranks.join(hardware)
+    ranks.join(hardware.devices, cuda=False)
     pids = ranks.gathered(os.getpid())
     emit({"pids": pids})
     if ranks.rank() == ranks.world() - 1:

@@ -1,4 +1,4 @@
-"""What makes a run last a second, and what tests of several rooms wait for and write."""
+"""Overrides that make a run short, made-up data, and waiting: for tests of several rooms."""
 
 import importlib.util
 import random
@@ -50,7 +50,7 @@ if importlib.util.find_spec("bitsandbytes") is None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits for its parent to look doesn't."""
+    """Whether a process still runs; a zombie doesn't."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -58,10 +58,11 @@ def alive(pid: int) -> bool:
 
 
 def wait(until: Callable[[], Any], seconds: float = 120) -> Any:
+    """Call `until` until it returns something true; returns that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = until()
-        if found:
-            return found
+        value = until()
+        if value:
+            return value
         time.sleep(0.05)
     raise AssertionError("it didn't happen in time")

@@ -19,7 +19,7 @@ import pytest
 
 from peftbench.config import identity
 from peftbench.config.types import RunConfig
-from peftbench.results import activity
+from peftbench.results import activity, announcements
 from peftbench.results.key import run_key
 from peftbench.results.reading import key_of, read
 from peftbench.results.records import RecordError, RunRecord
@@ -231,12 +231,15 @@ def test_altered_live_files_end_no_status_and_no_run(results: Path, run_cli: Run
     now, runs = (
         time.time(),
         [
-            activity.ExpectedRecord("r", "records/a/b/c/k.json", "n", 1, 5.0),
-            activity.ExpectedRecord("s", "s.json", "s"),
+            announcements.ExpectedRecord("r", "records/a/b/c/k.json", "n", 1, 5.0),
+            announcements.ExpectedRecord("s", "s.json", "s"),
         ],
     )
     running = activity.RunActivity(activity.me(), "r", "n", now, now, "training", 1, 9, 0.5, 0.5, 1)
-    values = {"run": asdict(running), "sweep": asdict(activity.SweepActivity(activity.me(), "line", now, 1, 1, runs))}
+    values = {
+        "run": asdict(running),
+        "sweep": asdict(announcements.SweepActivity(activity.me(), "line", now, 1, 1, runs)),
+    }
     for kind, value in values.items():
         for number, where in enumerate(paths(value)):
             texts = {"a": altered(value, where, HOSTILE[hostile]), "b": renamed(value, where, HOSTILE[hostile])}
@@ -246,7 +249,7 @@ def test_altered_live_files_end_no_status_and_no_run(results: Path, run_cli: Run
     status, out, err = run_cli("status", f"results_dir={results}")
     assert (status, err) == (0, "")
     check_shown(out)
-    with activity.announced(results, activity.SweepActivity(activity.me(), "line", now, 1, runs=runs)):
+    with announcements.announced(results, announcements.SweepActivity(activity.me(), "line", now, 1, runs=runs)):
         with activity.reporting(config, "n") as tell:
             assert tell({"event": "step", "step": 1, "steps": 2, "loss": float("nan"), "score": None}).loss is None
             tell({"event": "phase", "phase": "evaluating"})
@@ -260,9 +263,9 @@ def test_what_no_encoding_has_is_written_and_read_back(results: Path) -> None:
     written = read(ResultStore(results).put(config, failed))
     assert isinstance(written, RunRecord)
     assert written.error == "no file a?"
-    sweep = activity.SweepActivity(activity.me(), "dataset.train_file=a\udcff", time.time(), 1)
-    with activity.announced(results, sweep):
-        assert [shown.line for shown in activity.sweeps(results)] == ["dataset.train_file=a?"]
+    sweep = announcements.SweepActivity(activity.me(), "dataset.train_file=a\udcff", time.time(), 1)
+    with announcements.announced(results, sweep):
+        assert [shown.line for shown in announcements.sweeps(results)] == ["dataset.train_file=a?"]
 
 
 class TestOneRun:

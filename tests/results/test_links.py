@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from peftbench.results import activity
+from peftbench.results import activity, announcements
 from peftbench.results.store import ResultStore
 from peftbench.system import files, process_child
 
@@ -94,7 +94,7 @@ def test_files_of_live_do_not_follow_links(tmp_path: Path, victim: Path) -> None
     (tmp_path / "live").mkdir()
     for pattern in ("sweep-{}-{}.json", ".sweep-{}-{}.json.tmp"):
         (tmp_path / "live" / pattern.format(activity.me().host, activity.me().pid)).symlink_to(victim)
-    with activity.announced(tmp_path, activity.SweepActivity(activity.me(), "line", 0.0, 1)):
+    with announcements.announced(tmp_path, announcements.SweepActivity(activity.me(), "line", 0.0, 1)):
         assert victim.read_text() == "mine"
     assert victim.read_text() == "mine"
 

@@ -13,7 +13,7 @@ import pytest
 
 from peftbench.config import identity, paths, types
 from peftbench.errors import ConfigError
-from peftbench.results import activity
+from peftbench.results import announcements
 from peftbench.results import key as keys
 from peftbench.results.folders import Folder
 from peftbench.results.key import run_key
@@ -201,8 +201,8 @@ class TestPut:
         for name in ("k.failed-1 (copy).json", "k.failed-.json", "k.failed-\u00b2.json", "k.failed-9999999999.json"):
             file.with_name(name).write_text("{}")
         assert store.failures(config, "k") == [file]
-        planned = activity.ExpectedRecord("r", str(file.relative_to(results)).replace(".failed-1", ""), "n")
-        tried = activity.ended(results, planned, 0)
+        planned = announcements.ExpectedRecord("r", str(file.relative_to(results)).replace(".failed-1", ""), "n")
+        tried = announcements.ended(results, planned, 0)
         assert tried is not None
         assert (tried.key, tried.status) == ("k", "error")
 

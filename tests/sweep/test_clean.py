@@ -112,7 +112,7 @@ class TestBesideRuns:
         old, own = _log(results, OLD, 3000), _log(results, NEW, 900)
         began = time.time() - 1000
         running = activity.RunActivity(activity.me(), "r", "a run", since=began, updated=began)
-        activity._write(results / "live" / "run-x-1.json", running)
+        activity.write(results / "live" / "run-x-1.json", running)
         run_cli("clean", f"results_dir={results}", "older_than=1s")
         assert (old.exists(), own.exists()) == (False, True)
         (results / "live" / "run-x-1.json").unlink()

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from peftbench.config import identity
 from peftbench.data import demo, located, own_files
-from peftbench.results import activity
-from peftbench.results.activity import ExpectedRecord
+from peftbench.results import announcements
+from peftbench.results.announcements import ExpectedRecord
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import PreparedRun, prepare
@@ -89,7 +89,7 @@ def test_of_a_record_a_watcher_keeps_what_it_shows(cell: Callable[..., PreparedR
     store = ResultStore(results)
     store.put(found.config, _record(found))
     planned = ExpectedRecord("r", str(store.record_file(found.config, found.key).relative_to(results)), "name")
-    record = activity.ended(results, planned, 0)
+    record = announcements.ended(results, planned, 0)
     assert record is not None
     assert (record.score, record.efficiency, record.params) == (0.5, {"run_time_s": 1.0}, {"trainable": 1})
     assert record.config == {"dataset": {"metrics": {"accuracy": "max"}}}

@@ -14,7 +14,7 @@ import pytest
 
 from peftbench.config import compose, identity, loading, paths, types
 from peftbench.errors import ConfigError
-from peftbench.results import activity
+from peftbench.results import activity, announcements
 from peftbench.results.key import identify
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore
@@ -185,8 +185,8 @@ def test_time_left_counts_what_runs_and_what_waits() -> None:
     from peftbench.sweep.table import Standing
 
     now = time.time()
-    runs = [activity.ExpectedRecord(str(i), f"{i}.json", str(i), estimate_s=100.0) for i in range(4)]
-    sweep = activity.SweepActivity(activity.me(), "", now, at_once=2, runs=runs)
+    runs = [announcements.ExpectedRecord(str(i), f"{i}.json", str(i), estimate_s=100.0) for i in range(4)]
+    sweep = announcements.SweepActivity(activity.me(), "", now, at_once=2, runs=runs)
     done = RunRecord(key="0", status="completed", config={}, efficiency={"run_time_s": 90.0})
     state = activity.RunActivity(activity.me(), "1", "1", since=now - 40, updated=now, step=4, steps=10)
     left = Standing(sweep, {"0": done}, {"1": state}).left_s()
@@ -201,9 +201,11 @@ def test_status_shows_what_runs_and_what_was_stopped(run_cli: Run, tiny, results
     assert "Nothing runs" in run_cli("status", f"results_dir={results}")[1]
     config = compose.one(tiny("seed=3"))
     dead = activity.Owner(activity.me().host, 2**22 + 1, "1")
-    waiting = activity.planned(results, [(config, "k" * 20, "lora · waits")], [None])
-    runs = [activity.ExpectedRecord(identify(compose.one(tiny())), "records/x.json", "lora · runs"), *waiting]
-    with activity.announced(results, activity.SweepActivity(activity.me(), "method=lora", time.time(), 1, runs=runs)):
+    waiting = announcements.planned(results, [(config, "k" * 20, "lora · waits")], [None])
+    runs = [announcements.ExpectedRecord(identify(compose.one(tiny())), "records/x.json", "lora · runs"), *waiting]
+    with announcements.announced(
+        results, announcements.SweepActivity(activity.me(), "method=lora", time.time(), 1, runs=runs)
+    ):
         with activity.reporting(compose.one(tiny()), "lora · runs") as tell:
             tell({"event": "step", "step": 3, "steps": 10, "loss": 0.5, "score": 0.75})
             tell({"event": "phase", "phase": "evaluating"})
@@ -213,23 +215,25 @@ def test_status_shows_what_runs_and_what_was_stopped(run_cli: Run, tiny, results
         assert "evaluating" in out
         assert "75.0" in out
         assert "lora · waits" in out
-    activity._write(
-        results / "live" / "sweep-x-1.json", activity.SweepActivity(dead, "method=full", 0.0, 1, runs=waiting)
+    activity.write(
+        results / "live" / "sweep-x-1.json", announcements.SweepActivity(dead, "method=full", 0.0, 1, runs=waiting)
     )
-    activity._write(results / "live" / "run-x-1.json", activity.RunActivity(dead, "x", "a ghost", 0.0, 0.0))
+    activity.write(results / "live" / "run-x-1.json", activity.RunActivity(dead, "x", "a ghost", 0.0, 0.0))
     out = run_cli("status", f"results_dir={results}")[1]
     assert "peftbench method=full" in out
     assert "STOPPED" in out
     assert "ghost" not in out
-    with activity.announced(results, activity.SweepActivity(activity.me(), "again", time.time(), 1, runs=waiting)):
-        assert [s.line for s in activity.sweeps(results)] == ["again"]
+    with announcements.announced(
+        results, announcements.SweepActivity(activity.me(), "again", time.time(), 1, runs=waiting)
+    ):
+        assert [s.line for s in announcements.sweeps(results)] == ["again"]
 
 
 def test_a_killed_sweep_is_gone_when_others_have_made_its_runs(run_cli: Run, tiny, results: Path) -> None:
     run, dead = prepare(compose.one(tiny("seed=3"))), activity.Owner(activity.me().host, 2**22 + 1, "1")
     config, key = run.config, run.key
-    runs = activity.planned(results, [(config, key, "lora · seed 3")], [None])
-    sweep = activity.SweepActivity(dead, "method=lora", time.time() - 9, 1, runs=runs)
+    runs = announcements.planned(results, [(config, key, "lora · seed 3")], [None])
+    sweep = announcements.SweepActivity(dead, "method=lora", time.time() - 9, 1, runs=runs)
     file, store = results / "live" / "sweep-x-1.json", ResultStore(results)
     inputs = {"data_fingerprint": run.source.fingerprint, "model_fingerprint": run.checkpoint.fingerprint}
     described: dict[str, Any] = {"config": identity.description(config), "environment": inputs}
@@ -237,16 +241,16 @@ def test_a_killed_sweep_is_gone_when_others_have_made_its_runs(run_cli: Run, tin
     def status() -> str:
         return run_cli("status", f"results_dir={results}")[1]
 
-    activity._write(file, sweep)
+    activity.write(file, sweep)
     assert "STOPPED" in status()
     store.put(config, RunRecord(key=key, status="interrupted", error="stopped at step 3", **described))
     assert "STOPPED" in status(), "the same line would go on with it"
     store.put(config, RunRecord(key=key, status="completed", score=0.5, **described))
-    activity._write(file, replace(sweep, undecided=True))
+    activity.write(file, replace(sweep, undecided=True))
     assert "STOPPED" in status(), "what was tuned isn't made yet"
-    activity._write(file, replace(sweep, owner=replace(dead, host="another")))
+    activity.write(file, replace(sweep, owner=replace(dead, host="another")))
     assert "on another" in status(), "it may run there"
-    activity._write(file, sweep)
+    activity.write(file, sweep)
     assert "Nothing runs" in status()
     assert not file.exists()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from peftbench.results import activity
+from peftbench.results import activity, announcements
 from peftbench.results.store import ResultStore
 from peftbench.run.training import sinks
 from peftbench.run.training.sinks import finish as finish_sinks
@@ -143,9 +143,9 @@ def test_what_is_tried_and_what_runs_is_redacted(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DB_PASS", AWKWARD)
     ResultStore(tmp_path).put_tuning("k", {"search": {"a": [AWKWARD]}})
     assert json.loads((tmp_path / "trials" / "studies" / "k.json").read_text()) == {"search": {"a": ["***"]}}
-    planned = activity.ExpectedRecord(AWKWARD, "records/x.json", AWKWARD)
+    planned = announcements.ExpectedRecord(AWKWARD, "records/x.json", AWKWARD)
     line = f"method.summary={AWKWARD} +x.password=typed data_root=https://tok3n@host"
-    with activity.announced(tmp_path, activity.SweepActivity(activity.me(), line, 0.0, 1, runs=[planned])):
+    with announcements.announced(tmp_path, announcements.SweepActivity(activity.me(), line, 0.0, 1, runs=[planned])):
         (file,) = (tmp_path / "live").iterdir()
         written = json.loads(file.read_text())
     assert written["line"] == "method.summary=*** +x.password=*** data_root=https://***@host"

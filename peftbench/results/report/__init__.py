@@ -1,4 +1,4 @@
-"""From records to leaderboards. Imports no torch, and pandas only for `frame`: a report must start at once."""
+"""From records to leaderboards. Imports nothing heavy, and pandas only within `frame`: a report must start at once."""
 
 import os
 from typing import TYPE_CHECKING
@@ -8,7 +8,8 @@ if TYPE_CHECKING:
 
 
 def frame(results_dir: str | os.PathLike[str]) -> "pd.DataFrame":
-    """Every record of a results folder as a row, nested fields as `config.method.lr`: for analyses of one's own."""
+    """Every record of a results folder as a row of a table, for analyses of one's own. Nested fields are columns such
+    as `config.method.lr`."""
     import pandas as pd
 
     from peftbench.results.report.load import load

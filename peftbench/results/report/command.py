@@ -13,8 +13,8 @@ from peftbench.results import report
 from peftbench.results.report import load, render_markdown, stats
 from peftbench.system import escape, files, redact
 
-#: Files that are named on the terminal.
-_TOLD = 20
+#: Unreadable and doubtful files that are named on the terminal.
+_SHOWN = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,11 +35,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _tell(lines: Sequence[str]) -> None:
-    """The first of what the leaderboard lists in full."""
-    for text in lines[:_TOLD]:
+    """Print the first lines of what the leaderboard lists in full."""
+    for text in lines[:_SHOWN]:
         print(escape.line(text))
-    if len(lines) > _TOLD:
-        print(f"and {len(lines) - _TOLD} more files, see {render_markdown.FILE}")
+    if len(lines) > _SHOWN:
+        print(f"and {len(lines) - _SHOWN} more files, see {render_markdown.FILE}")
 
 
 def renderers() -> list[ModuleType]:

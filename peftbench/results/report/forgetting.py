@@ -1,4 +1,4 @@
-"""What tuning made the models forget: benchmarks before and after, of every cell whose runs asked them."""
+"""Tables of what tuning made models forget: scores on benchmarks before and after, for every cell that has them."""
 
 import statistics
 from collections import defaultdict
@@ -38,58 +38,58 @@ class Forgot:
 
 
 def collect(records: Iterable[RunRecord], cells: Mapping[int, tuple[tuple[str, str, str], str]]) -> list[Forgot]:
-    """By row, column and benchmark.
+    """The answers of all runs, averaged by row, column, benchmark and set of questions.
 
     Args:
         cells: by a record's `id` its row and column.
     """
-    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    by_cell: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         for name, answers in (record.forgetting or {}).items():
             # Runs that asked other questions are never averaged.
             questions = fingerprint.of_json([answers["n"], sorted(answers["parts"]), answers["data_fingerprint"]])[:8]
             asked = (questions, answers["n"], answers["cut"])
-            found[*cells[id(record)], name, asked].append(answers)
+            by_cell[*cells[id(record)], name, asked].append(answers)
     return [
         Forgot(
             *(row, column, name),
             questions=asked[0],
             n=asked[1],
             cut=asked[2],
-            runs=len(of),
-            **{k: _mean(of, k) for k in _FIGURES},  # type: ignore[arg-type]
+            runs=len(answered),
+            **{k: _mean(answered, k) for k in _FIGURES},  # type: ignore[arg-type]
         )
-        for (row, column, name, asked), of in sorted(found.items(), key=lambda item: item[0])
+        for (row, column, name, asked), answered in sorted(by_cell.items(), key=lambda item: item[0])
     ]
 
 
 def _mean(answers: list[dict[str, Any]], figure: str) -> float | None:
-    """Of sorted values: the last digit mustn't depend on the order."""
-    values = [found[figure] for found in answers]
+    """The mean of a figure over runs, added up in sorted order: the last digit mustn't depend on the records' order."""
+    values = [run[figure] for run in answers]
     return None if None in values else statistics.fmean(sorted(values))
 
 
-def by_heading(found: Sequence[Forgot]) -> dict[str, dict[tuple[str, str, str], float | None]]:
+def by_heading(benchmarks: Sequence[Forgot]) -> dict[str, dict[tuple[str, str, str], float | None]]:
     """The figures as columns: by heading and row. Other questions make other columns, whose headings say which."""
     columns: dict[str, dict[tuple[str, str, str], float | None]] = defaultdict(dict)
-    for of, asked in zip(found, _told_apart(found), strict=True):
+    for one, asked in zip(benchmarks, _suffixes(benchmarks), strict=True):
         for figure in _FIGURES:
-            columns[f"{of.column}_{of.benchmark}{asked}_{figure}"][of.row] = getattr(of, figure)
+            columns[f"{one.column}_{one.benchmark}{asked}_{figure}"][one.row] = getattr(one, figure)
     return dict(columns)
 
 
-def _told_apart(found: Sequence[Forgot]) -> list[str]:
-    """Of each what tells its questions from others of the same name; "" where there are none. How many were cut, too,
-    where one row has several."""
+def _suffixes(benchmarks: Sequence[Forgot]) -> list[str]:
+    """For each benchmark a suffix that names its questions, where others of that name were asked too, and how many of
+    them were cut, where that differs within a row; else ""."""
     sets: dict[Any, set[str]] = defaultdict(set)
     cuts: dict[Any, set[int]] = defaultdict(set)
-    for of in found:
-        sets[of.column, of.benchmark].add(of.questions)
-        cuts[of.row, of.column, of.benchmark, of.questions].add(of.cut)
+    for one in benchmarks:
+        sets[one.column, one.benchmark].add(one.questions)
+        cuts[one.row, one.column, one.benchmark, one.questions].add(one.cut)
     return [
-        (f"_{of.questions}" if len(sets[of.column, of.benchmark]) > 1 else "")
-        + (f"_{of.cut}_cut" if len(cuts[of.row, of.column, of.benchmark, of.questions]) > 1 else "")
-        for of in found
+        (f"_{one.questions}" if len(sets[one.column, one.benchmark]) > 1 else "")
+        + (f"_{one.cut}_cut" if len(cuts[one.row, one.column, one.benchmark, one.questions]) > 1 else "")
+        for one in benchmarks
     ]
 
 
@@ -97,19 +97,19 @@ def _told_apart(found: Sequence[Forgot]) -> list[str]:
 COLUMNS = ("method", "model", "data set", "benchmark", "questions", "runs", "before", "after", "difference")
 
 
-def lines(found: Sequence[Forgot]) -> list[list[str]]:
+def lines(benchmarks: Sequence[Forgot]) -> list[list[str]]:
     """A table's lines, under `COLUMNS`."""
     return [
         [
-            f"{of.row[0]} ({of.row[2]})" if of.row[2] else of.row[0],
-            of.row[1],
-            of.column,
-            of.benchmark + asked.replace("_", " "),
-            f"{of.n}" + (f" ({of.cut} cut)" if of.cut else ""),
-            str(of.runs),
-            f"{100 * of.before:.1f}",
-            f"{100 * of.after:.1f}",
-            f"{100 * of.difference:+.1f}" + ("" if of.difference_se is None else f" ± {100 * of.difference_se:.1f}"),
+            f"{one.row[0]} ({one.row[2]})" if one.row[2] else one.row[0],
+            one.row[1],
+            one.column,
+            one.benchmark + asked.replace("_", " "),
+            f"{one.n}" + (f" ({one.cut} cut)" if one.cut else ""),
+            str(one.runs),
+            f"{100 * one.before:.1f}",
+            f"{100 * one.after:.1f}",
+            f"{100 * one.difference:+.1f}" + ("" if one.difference_se is None else f" ± {100 * one.difference_se:.1f}"),
         ]
-        for of, asked in zip(found, _told_apart(found), strict=True)
+        for one, asked in zip(benchmarks, _suffixes(benchmarks), strict=True)
     ]

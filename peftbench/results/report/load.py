@@ -1,10 +1,13 @@
 """Records as rows: what was completed, what failed, what couldn't be read."""
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from peftbench.results.reading import doubt, key_of
 from peftbench.results.records import RecordError, RunRecord
@@ -12,13 +15,13 @@ from peftbench.results.store import ResultStore
 
 #: Groups of the configuration that describe the cell itself; the rest are settings that rows may differ in.
 _CELL = ("model", "method", "dataset")
-#: What is told elsewhere, or changes nothing.
+#: Settings that are shown elsewhere, or change nothing.
 _IGNORED = ("seed", "experiment", "expected")
 
 
 @dataclass
 class Results:
-    """What a results folder holds.
+    """The records of a results folder, sorted by what became of the runs.
 
     Attributes:
         completed, failed: records; a failure that a later try mended isn't among the failed.
@@ -39,7 +42,8 @@ _Completed = tuple[str | None, Path, str, RunRecord]
 
 
 def load(root: str | os.PathLike[str]) -> Results:
-    """Read every record, and change nothing: what can't be read may be on its way here, or another version's."""
+    """Read every record of a results folder. Changes nothing: a file that can't be read may still be copied here, or be
+    another version's."""
     results, failures = Results(), {}
     completed: list[_Completed] = []
     for file, record in ResultStore(root).scan():
@@ -59,8 +63,9 @@ def load(root: str | os.PathLike[str]) -> Results:
 
 
 def _count_once(completed: list[_Completed], results: Results, root: str | os.PathLike[str]) -> None:
-    """Take every run once, however many files hold it: by what its record says of itself, not by its key alone. Of
-    several that which can be believed, or else the first."""
+    """Count every run once, however many files hold it. Runs are told apart by the key that follows from the record
+    (`key_of`), not by the key that stands in it. Of several files the one that is believed counts, or else the
+    first."""
     first: dict[str, tuple[Path, RunRecord]] = {}
     for why, file, run, record in sorted(completed, key=lambda entry: entry[0] is not None):
         other, counted = first.setdefault(run, (file, record))
@@ -75,24 +80,34 @@ def _count_once(completed: list[_Completed], results: Results, root: str | os.Pa
 
 
 def _named(record: RunRecord) -> tuple[str, ...]:
-    """A run's key, and its cell: somebody's records may have one key for several."""
+    """A run's key and the names of its cell: records that somebody edited may share a key."""
     return record.key, *(record.config[group]["name"] for group in _CELL)
 
 
 def settings(record: RunRecord) -> dict[str, str]:
-    """Recipe, hardware and the like of a record, flat: what two rows of one table may differ in."""
+    """A record's settings (recipe, hardware, ...), flat: what two rows of one table may differ in."""
     rest = {k: v for k, v in record.config.items() if k not in (*_CELL, *_IGNORED)}
     # Which benchmarks; their questions are told beside their answers.
     rest["forgetting"] = ", ".join(rest.get("forgetting") or ()) or None
     return flat(rest)
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested value as `a.b` -> text, nulls included."""
-    found: dict[str, str] = {}
+def flat(value: Mapping[str, Any]) -> dict[str, str]:
+    """A nested JSON value as `a.b` -> text, nulls included. Not to be changed: a thousand records of a sweep have a few
+    sections in common, and share what is made of them."""
+    return _flat(msgspec.json.encode(value))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _flat(encoded: bytes) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    _flatten(msgspec.json.decode(encoded), "", texts)
+    return texts
+
+
+def _flatten(value: Mapping[str, Any], prefix: str, texts: dict[str, str]) -> None:
     for name, part in value.items():
         if isinstance(part, dict):
-            found |= flat(part, f"{prefix}{name}.")
+            _flatten(part, f"{prefix}{name}.", texts)
         else:
-            found[f"{prefix}{name}"] = str(part)
-    return found
+            texts[prefix + name] = part if type(part) is str else str(part)

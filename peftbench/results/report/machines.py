@@ -1,4 +1,4 @@
-"""What the runs of a report were made on: figures of one machine don't compare with another's."""
+"""The machines that the runs of a report were made on: figures of different machines don't compare."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,20 +11,31 @@ _PACKAGES = ("torch", "transformers", "peft")
 
 
 def collect(records: Iterable[RunRecord]) -> list[str]:
-    """A line for every machine, hardware choice and set of versions, the one with the most runs first."""
-    found: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    """A line for every machine, choice of `hardware=` and set of package versions, the one with the most runs first."""
+    by_machine: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        found[_machine(record), _versions(record)].append(record)
-    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [f"{_runs(of)} on {machine}; {versions}; {_when(of)}{_beside(of)}" for (machine, versions), of in ordered]
+        by_machine[_machine(record), _versions(record)].append(record)
+    ordered = sorted(by_machine.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        f"{_runs(members)} on {machine}; {versions}; {_when(members)}{_beside(members)}"
+        for (machine, versions), members in ordered
+    ]
+
+
+def briefly(record: RunRecord) -> str:
+    """CPU, threads and GPUs of a run: what its times and its memory depend on most."""
+    environment = record.environment
+    gpus = ", ".join(environment.get("gpu") or []) or "no GPU"
+    return f"{environment.get('cpu')}, {environment.get('threads')} threads, {gpus}"
 
 
 def _machine(record: RunRecord) -> str:
-    known = record.environment or {}
-    gpus = ", ".join(known.get("gpu") or [])
-    threads = known.get("threads")
+    """`briefly`, with cores and the choice of `hardware=`."""
+    environment = record.environment or {}
+    gpus = ", ".join(environment.get("gpu") or [])
+    threads = environment.get("threads")
     parts = [
-        f"{known.get('cpu') or 'an unknown CPU'}, {known.get('cpu_count') or '?'} cores",
+        f"{environment.get('cpu') or 'an unknown CPU'}, {environment.get('cpu_count') or '?'} cores",
         *([gpus] if gpus else []),
         f"hardware={record.config['hardware']['name']}",
         *([f"{threads} thread{'s' if threads != 1 else ''} a run"] if threads else []),
@@ -40,9 +51,9 @@ def _versions(record: RunRecord) -> str:
 def _runs(records: Sequence[RunRecord]) -> str:
     dirty = sum(bool((r.environment or {}).get("git_dirty")) for r in records)
     commits = sorted({str(c)[:8] for r in records if (c := (r.environment or {}).get("git_commit"))})
-    of = f" of commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}" if commits else ""
+    made_of = f" of commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}" if commits else ""
     changed = f", {dirty} of them from a checkout with uncommitted changes" if dirty else ""
-    return f"{len(records)} run{'s' if len(records) != 1 else ''}{of}{changed}"
+    return f"{len(records)} run{'s' if len(records) != 1 else ''}{made_of}{changed}"
 
 
 def _when(records: Sequence[RunRecord]) -> str:

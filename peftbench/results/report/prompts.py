@@ -1,4 +1,4 @@
-"""Soft prompts in words: what records say of the tokens nearest to every virtual one."""
+"""Soft prompts in words: the tokens nearest to every virtual token, as records have them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,16 +10,16 @@ NOTE = "The vocabulary's nearest tokens to every virtual token, by cosine; of se
 
 
 def first_of_each(records: Iterable[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[RunRecord]:
-    """Of every cell with soft prompts the record of its first seed, in the cells' order.
+    """The record of the first seed of every cell that has soft prompts, in the order of cells.
 
     Args:
         cells: by a record's `id` its row and column.
     """
-    found: dict[tuple[Any, str], RunRecord] = {}
+    by_cell: dict[tuple[Any, str], RunRecord] = {}
     for record in sorted(records, key=lambda r: (r.config["seed"], r.key)):
         if record.learnt.get("soft_prompt"):
-            found.setdefault(cells[id(record)], record)
-    return [found[cell] for cell in sorted(found)]
+            by_cell.setdefault(cells[id(record)], record)
+    return [by_cell[cell] for cell in sorted(by_cell)]
 
 
 def markdown(title: str, record: RunRecord) -> str:

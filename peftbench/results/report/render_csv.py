@@ -17,8 +17,8 @@ def render(board: Leaderboard) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     scores = [f"{column}_{part}" for column in board.columns for part in ("mean", "std", "n")]
     asked = forgetting.by_heading(board.forgetting)
-    more = [*board.suites, *(heading.replace(" ", "_") for heading in board.details)]
-    headings = ["method", "model", "variant", *scores, "mean", *more, *asked, *figures]
+    averages = [*board.suites, *(heading.replace(" ", "_") for heading in board.details)]
+    headings = ["method", "model", "variant", *scores, "mean", *averages, *asked, *figures]
     writer.writerow([escape.cell(heading) for heading in headings])
     for row in board.rows:
         cells: list[float | None] = []

@@ -33,7 +33,7 @@ def render(board: Leaderboard) -> str:
         table = _table(forgetting.COLUMNS, forgetting.lines(board.forgetting), left=4)
         parts += ["## What tuning made the model forget", forgetting.NOTE, table]
     if board.soft_prompts:
-        parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*found) for found in board.soft_prompts)]
+        parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*prompt) for prompt in board.soft_prompts)]
     if board.failed:
         parts += ["## Failed", "\n".join(_failure(record) for record in board.failed)]
     if board.not_applicable:
@@ -87,12 +87,15 @@ def _suites(board: Leaderboard) -> str:
     """A row's average of every suite, or what it lacks for it."""
     lines = []
     for row in board.rows:
-        found = [of[row.method, row.model, row.variant] for of in board.suites.values()]
+        averages = [by_row[row.method, row.model, row.variant] for by_row in board.suites.values()]
         lines.append(
             [
                 _name(row),
                 row.model,
-                *(f"missing: {', '.join(s.missing)}" if s.mean is None else f"{100 * s.mean:.1f}" for s in found),
+                *(
+                    f"missing: {', '.join(suite.missing)}" if suite.mean is None else f"{100 * suite.mean:.1f}"
+                    for suite in averages
+                ),
             ]
         )
     return _table(["method", "model", *board.suites], lines, left=2)

@@ -83,7 +83,7 @@ def leaderboard(results: Results) -> Leaderboard:
     scores: dict[Any, list[float]] = defaultdict(list)
     for record in records:
         scores[names[id(record)]].append(record.score or 0.0)
-    cells = {key: _cell(sorted(found)) for key, found in scores.items()}
+    cells = {key: _cell(sorted(values)) for key, values in scores.items()}
     columns = sorted(set(column_names.values()))
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -103,19 +103,19 @@ def leaderboard(results: Results) -> Leaderboard:
         suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
         details={
-            heading: {row: _cell(sorted(values)) for row, values in of.items()}
-            for heading, of in suites.details(records, row_names, column_names).items()
+            heading: {row: _cell(sorted(values)) for row, values in by_row_name.items()}
+            for heading, by_row_name in suites.details(records, row_names, column_names).items()
         },
     )
 
 
 def _soft_prompts(records: list[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:
     """The record whose prompt is shown of every cell that has one, with the cell's name."""
-    found = []
+    titled = []
     for record in prompts.first_of_each(records, cells):
         (method, model, variant), column = cells[id(record)]
-        found.append((f"{method}{f' ({variant})' if variant else ''} · {model} · {column}", record))
-    return found
+        titled.append((f"{method}{f' ({variant})' if variant else ''} · {model} · {column}", record))
+    return titled
 
 
 def _cell(scores: list[float]) -> Cell:
@@ -137,13 +137,13 @@ def _row(name: tuple[str, str, str], cells: dict[str, Cell | None], records: lis
 
 
 def _figures(records: list[RunRecord]) -> dict[str, float | None]:
-    found: dict[str, list[float]] = defaultdict(list)
+    by_name: dict[str, list[float]] = defaultdict(list)
     for record in records:
         for name, value in _numbers(record).items():
-            found[name] += [] if value is None else [float(value)]
+            by_name[name] += [] if value is None else [float(value)]
     return {
         name: (max(values) if "memory" in name else statistics.median(values)) if values else None
-        for name, values in found.items()
+        for name, values in by_name.items()
     }
 
 
@@ -159,13 +159,13 @@ def _numbers(record: RunRecord) -> dict[str, float | None]:
 
 
 def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
-    """By `id` (two records may have one key) the method, model and variant of every record. The variant names what its
-    command line changed of method and model, and the settings in which rows differ."""
+    """The method, model and variant of every record, by the record's `id` (two records may have one key). The variant
+    names what the command line changed of method and model, and the settings in which rows differ."""
     records = list(records)
     started_from = {_fingerprint(record, "model") for record in records}
     short = _shortened(started_from.union(*((r.environment.get("inputs") or {}).values() for r in records)))
 
-    def own(record: RunRecord) -> dict[str, str]:
+    def parts_of(record: RunRecord) -> dict[str, str]:
         method, model = _deciding(record, "method"), _deciding(record, "model")
         method = {key: value for key, value in method.items() if key not in _tuned(record)}
         inputs = {name: short[value] for name, value in (record.environment.get("inputs") or {}).items()}
@@ -173,14 +173,14 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
         return {**method, **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
 
     groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
-    within = _differences([own(record) for record in records], groups)
+    by_model = _differences([parts_of(record) for record in records], groups)
     common = _settings(records)
     # Each formulation and data set counts its protocols by itself.
-    ways = [(formulations.described(record.config), record.config["dataset"]["name"]) for record in records]
-    versions = _differences([{"protocol": str(record.protocol)} for record in records], ways)
+    formulated = [(formulations.described(record.config), record.config["dataset"]["name"]) for record in records]
+    versions = _differences([{"protocol": str(record.protocol)} for record in records], formulated)
     parts = [
         {k: v for k, v in {**_changed(record), **mine, **others, **version}.items() if v != "None"}
-        for record, mine, others, version in zip(records, within, common, versions, strict=True)
+        for record, mine, others, version in zip(records, by_model, common, versions, strict=True)
     ]
     variants = [", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in part.items()) for part in parts]
     names = _unlike(list(zip(groups, variants, strict=True)), parts)
@@ -188,44 +188,46 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
 
 
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
-    """Of every record the settings in which rows differ; of a machine that has a name of its own the parts in which
-    machines of that name differ."""
+    """For every record the settings in which rows differ. A choice of `hardware=` stands by its name; its parts are
+    named where records of that name differ in them."""
     described = [settings(record) for record in records]
-    machine = [{k for k in of if k.startswith("hardware.") and k != "hardware.name"} for of in described]
-    rest = [{k: of[k] for k in of.keys() - parts} for of, parts in zip(described, machine, strict=True)]
-    parts = [{k: of[k] for k in parts} for of, parts in zip(described, machine, strict=True)]
+    machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
+    rest = [{k: values[k] for k in values.keys() - parts} for values, parts in zip(described, machine, strict=True)]
+    parts = [{k: values[k] for k in parts} for values, parts in zip(described, machine, strict=True)]
     overall = _differences(rest, [None] * len(records))
     within = _differences(parts, [record.config["hardware"]["name"] for record in records])
     return [dict(sorted({**one, **other}.items())) for one, other in zip(overall, within, strict=True)]
 
 
 def _changed(record: RunRecord) -> dict[str, str]:
-    """`lora` with another rank must not pass for the file's own, though no other row is there to differ from."""
+    """The keys that the command line changed, with their values: `lora` with another rank must not pass for the file's
+    own, even where no other row differs from it."""
     pairs = (change.lstrip("+~").partition("=") for change in record.changed)
     changed = {key.removeprefix("method."): value for key, _, value in pairs}
     return {key: value for key, value in changed.items() if key not in _tuned(record)}
 
 
 def _tuned(record: RunRecord) -> set[str]:
-    """What trials chose: it may differ from one data set to the next, and the row is the same, "as tuned"."""
+    """The keys that trials chose. They may differ from one data set to the next, and the row is the same, "as
+    tuned"."""
     search = record.config["method"].get("search") if record.config.get("tune") else None
     return set(search or ())
 
 
 def _column_names(records: Iterable[RunRecord]) -> dict[int, str]:
-    """By `id` the data set of every record, with what differs where one name stands for different data. Nothing else
-    decides what is the same data: averages go by these names."""
+    """The data set's name of every record, by the record's `id`, with what differs where one name stands for different
+    data. Averages go by these names: nothing else decides what is the same data."""
     records = list(records)
     short = _shortened({_fingerprint(record, "data") for record in records})
 
-    def own(record: RunRecord) -> dict[str, str]:
+    def parts_of(record: RunRecord) -> dict[str, str]:
         return {**_deciding(record, "dataset"), "data": short[_fingerprint(record, "data")]}
 
     groups = [record.config["dataset"]["name"] for record in records]
-    parts = _differences([own(record) for record in records], groups)
-    written = [f" ({', '.join(f'{k}={v}' for k, v in of.items())})" if of else "" for of in parts]
-    told = [(group + more, "") for group, more in zip(groups, written, strict=True)]
-    names = _unlike(told, list(zip(groups, parts, strict=True)))
+    parts = _differences([parts_of(record) for record in records], groups)
+    written = [f" ({', '.join(f'{k}={v}' for k, v in differing.items())})" if differing else "" for differing in parts]
+    titles = [(group + suffix, "") for group, suffix in zip(groups, written, strict=True)]
+    names = _unlike(titles, list(zip(groups, parts, strict=True)))
     return {id(record): column + number for record, (column, number) in zip(records, names, strict=True)}
 
 
@@ -234,7 +236,7 @@ def _fingerprint(record: RunRecord, part: str) -> str:
 
 
 def _shortened(fingerprints: set[str]) -> dict[str, str]:
-    """By fingerprint its first eight digits; more where those don't tell all of them apart."""
+    """Each fingerprint's first eight digits, or as many as tell all fingerprints apart."""
     length = 8
     while len({fingerprint[:length] for fingerprint in fingerprints}) < len(fingerprints):
         length += 1
@@ -242,7 +244,7 @@ def _shortened(fingerprints: set[str]) -> dict[str, str]:
 
 
 def _unlike(names: list[tuple[N, str]], parts: list[Any]) -> list[tuple[N, str]]:
-    """Names, with a number in the second half of those that are written alike and are made of other parts."""
+    """The names, with a number added to the second half of those that look alike but are made of different parts."""
     alike: dict[tuple[N, str], list[Any]] = defaultdict(list)
     unlike = []
     for name, made_of in zip(names, parts, strict=True):
@@ -254,44 +256,43 @@ def _unlike(names: list[tuple[N, str]], parts: list[Any]) -> list[tuple[N, str]]
 
 
 def _deciding(record: RunRecord, group: str) -> dict[str, str]:
-    """A part of the configuration, of what decides a score."""
+    """A part of a record's configuration, flat, without the fields that only describe."""
     return flat({k: v for k, v in record.config[group].items() if k not in _LEFT_OUT[group]})
 
 
 def _differences(described: list[dict[str, str]], groups: list[Any]) -> list[dict[str, str]]:
-    """Of every description, the entries that aren't the same throughout its group, sorted by key."""
+    """For every description its entries that differ within its group, sorted by key."""
     members: dict[Any, list[dict[str, str]]] = defaultdict(list)
     for values, group in zip(described, groups, strict=True):
         members[group].append(values)
-    differing = {
-        group: sorted(key for key in set().union(*found) if len({values.get(key, "None") for values in found}) > 1)
-        for group, found in members.items()
-    }
+    differing = {group: _differing(descriptions) for group, descriptions in members.items()}
     return [
         {key: values[key] for key in differing[group] if key in values}
         for values, group in zip(described, groups, strict=True)
     ]
 
 
+def _differing(descriptions: list[dict[str, str]]) -> list[str]:
+    """The keys whose values aren't the same in all descriptions, sorted."""
+    first = descriptions[0]
+    # Most runs of a sweep are described alike: to compare whole dictionaries is quicker than each of their keys.
+    distinct = [first, *(values for values in descriptions if values != first)]
+    return sorted(key for key in set().union(*distinct) if len({values.get(key, "None") for values in distinct}) > 1)
+
+
 def _footnotes(records: Iterable[RunRecord]) -> list[str]:
     records = list(records)
-    found = {note for record in records for note in record.footnotes}
+    notes = {note for record in records for note in record.footnotes}
     budgets = sorted({record.config["tune"] for record in records if record.config.get("tune")})
-    found |= {f"tune={n}: hyper-parameters by {n} trials on the selection split, for each data set" for n in budgets}
-    machines = {_machine(record) for record in records}
-    if len(machines) > 1:
-        found.add(f"times and memory were measured on different machines: {'; '.join(sorted(machines))}")
+    notes |= {f"tune={n}: hyper-parameters by {n} trials on the selection split, for each data set" for n in budgets}
+    descriptions = {machines.briefly(record) for record in records}
+    if len(descriptions) > 1:
+        notes.add(f"times and memory were measured on different machines: {'; '.join(sorted(descriptions))}")
     for package in ("torch", "transformers", "peft"):
         versions = {str((record.environment.get("packages") or {}).get(package)) for record in records}
         if len(versions) > 1:
-            found.add(f"made with different versions of {package}: {', '.join(sorted(versions))}")
+            notes.add(f"made with different versions of {package}: {', '.join(sorted(versions))}")
     dirty = sum(bool(record.environment.get("git_dirty")) for record in records)
     if dirty:
-        found.add(f"{dirty} of {len(records)} records were made by a checkout with uncommitted changes")
-    return sorted(found)
-
-
-def _machine(record: RunRecord) -> str:
-    environment = record.environment
-    gpus = ", ".join(environment.get("gpu") or []) or "no GPU"
-    return f"{environment.get('cpu')}, {environment.get('threads')} threads, {gpus}"
+        notes.add(f"{dirty} of {len(records)} records were made by a checkout with uncommitted changes")
+    return sorted(notes)

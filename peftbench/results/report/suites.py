@@ -1,4 +1,4 @@
-"""What a single score leaves out: every metric on every evaluation split, and the averages of benchmark suites.
+"""Every metric on every evaluation split, and the averages of benchmark suites: what a single score leaves out.
 
 GLUE (arXiv 1804.07461, section 3) and SuperGLUE (arXiv 1905.00537, section 3) average a task's metrics first, then the
 tasks; GLUE counts MNLI as the mean of its two evaluation splits. A data set's file says which suite it is a part of.
@@ -30,20 +30,20 @@ class Suite:
 
 @functools.cache
 def members() -> dict[str, list[str]]:
-    """By suite the data sets that are a part of it, read off their files."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """The data sets of every suite, read off the data sets' files."""
+    by_suite: dict[str, list[str]] = defaultdict(list)
     for name, file in sorted(paths.choice_files("dataset").items()):
         # Not parsed: that would take longer than the rest of a report.
-        said = re.search(r"^suite: *(\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
-        if said:
-            found[said[1]].append(name)
-    return dict(found)
+        line = re.search(r"^suite: *(\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        if line:
+            by_suite[line[1]].append(name)
+    return dict(by_suite)
 
 
 def averages(
     records: Iterable[RunRecord], rows: Mapping[int, RowName], columns: Mapping[int, str]
 ) -> dict[str, dict[RowName, Suite]]:
-    """By suite and row. A suite of which the records hold one data set alone is left out.
+    """The average of every suite, by suite and row. A suite of which the records hold one data set alone is left out.
 
     Other data than a suite's that have the name of one of its data sets (one's own file) aren't in its average. Where a
     name stands for several data all the same, nothing says which are the suite's: none is averaged, in any row.
@@ -51,43 +51,43 @@ def averages(
     Args:
         rows, columns: by a record's `id` the names of its row and of its data.
     """
-    found: dict[str, _Data] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    by_suite: dict[str, _Data] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for record in records:
         name = record.config["dataset"]["name"]
         for suite in _suites(record):
-            found[suite][name][columns[id(record)]].append(record)
+            by_suite[suite][name][columns[id(record)]].append(record)
     return {
-        suite: {row: _average(found[suite], names, rows, row) for row in sorted(set(rows.values()))}
+        suite: {row: _average(by_suite[suite], names, rows, row) for row in sorted(set(rows.values()))}
         for suite, names in members().items()
-        if len(found[suite].keys() & set(names)) > 1
+        if len(by_suite[suite].keys() & set(names)) > 1
     }
 
 
 def left_out(records: Iterable[RunRecord]) -> list[str]:
     """A line for every name of a suite's data set under which there are runs that aren't in its average."""
-    found: dict[tuple[str, str], int] = defaultdict(int)
+    counts: dict[tuple[str, str], int] = defaultdict(int)
     for record in records:
         name = record.config["dataset"]["name"]
         for suite in (suite for suite, names in members().items() if name in names and suite not in _suites(record)):
-            found[name, suite] += 1
+            counts[name, suite] += 1
     return [
         f"{name}: {n} run{'s' if n != 1 else ''} on other data of that name, which the average of {suite} leaves out"
-        for (name, suite), n in sorted(found.items())
+        for (name, suite), n in sorted(counts.items())
     ]
 
 
 def _suites(record: RunRecord) -> list[str]:
-    """The suites that a record's data set is said to be of; of an older one, which doesn't say, those of its name, but
-    for one's own file."""
+    """The suites that a record's data set belongs to, as the record says. An older record doesn't: then those that have
+    a data set of this name, unless the data are a file of one's own."""
     dataset = record.config["dataset"]
     if "suite" in dataset:
         return [dataset["suite"]] if dataset["suite"] is not None else []
-    own = dataset.get("format") is not None
-    return [suite for suite, names in members().items() if dataset["name"] in names and not own]
+    own_file = dataset.get("format") is not None
+    return [suite for suite, names in members().items() if dataset["name"] in names and not own_file]
 
 
 def _average(data: _Data, names: Iterable[str], rows: Mapping[int, RowName], row: RowName) -> Suite:
-    """A row's over the data sets of a suite, each with its runs (seeds).
+    """A row's average over the data sets of a suite, each with its runs (seeds).
 
     Args:
         data: of the whole board.
@@ -114,25 +114,25 @@ def _average(data: _Data, names: Iterable[str], rows: Mapping[int, RowName], row
 
 
 def _scores(records: list[RunRecord], split: str) -> list[float]:
-    """Of a split, sorted: the last digit of a mean mustn't depend on the order."""
-    found = [(record.metrics.get(split) or {}).get("score") for record in records]
-    return sorted(score for score in found if score is not None)
+    """The scores on a split, sorted: the last digit of a mean mustn't depend on the records' order."""
+    scores = [(record.metrics.get(split) or {}).get("score") for record in records]
+    return sorted(score for score in scores if score is not None)
 
 
 def details(
     records: Iterable[RunRecord], rows: Mapping[int, RowName], columns: Mapping[int, str]
 ) -> dict[str, dict[RowName, list[float]]]:
-    """Every metric of data sets that have more than one, or more than one evaluation split: by heading and row, a
-    value a run."""
-    found: dict[str, dict[RowName, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Every metric of data sets that have several metrics or several evaluation splits: by heading and row, one value
+    for each run."""
+    by_heading: dict[str, dict[RowName, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         splits = [s for s in record.config["dataset"]["evaluation"] if record.metrics.get(s)]
         values = {(split, name): v for split in splits for name, v in _values(record, split).items()}
         for (split, name), value in values.items():
             if len(values) > 1 and value is not None:
                 where = f"{columns[id(record)]}{f' {split}' if len(splits) > 1 else ''} {name}"
-                found[where][rows[id(record)]].append(value)
-    return {heading: dict(of) for heading, of in sorted(found.items())}
+                by_heading[where][rows[id(record)]].append(value)
+    return {heading: dict(by_row) for heading, by_row in sorted(by_heading.items())}
 
 
 def _values(record: RunRecord, split: str) -> dict[str, float | None]:
