@@ -127,5 +127,4 @@ def _help(words: list[str]) -> str:
 def _usage() -> str:
     from peftbench.config import paths
 
-    lists = "|".join(["methods", "models", "datasets", "hardware", "sweeps", "experiments"])
-    return _USAGE.format(lists=lists, groups="  ".join(paths.groups()))
+    return _USAGE.format(lists="|".join(paths.listable()), groups="  ".join(paths.groups()))

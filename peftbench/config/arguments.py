@@ -27,12 +27,12 @@ def config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
 
 def options(command: str, arguments: Sequence[str]) -> dict[str, str]:
     """`key=value` arguments of a command over the defaults, or the results folder alone."""
-    found = {"results_dir": "results"}
+    values = {"results_dir": "results"}
     for argument in arguments:
         if len(arguments) == 1 and not argument.startswith("-") and ("=" not in argument or Path(argument).is_dir()):
             return {"results_dir": argument}
         key, separator, value = argument.partition("=")
-        if not separator or key not in found:
-            raise ConfigError(f"{command}: {argument}: {nearest(key, [f'{name}=' for name in found])}")
-        found[key] = value
-    return found
+        if not separator or key not in values:
+            raise ConfigError(f"{command}: {argument}: {nearest(key, [f'{name}=' for name in values])}")
+        values[key] = value
+    return values

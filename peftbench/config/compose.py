@@ -1,26 +1,20 @@
 """From a command line to checked run configurations, with Hydra's errors said in one line."""
 
-import copy
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from peftbench.config import hydra_guard, identity, loading, paths, wording
+from peftbench.config import hydra_compat, hydra_guard, identity, loading, paths, wording
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, nearest
 from peftbench.system import machine
@@ -62,9 +56,9 @@ def canonical(arguments: Sequence[str], config_dirs: Sequence[Path] = ()) -> lis
 def in_hydras_words(arguments: Sequence[str], config_dirs: Sequence[Path]) -> list[str]:
     """`canonical`, within a session."""
     wording.check_spaces(arguments)
-    launchers_there = GlobalHydra.instance().config_loader().get_group_options(_LAUNCHER)
+    installed = GlobalHydra.instance().config_loader().get_group_options(_LAUNCHER)
     allowed = {group: paths.choices(group, config_dirs) for group in paths.groups()}
-    return wording.canonical(arguments, {**allowed, _LAUNCHER: launchers_there})
+    return wording.canonical(arguments, {**allowed, _LAUNCHER: installed})
 
 
 def search_path(config_dirs: Sequence[Path]) -> list[str]:
@@ -87,52 +81,19 @@ def resolving() -> Iterator[None]:
 @contextmanager
 def session() -> Iterator[None]:
     """Within this, configurations can be composed; each file is read once."""
-    # Tuning composes while a launcher's Hydra is there, of which there can be one.
+    # Hydra has one global instance, and tuning composes while a launcher's Hydra is in that place.
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with initialize_config_dir(config_dir=str(paths.CONF), version_base="1.3"):
-        loader: Any = GlobalHydra.instance().config_loader()
-        loader.repository = _ReadOnce(loader.repository)
+    with initialize_config_dir(config_dir=str(paths.CONF), version_base=hydra_compat.VERSION):
+        hydra_compat.read_files_once(GlobalHydra.instance().config_loader(), loading.yaml_problem)
         yield
     if outer is not None:
         GlobalHydra.instance().clear()
         GlobalHydra.instance().initialize(outer)
 
 
-class _ReadOnce(CachingConfigRepository):
-    """Hydra reads every file again for every cell, which is most of the time that composing takes; here each is read
-    once a command, and by a later command of this process only if it has changed since."""
-
-    _kept: ClassVar[dict[tuple[str, str], tuple[Any, ConfigResult]]] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_ReadOnce":
-        return self
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        if config_path not in self.cache:
-            self.cache[config_path] = self._read(config_path)
-        return self.cache[config_path]
-
-    def _read(self, config_path: str) -> ConfigResult | None:
-        source: Any = self.delegate._find_object_source(config_path, ObjectType.CONFIG)  # type: ignore[attr-defined]
-        if source is None:
-            return None
-        stamp = None  # What comes with a package doesn't change.
-        if source.scheme() == "file":
-            written = os.stat(os.path.join(source.path, source._normalize_file_name(config_path)))
-            stamp = (written.st_ino, written.st_mtime_ns, written.st_size)
-        at = (source.path, config_path)
-        if at not in self._kept or self._kept[at][0] != stamp:
-            try:
-                self._kept[at] = stamp, self.delegate.load_config(config_path)  # type: ignore[assignment]
-            except (OSError, ValueError, YAMLError) as error:
-                raise ConfigError(f"{os.path.join(*at)}: {loading.yaml_problem(error)}") from None
-        # A copy, for overrides are written into what was read.
-        return copy.deepcopy(self._kept[at][1])
-
-
 def parse(arguments: Sequence[str]) -> list[Override]:
-    """The overrides of a command line, by Hydra\'s grammar. Raises ConfigError naming the one that is none."""
+    """The overrides of a command line, by Hydra's grammar. Raises ConfigError naming the argument that is none."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = []
     for argument in arguments:
@@ -149,7 +110,7 @@ def parse(arguments: Sequence[str]) -> list[Override]:
 
 
 def check_choices(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
-    """Raises ConfigError for a choice that isn\'t there, or a method on top of an experiment that fixes its own."""
+    """Raises ConfigError for a choice that isn't there, or a method on top of an experiment that fixes its own."""
     groups = paths.groups()
     experiment = None
     for override in overrides:
@@ -179,16 +140,19 @@ def check_choices(overrides: Sequence[Override], config_dirs: Sequence[Path]) ->
 
 
 def _check_launcher(override: Override) -> None:
+    """Raises ConfigError for a launcher whose plugin isn't installed, with the extra that installs it."""
     allowed = GlobalHydra.instance().config_loader().get_group_options(_LAUNCHER)
     for choice in _values(override):
         if choice not in allowed:
             extra = str(choice).partition("_")[0].casefold()
-            in_part = any(name.startswith(extra) for name in allowed)
-            cure = f'; pip install "peftbench[{extra}]" brings it' if extra in machine.extras() and not in_part else ""
+            is_installed = any(name.startswith(extra) for name in allowed)
+            missing = extra in machine.extras() and not is_installed
+            cure = f'; pip install "peftbench[{extra}]" brings it' if missing else ""
             raise ConfigError(f"{_LAUNCHER}={choice}: no such launcher here; {nearest(str(choice), allowed)}{cure}")
 
 
 def _values(override: Override) -> list[Any]:
+    """What an override sets its key to, one value or each of the swept ones."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
     return [override.value()]

@@ -1,4 +1,4 @@
-"""How a task is solved: by a head, by label words (verbaliser) or by writing (text). Free of torch, as keys need it."""
+"""How a task is solved: by a head, by label words (verbaliser) or by writing (text)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -77,9 +77,9 @@ def described(config: Mapping[str, Any]) -> str:
 def _auto(family: str, task: str, possible: Sequence[str]) -> str:
     """What `auto` means: the family's usual way, or the first that the method and the task both have."""
     usual, solved_as = AUTO.get(family, "head"), _ways(task)
-    both = [way for way in possible if way in solved_as]
-    return usual if usual in both or not solved_as else [*both, *solved_as][0]
+    shared = [name for name in possible if name in solved_as]
+    return usual if usual in shared or not solved_as else [*shared, *solved_as][0]
 
 
 def _ways(task: str) -> list[str]:
-    return [way for type_, way in WAYS if type_ == task]
+    return [name for type_, name in WAYS if type_ == task]

@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from peftbench.config import hydra_guard_launcher, hydra_guard_logging
+from peftbench.config.hydra_compat import SWEEPER
 from peftbench.errors import ConfigError
 
-#: The classes that a sweeper and callbacks may be: Hydra calls them with the arguments beside the name.
-_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+#: The classes that callbacks may be: Hydra calls them with the arguments beside the name.
 _CALLBACKS = ("hydra.experimental.callbacks.LogJobReturnCallback",)
 #: Variables of the environment that a configuration may set: none of them names a file, a program or a server.
 VARIABLES = (
@@ -85,7 +85,7 @@ def check(hydra: DictConfig, results_dir: str, overrides: Sequence[Override] = (
     """
     raw: Any = OmegaConf.to_container(hydra, resolve=False)
     typed = {key: value for o in overrides if not o.is_sweep_override() for key, value in _leaves(o)}
-    given = _Node(hydra, raw, results_dir, [str(o.input_line) for o in overrides], typed)
+    node = _Node(hydra, raw, results_dir, [str(o.input_line) for o in overrides], typed)
     for key in raw:
         if key not in CHECKS:
             raise ConfigError(f"hydra.{key}: no such key; allowed are {', '.join(sorted(CHECKS))}")
@@ -93,7 +93,7 @@ def check(hydra: DictConfig, results_dir: str, overrides: Sequence[Override] = (
         if key not in typed and not key.startswith(_LOOKED_AT):
             check_text(key, text)
     for look in dict.fromkeys(CHECKS.values()):
-        look(given)
+        look(node)
 
 
 def check_name(group: str, name: object) -> None:
@@ -139,30 +139,30 @@ def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield from _texts(name, text)
 
 
-def _folders(given: _Node) -> None:
+def _folders(node: _Node) -> None:
     for key in ("run.dir", "sweep.dir"):
-        if not within(str(folder := given.value(key)), given.results_dir):
-            raise ConfigError(f"hydra.{key}={folder}: allowed is a folder within results_dir={given.results_dir}")
-    _subdir(given)
+        if not within(str(folder := node.value(key)), node.results_dir):
+            raise ConfigError(f"hydra.{key}={folder}: allowed is a folder within results_dir={node.results_dir}")
+    _subdir(node)
 
 
-def _subdir(given: _Node) -> None:
+def _subdir(node: _Node) -> None:
     """It is only known when a job starts: judged with what Hydra will put in."""
-    subdir = str(given.raw["sweep"]["subdir"])
-    named = subdir.replace("${hydra.job.override_dirname}", str(given.raw["job"]["override_dirname"]))
+    subdir = str(node.raw["sweep"]["subdir"])
+    named = subdir.replace("${hydra.job.override_dirname}", str(node.raw["job"]["override_dirname"]))
     plain = PurePath(_JOB.sub("0", named))
     if plain.is_absolute() or ".." in plain.parts:
         raise ConfigError(f"hydra.sweep.subdir={subdir}: allowed is a name within hydra.sweep.dir")
 
 
-def _output_subdir(given: _Node) -> None:
-    name = given.raw["output_subdir"]
+def _output_subdir(node: _Node) -> None:
+    name = node.raw["output_subdir"]
     if name is not None and re.fullmatch(r"\.?\w[\w.-]*", str(name)) is None:
         raise ConfigError(f"hydra.output_subdir={name}: allowed is null or a plain name, such as .hydra")
 
 
-def _callbacks(given: _Node) -> None:
-    callbacks = given.raw["callbacks"] or {}
+def _callbacks(node: _Node) -> None:
+    callbacks = node.raw["callbacks"] or {}
     for name, callback in callbacks.items() if isinstance(callbacks, dict) else [("", callbacks)]:
         target = callback.get("_target_") if isinstance(callback, dict) else callback
         if target not in _CALLBACKS:
@@ -171,11 +171,11 @@ def _callbacks(given: _Node) -> None:
             raise ConfigError(f"hydra.callbacks.{name}: allowed is _target_ alone, without arguments")
 
 
-def _sweeper(given: _Node) -> None:
-    sweeper = given.raw["sweeper"]
-    if not isinstance(sweeper, dict) or sweeper.get("_target_") != _SWEEPER:
+def _sweeper(node: _Node) -> None:
+    sweeper = node.raw["sweeper"]
+    if not isinstance(sweeper, dict) or sweeper.get("_target_") != SWEEPER:
         target = sweeper.get("_target_") if isinstance(sweeper, dict) else sweeper
-        raise ConfigError(f"hydra.sweeper._target_={target}: allowed is {_SWEEPER}")
+        raise ConfigError(f"hydra.sweeper._target_={target}: allowed is {SWEEPER}")
     allowed = ("_target_", "max_batch_size", "params")
     for key in sweeper:
         if key not in allowed:
@@ -186,8 +186,8 @@ def _sweeper(given: _Node) -> None:
             raise ConfigError(f"hydra.sweeper.params.{key}: allowed is any key but Hydra's own")
 
 
-def _job(given: _Node) -> None:
-    job = given.raw["job"]
+def _job(node: _Node) -> None:
+    job = node.raw["job"]
     for name, value in (job["env_set"] or {}).items():
         if name not in VARIABLES:
             raise ConfigError(f"hydra.job.env_set.{name}: allowed are {', '.join(VARIABLES)}")
@@ -206,43 +206,43 @@ def _job(given: _Node) -> None:
             raise ConfigError(f"hydra.job.config.override_dirname.{name}={separator}: allowed is text without /")
 
 
-def _overrides(given: _Node) -> None:
+def _overrides(node: _Node) -> None:
     # Hydra composes every job of a sweep with them: a file must not add any.
     for kind in ("hydra", "task"):
-        for override in given.raw["overrides"][kind]:
-            if override not in given.arguments:
+        for override in node.raw["overrides"][kind]:
+            if override not in node.arguments:
                 raise ConfigError(f"hydra.overrides.{kind}={override}: allowed is what the command line says")
 
 
-def _runtime(given: _Node) -> None:
-    if given.raw["runtime"]["output_dir"] != "???":
+def _runtime(node: _Node) -> None:
+    if node.raw["runtime"]["output_dir"] != "???":
         raise ConfigError("hydra.runtime.output_dir: Hydra itself sets it; allowed is hydra.run.dir")
 
 
-def _searchpath(given: _Node) -> None:
-    if given.raw["searchpath"] and "hydra.searchpath" not in given.typed:
+def _searchpath(node: _Node) -> None:
+    if node.raw["searchpath"] and "hydra.searchpath" not in node.typed:
         raise ConfigError("hydra.searchpath: only the command line may set it; --config-dir DIR does")
 
 
-def _logging(given: _Node) -> None:
+def _logging(node: _Node) -> None:
     def inside(file: str) -> bool:
-        return within(_JOB.sub("0", file).replace("${results_dir}", given.results_dir), given.results_dir)
+        return within(_JOB.sub("0", file).replace("${results_dir}", node.results_dir), node.results_dir)
 
     for part in ("job_logging", "hydra_logging"):
-        hydra_guard_logging.check(f"hydra.{part}", given.raw[part], inside)
+        hydra_guard_logging.check(f"hydra.{part}", node.raw[part], inside)
 
 
-def _launcher(given: _Node) -> None:
+def _launcher(node: _Node) -> None:
     hydra_guard_launcher.check(
-        given.raw["launcher"],
-        value=given.value,
-        typed=given.typed,
-        inside=lambda folder: within(folder, given.results_dir),
+        node.raw["launcher"],
+        value=node.value,
+        typed=node.typed,
+        inside=lambda folder: within(folder, node.results_dir),
         check_text=check_text,
     )
 
 
-def _anything(given: _Node) -> None:
+def _anything(node: _Node) -> None:
     """Shown, or a name of ours: `check` has looked at its texts."""
 
 

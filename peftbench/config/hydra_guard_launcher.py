@@ -49,12 +49,12 @@ def check(
     allowed = sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in Plugins.instance().discover(Launcher))
     if target not in allowed:
         raise ConfigError(f"hydra.launcher._target_={target}: allowed are {', '.join(allowed)}")
-    own = defaults(target)
+    stored = defaults(target)
     for path, written in flatten({name: part for name, part in launcher.items() if name != "_target_"}):
         key = f"hydra.launcher.{path}"
         if any(_BUILDS.fullmatch(name) for name in path.split(".")) or _builds(written):
             raise ConfigError(f"{key}={written}: allowed is no _target_ in a launcher's arguments")
-        if key in typed or (path in own and own[path] == written):
+        if key in typed or (path in stored and stored[path] == written):
             continue
         if path not in (*FREE, _FOLDER):
             raise ConfigError(f"{key}: only the command line may set it; a file may set {', '.join((*FREE, _FOLDER))}")

@@ -8,14 +8,15 @@ from typing import Any
 
 import msgspec
 
+from peftbench.config.fields import is_sink
 from peftbench.config.types import RunConfig
 from peftbench.system import fingerprint
 
 
 def identity(config: Any) -> dict[str, Any]:
     """The fields of a config that decide a run's result, nested; null ones left out."""
-    kept = (f for f in dataclasses.fields(config) if f.metadata.get("identity", True))
-    return _without_nulls({f.name: _plain(getattr(config, f.name), identity) for f in kept})
+    fields = (f for f in dataclasses.fields(config) if f.metadata.get("identity", True))
+    return _without_nulls({f.name: _plain(getattr(config, f.name), identity) for f in fields})
 
 
 def described_identity(described: dict[str, Any]) -> str:
@@ -39,25 +40,25 @@ def _described(described: Any, kind: Any) -> Any:
     if not isinstance(described, dict):
         return described
     left_out, readers = _readers(kind)
-    kept = {}
+    deciding = {}
     # What today's configuration doesn't have was a part of the identity then.
     for name, value in described.items():
         if value is not None and name not in left_out:
             read = readers.get(name)
-            kept[name] = _without_nulls(value) if read is None else read(value)
-    return kept
+            deciding[name] = _without_nulls(value) if read is None else read(value)
+    return deciding
 
 
 @functools.cache
 def _readers(kind: Any) -> tuple[set[str], dict[str, Callable[[Any], Any]]]:
-    """Of a dataclass the fields that aren't a part of the identity, and how those are read that hold dataclasses."""
-    found: dict[str, Callable[[Any], Any]] = {}
+    """A dataclass's fields that aren't part of the identity, and a reader for each field that holds dataclasses."""
+    readers: dict[str, Callable[[Any], Any]] = {}
     for f in dataclasses.fields(kind):
         items = f.metadata.get("items")
         read = _reader(list[items()] if items else f.type)  # type: ignore[misc]
         if read is not None:
-            found[f.name] = read
-    return words(kind), found
+            readers[f.name] = read
+    return words(kind), readers
 
 
 def _reader(kind: Any) -> _Reader:
@@ -81,8 +82,8 @@ def description(config: RunConfig) -> dict[str, Any]:
     """What a record keeps of its configuration: all but the sinks and places, nulls included."""
 
     def whole(part: Any) -> dict[str, Any]:
-        kept = (f for f in dataclasses.fields(part) if not f.metadata.get("sink", False))
-        return {f.name: _plain(getattr(part, f.name), whole) for f in kept if f.name != "sites"}
+        fields = (f for f in dataclasses.fields(part) if not is_sink(f))
+        return {f.name: _plain(getattr(part, f.name), whole) for f in fields if f.name != "sites"}
 
     return whole(config)
 
@@ -103,13 +104,13 @@ def halved(config: RunConfig, halvings: int) -> RunConfig:
     return dataclasses.replace(config, hardware=hardware)
 
 
-#: Set by loading, from all of a command line.
-_SAID = ("changed", "sweep")
+#: Sinks that loading sets, from all of a command line.
+_SET_BY_LOADING = ("changed", "sweep")
 
 
 def sinks() -> list[str]:
     """The keys of a run that say where things are or go, or how it survives: none makes another run of it."""
-    return [f.name for f in dataclasses.fields(RunConfig) if f.metadata.get("sink", False) and f.name not in _SAID]
+    return [f.name for f in dataclasses.fields(RunConfig) if is_sink(f) and f.name not in _SET_BY_LOADING]
 
 
 def settable(run: dict[str, Any]) -> dict[str, Any]:

@@ -4,38 +4,54 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from peftbench.config import loading, paths
+from peftbench.config import loading, markdown, paths
 from peftbench.config.arguments import config_dirs
 from peftbench.errors import ConfigError, exact, nearest
 from peftbench.system import escape
 
+_LEGEND = "E encoder, D decoder, ED encoder-decoder; merges: folds into the weights, no cost at inference"
+_METHOD_COLUMNS = ("method", "family", "summary", "models", "merges", "source")
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Print one group, or the names of all."""
+    """Print one group, the keys, or the names of all groups; with `format=markdown` a group's table as Markdown."""
     words, folders = config_dirs(list(arguments))
-    plural = {_plural(group): group for group in paths.groups()}
+    as_markdown = "format=markdown" in words
+    words = [word for word in words if word != "format=markdown"]
+    by_plural = {paths.plural(group): group for group in paths.groups()}
     if len(words) > 1:
         raise ConfigError(f"list: takes one group, not {len(words)}")
-    words = [exact(word, [*plural, *plural.values()]) for word in words]
-    if words and words[0] not in plural and words[0] not in plural.values():
-        raise ConfigError(f"list {words[0]}: no such group; {nearest(words[0], sorted(plural))}")
-    if words and plural.get(words[0], words[0]) == "method":
-        print("E encoder, D decoder, ED encoder-decoder; merges: folds into the weights, no cost at inference\n")
-    if words:
-        group = plural.get(words[0], words[0])
-        print(_table(paths.choice_files(group, folders)))
+    words = [exact(word, [*by_plural, *by_plural.values(), paths.KEYS]) for word in words]
+    if words == [paths.KEYS]:
+        from peftbench.config import keys  # Reads sources, which nothing else here needs.
+
+        print(keys.markdown(), end="")
         return 0
-    for name, group in plural.items():
+    if words and words[0] not in by_plural and words[0] not in by_plural.values():
+        raise ConfigError(f"list {words[0]}: no such group; {nearest(words[0], sorted(paths.listable()))}")
+    if words:
+        group = by_plural.get(words[0], words[0])
+        print(_group(group, paths.choice_files(group, folders), as_markdown=as_markdown))
+        return 0
+    if as_markdown:
+        raise ConfigError("list format=markdown: takes one group")
+    for name, group in by_plural.items():
         print(escape.line(f"{name + ':':13}{', '.join(paths.choices(group, folders)) or '-'}"))
     return 0
 
 
-def _plural(group: str) -> str:
-    return group if group == "hardware" else f"{group}s"
+def _group(group: str, files: dict[str, Path], *, as_markdown: bool) -> str:
+    rows, unreadable = _rows(files)
+    legend = f"{_LEGEND}\n\n" if group == "method" else ""
+    if not as_markdown:
+        return legend + "\n".join([*_aligned(rows), *unreadable])
+    head = _METHOD_COLUMNS if group == "method" else (group, "what it is")
+    return legend + "\n".join([markdown.table(head, [[f"`{name}`", *cells] for name, *cells in rows]), *unreadable])
 
 
-def _table(files: dict[str, Path]) -> str:
-    """Name, the fields that such a file has and that fit a cell, and what it is in words."""
+def _rows(files: dict[str, Path]) -> tuple[list[list[str]], list[str]]:
+    """Each file's name, the fields that such a file has and that fit a cell, and what it is in words; and a line for
+    each file that can't be read."""
     rows: list[list[str]] = []
     unreadable: list[str] = []
     for name, file in sorted(files.items()):
@@ -43,9 +59,12 @@ def _table(files: dict[str, Path]) -> str:
             rows.append([escape.line(cell) for cell in _row(name, file)])
         except ConfigError as error:
             unreadable.append(escape.line(f"{name}: {error}"))
+    return rows, unreadable
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
-    return "\n".join([*lines, *unreadable])
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
 
 
 def _row(name: str, file: Path) -> list[str]:

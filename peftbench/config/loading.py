@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import secrets
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from peftbench.config import hydra_guard, mixture, rules, wording
+from peftbench.config.fields import is_sink
 from peftbench.config.identity import settable
 from peftbench.config.shorthand import written_out
 from peftbench.config.types import DatasetConfig, RunConfig
@@ -23,7 +25,7 @@ OmegaConf.register_new_resolver("peftbench.token", lambda: secrets.token_hex(3),
 
 T = TypeVar("T")
 
-#: What was checked before, by its class and how it was written.
+#: Typed sections, by class, prefix and how they were written.
 _SECTIONS: dict[tuple[Any, str, str], Any] = {}
 
 _NAMED = ("model", "method", "dataset", "hardware")
@@ -113,8 +115,8 @@ def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
 
 
 def _section(kind: Any, raw: dict[Any, Any], prefix: str) -> Any:
-    """The cells of a sweep differ in a section or two, and checking types is a third of the time that composing takes:
-    each is checked once."""
+    """A section of a configuration, typed. Each is checked once: a sweep's cells differ in a section or two, and
+    checking types is a third of the time that composing takes."""
     written = (kind, prefix, repr(raw))
     if written not in _SECTIONS:
         _SECTIONS[written] = _merged(kind, raw, prefix)
@@ -124,8 +126,8 @@ def _section(kind: Any, raw: dict[Any, Any], prefix: str) -> Any:
 @functools.cache
 def _without(kind: Any, *names: str) -> type[Any]:
     """A dataclass less these fields."""
-    kept = [(f.name, f.type, copy.copy(f)) for f in dataclasses.fields(kind) if f.name not in names]
-    return dataclasses.make_dataclass(kind.__name__, kept, kw_only=True)
+    fields = [(f.name, f.type, copy.copy(f)) for f in dataclasses.fields(kind) if f.name not in names]
+    return dataclasses.make_dataclass(kind.__name__, fields, kw_only=True)
 
 
 def _merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
@@ -160,19 +162,37 @@ def _sets_up(override: str) -> bool:
 
 
 def from_description(described: dict[str, Any]) -> RunConfig:
-    """The configuration of a recorded run, from what `description` kept of it. Sinks are placeholders, and code that
-    comes with a model isn't trusted because a record says so.
+    """The configuration of a recorded run, read from what `identity.description` wrote into its record.
+
+    Records leave sinks out: those without a default get a placeholder. Code that comes with a model isn't trusted
+    because a record says so.
 
     Raises:
         ConfigError: the record is of a version whose configuration isn't today's.
     """
-    places = {"results_dir": "", "data_root": None, "model_root": None}
-    sinks = {"logger": {}, "overwrite": False, "save_adapters": False}
-    survival = {"checkpoint_every_s": None, "grace_s": 0, "timeout_s": None, "retry": 0, "fail_fast": False}
-    measuring = {"measure": False, "measure_examples": 1, "measure_s": 1}
-    model = {**described["model"], "sites": {}, "trust_remote_code": False}
-    raw = {**described, **places, **sinks, **survival, **measuring, "model": model}
+    raw = _with_placeholders(RunConfig, described)
+    raw["model"] = {**raw["model"], "sites": {}, "trust_remote_code": False}
     return _with_parts(_typed(RunConfig, raw, "a record's configuration can't be read: "))
+
+
+def _with_placeholders(kind: Any, described: dict[str, Any]) -> dict[str, Any]:
+    """A record's section, and those within it, with a placeholder for every sink that has no default."""
+    sections = {
+        f.name: _with_placeholders(f.type, described[f.name])
+        for f in dataclasses.fields(kind)
+        if dataclasses.is_dataclass(f.type) and isinstance(described.get(f.name), dict)
+    }
+    sinks = {f.name: _placeholder(f.type) for f in dataclasses.fields(kind) if is_sink(f) and _is_required(f)}
+    return {**described, **sections, **sinks}
+
+
+def _is_required(declared: "dataclasses.Field[Any]") -> bool:
+    return declared.default is dataclasses.MISSING and declared.default_factory is dataclasses.MISSING
+
+
+def _placeholder(kind: Any) -> Any:
+    """null where a type allows it, else its empty value: 0, false, an empty text, list or mapping."""
+    return None if type(None) in typing.get_args(kind) else (typing.get_origin(kind) or kind)()
 
 
 def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
@@ -194,9 +214,9 @@ def load_composed(composed: DictConfig) -> RunConfig:
     return load(composed, choices, overrides, folders)
 
 
-def search_path(given: Any) -> list[Path]:
+def search_path(places: Any) -> list[Path]:
     """The folders of Hydra's search path that are laid out like conf/."""
-    return [Path(str(place).removeprefix("file://")) for place in given if str(place).startswith("file://")]
+    return [Path(str(place).removeprefix("file://")) for place in places if str(place).startswith("file://")]
 
 
 def interpolates(composed: DictConfig, key: str) -> bool:

@@ -56,7 +56,7 @@ def _part(name: str, folders: Sequence[Path], read: Callable[[Path], dict[str, A
     files = paths.choice_files("dataset", folders)
     if name not in files:
         raise ConfigError(f"dataset.parts: {name} is no data set; {nearest(name, sorted(files))}")
-    found = read(files[name])
-    if found.get("task") == TASK or "defaults" in found:
+    config = read(files[name])
+    if config.get("task") == TASK or "defaults" in config:
         raise ConfigError(f"dataset.parts: {name} can't be a part: it is made of other files itself")
-    return {**found, "name": name}
+    return {**config, "name": name}

@@ -37,3 +37,17 @@ def choices(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
 def groups() -> list[str]:
     """The config groups a user chooses from."""
     return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != SHARED)
+
+
+def plural(group: str) -> str:
+    """A group as `peftbench list` names it."""
+    return group if group == "hardware" else f"{group}s"
+
+
+#: Beside the groups, what `peftbench list` takes.
+KEYS = "keys"
+
+
+def listable() -> list[str]:
+    """What `peftbench list` takes: the groups in the plural, and `keys`."""
+    return [*map(plural, groups()), KEYS]

@@ -18,13 +18,20 @@ class Rule:
 
 
 def between(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
-    words = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
+    """Numbers within bounds, both included; with `above`, more than the lower one."""
+    words = f"{'above' if above else 'at least'} {_written(low)}"
+    words += "" if high == math.inf else f" and at most {_written(high)}"
 
     def holds(x: float) -> bool:
         finite = isinstance(x, int) or math.isfinite(x)  # An integer may be too large to be made a float.
         return finite and (x > low if above else x >= low) and x <= high
 
     return Rule(holds, f"a number {words}")
+
+
+def _written(number: float) -> str:
+    """A bound as a person writes it: a whole number with all of its digits."""
+    return f"{int(number)}" if float(number).is_integer() else f"{number:g}"
 
 
 def whole(low: int) -> Rule:
@@ -62,8 +69,8 @@ def check_arguments(arguments: dict[str, Any], rules: dict[str, Rule]) -> None:
     """Raises ConfigError for a `method.args` that is missing, unknown, or whose rule doesn't hold."""
     for name in {**rules, **arguments}:
         if name not in rules:
-            known = f"allowed are {', '.join(rules)}" if rules else "this method takes none"
-            raise ConfigError(f"method.args.{name}: no such argument; {known}")
+            allowed = f"allowed are {', '.join(rules)}" if rules else "this method takes none"
+            raise ConfigError(f"method.args.{name}: no such argument; {allowed}")
         value = arguments.get(name)
         if value is None or not _holds(rules[name], value):
             raise ConfigError(f"method.args.{name}={value}: allowed is {rules[name].allowed}")

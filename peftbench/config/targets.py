@@ -16,12 +16,12 @@ def subclass(key: str, path: str | None, base: type) -> Any:
         ConfigError: it can't be imported, or isn't a `base`.
     """
     try:
-        found = _named(str(path))
+        named = _named(str(path))
     except Exception as error:
         raise ConfigError(f"{key}={path}: can't be imported ({str(error).splitlines()[0]})") from None
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(named, type) and issubclass(named, base)):
         raise ConfigError(f"{key}={path}: allowed is a subclass of {base.__module__}.{base.__qualname__}")
-    return found
+    return named
 
 
 def function(key: str, path: str | None, returns: Any) -> Callable[[], Any]:
@@ -31,13 +31,13 @@ def function(key: str, path: str | None, returns: Any) -> Callable[[], Any]:
         ConfigError: it can't be imported, or isn't such a function.
     """
     try:
-        found = _named(str(path))
-        hints = get_type_hints(found) if inspect.isfunction(found) else {}
+        named = _named(str(path))
+        hints = get_type_hints(named) if inspect.isfunction(named) else {}
     except Exception as error:
         raise ConfigError(f"{key}={path}: can't be imported ({str(error).splitlines()[0]})") from None
     if hints.get("return") != returns:
         raise ConfigError(f"{key}={path}: allowed is a function that is declared to return {returns}")
-    return found  # type: ignore[no-any-return]
+    return named  # type: ignore[no-any-return]
 
 
 def _named(path: str) -> Any:

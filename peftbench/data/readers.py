@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench.config.types import DatasetConfig, SpanConfig
+from peftbench.config.dataset_parts import SpanConfig
+from peftbench.config.types import DatasetConfig
 from peftbench.data.examples import NO_LABEL, Example, Reader, column
 from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Labelled, Numbers, Texts, check_text, named_column

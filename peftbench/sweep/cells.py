@@ -60,29 +60,30 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
 
 
 def _narrowed(swept: Sequence[Override], overrides: Sequence[Override]) -> bool:
-    """Whether the command line replaces values of a prepared sweep, and not the conditions that go with them."""
-    given = {override.get_key_element() for override in overrides}
-    return "exclude" not in given and not given.isdisjoint(override.get_key_element() for override in swept)
+    """Whether the command line replaces values of a prepared sweep but not its `exclude`, which may then meet no
+    run."""
+    keys = {override.get_key_element() for override in overrides}
+    return "exclude" not in keys and not keys.isdisjoint(override.get_key_element() for override in swept)
 
 
 def _several(overrides: list[Override], base: DictConfig, *, narrowed: bool) -> Cells:
     combinations = combine.combinations(overrides, together=loading.plain(base.zip))
-    found = combine.without(
+    cells = combine.without(
         list(_cells(combinations)), loading.plain(base.exclude), groups=paths.groups(), narrowed=narrowed
     )
-    launcher = launchers.describe(base.hydra.launcher, [config for config, _ in found])
-    divided = [launcher.divide(*_untuned(config, words)) for config, words in found]
+    launcher = launchers.describe(base.hydra.launcher, [config for config, _ in cells])
+    divided = [launcher.divide(*_untuned(config, words)) for config, words in cells]
     return Cells(
         [config for config, _ in divided],
         multirun=True,
         overrides=[words for _, words in divided],
         launcher=launcher,
-        excluded=len(combinations) - len(found),
+        excluded=len(combinations) - len(cells),
     )
 
 
 def _untuned(config: RunConfig, words: list[str]) -> combine.ComposedRun:
-    """A method that has nothing to search is the same run however many trials the others get."""
+    """A cell with `tune=null` where its method has no `search`: the number of trials would only split its key."""
     if config.tune is None or config.method.search:
         return config, words
     return replace(config, tune=None), [*words, "tune=null"]

@@ -32,11 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     composed: dict[str, list[RunConfig]] = {}
     # Composing takes a core a minute. Not forked: there may be threads here.
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        for (group, name, _), found in zip(files, pool.map(_composed, files), strict=True):
+        for (group, name, _), outcome in zip(files, pool.map(_composed, files), strict=True):
             choice = f"{group}={name}"
-            composed[choice] = found if isinstance(found, list) else []
-            if isinstance(found, str):
-                problems.append(f"{choice}: {found}")
+            composed[choice] = outcome if isinstance(outcome, list) else []
+            if isinstance(outcome, str):
+                problems.append(f"{choice}: {outcome}")
     problems += _sites(composed, [name for name in choices["method"] if ("method", name) not in unreadable], folders)
     # A sweep only combines what the other files' runs build anyway.
     problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
@@ -79,15 +79,15 @@ def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
 @functools.cache
 def _one_a_family(folders: tuple[Path, ...]) -> list[str]:
     """Of the models that are built from their file, so that nothing must be loaded, the first of each family."""
-    found: dict[str, str] = {}
+    first: dict[str, str] = {}
     for name, file in sorted(paths.choice_files("model", folders).items()):
         try:
             if "config" in loading.read_yaml(file):
                 model = plan_cells([f"model={name}"], multirun=False, config_dirs=folders).cells[0].model
-                found.setdefault(model.family, name)
+                first.setdefault(model.family, name)
         except ConfigError:
             continue  # Said of the file itself.
-    return list(found.values())
+    return list(first.values())
 
 
 def _sites(composed: dict[str, list[RunConfig]], methods: Sequence[str], folders: Sequence[Path]) -> Iterator[str]:

@@ -1,5 +1,4 @@
-"""`peftbench clean`: deletes what no run needs any more from a results folder, also while others run there. Free of
-torch.
+"""`peftbench clean`: deletes what no run needs any more from a results folder, also while others run there.
 
 - `claims/`: the files by which runs were owned, that nobody holds;
 - `unfinished/`: states of runs that are recorded;
@@ -58,9 +57,9 @@ class Sweepings:
 
 def main(arguments: Sequence[str]) -> int:
     """Delete, and say what and how many bytes."""
-    given = _options(arguments)
-    root, dry = Path(given["results_dir"]), _switch(given, "dry_run")
-    age, caches = _seconds(given["older_than"]), _switch(given, "cache")
+    options = _options(arguments)
+    root, dry = Path(options["results_dir"]), _switch(options, "dry_run")
+    age, caches = _seconds(options["older_than"]), _switch(options, "cache")
     if not root.is_dir():
         raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
     if not any((root / name).is_dir() for name in ("records", "claims")):
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _clean(root: Path, age: float, dry: bool) -> list[Sweepings]:
-    """Of a folder and that of its trials, which is one in it."""
+    """Clean a results folder, and the results folder of its tuning trials within it."""
     made = {kind: Sweepings(kind, dry) for kind in ("unfinished", "claims", "logs")}
     before = _before(root, age)
     for folder in (root, root / store.TRIALS):
@@ -215,19 +214,19 @@ def _say(root: Path, made: Sweepings) -> None:
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:
-    given = dict(_DEFAULTS)
+    options = dict(_DEFAULTS)
     for argument in arguments:
         key, separator, value = argument.partition("=")
-        if not separator or key not in given:
-            raise ConfigError(f"clean: {argument}: {nearest(key, [f'{name}=' for name in given])}")
-        given[key] = value
-    return given
+        if not separator or key not in options:
+            raise ConfigError(f"clean: {argument}: {nearest(key, [f'{name}=' for name in options])}")
+        options[key] = value
+    return options
 
 
-def _switch(given: dict[str, str], key: str) -> bool:
-    if given[key] not in ("true", "false"):
-        raise ConfigError(f"{key}={given[key]}: allowed is true or false")
-    return given[key] == "true"
+def _switch(options: dict[str, str], key: str) -> bool:
+    if options[key] not in ("true", "false"):
+        raise ConfigError(f"{key}={options[key]}: allowed is true or false")
+    return options[key] == "true"
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Which runs the swept values of a command line mean: all of their combinations, or fewer. Free of torch."""
+"""Which runs the swept values of a command line mean: all of their combinations, or fewer."""
 
 import dataclasses
 import itertools
@@ -6,15 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from peftbench.config import hydra_compat
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, nearest
 from peftbench.sweep.wanted import Wanted, as_text
 
-#: A run, and the overrides it is composed from.
+#: A composed run, and the overrides that it is composed from.
 ComposedRun = tuple[RunConfig, list[str]]
 
 _ZIP = "allowed is a list of two or more swept keys that go through their values together, or a list of such lists"
@@ -43,13 +43,14 @@ def combinations(overrides: Sequence[Override], *, together: Any) -> list[list[s
 
 
 def _values(override: Override) -> list[str]:
+    """An override once for each of its swept values, or as it is."""
     try:
-        found = [parts[0] for parts in BasicSweeper.split_arguments([override], max_batch_size=None)[0]]
+        values = hydra_compat.values(override)
     except HydraException as error:
         raise ConfigError(f"{override.input_line}: {error}") from None
-    if not found:
+    if not values:
         raise ConfigError(f"{override.input_line}: stands for no value at all")
-    return found
+    return values
 
 
 def _groups(together: Any, axes: dict[str, list[str]]) -> list[list[str]]:
@@ -71,13 +72,13 @@ def _groups(together: Any, axes: dict[str, list[str]]) -> list[list[str]]:
             seen.add(key)
         counts = {key: len(axes[key]) for key in group}
         if len(set(counts.values())) > 1:
-            said = ", ".join(f"{key} has {count}" for key, count in counts.items())
-            raise ConfigError(f"zip={together}: {said}: keys that go together have equally many values")
+            lengths = ", ".join(f"{key} has {count}" for key, count in counts.items())
+            raise ConfigError(f"zip={together}: {lengths}: keys that go together have equally many values")
     return groups
 
 
 def without(
-    found: list[ComposedRun], patterns: Any, *, groups: Sequence[str] = (), narrowed: bool = False
+    runs: list[ComposedRun], patterns: Any, *, groups: Sequence[str] = (), narrowed: bool = False
 ) -> list[ComposedRun]:
     """The runs that no condition of `exclude` meets.
 
@@ -95,15 +96,15 @@ def without(
         raise ConfigError(f"exclude={patterns}: {_EXCLUDE}")
     conditions = {pattern: _condition(pattern) for pattern in patterns}
     if not conditions:
-        return found
-    facts = [_facts(config, words, groups) for config, words in found]
+        return runs
+    facts = [_facts(config, words, groups) for config, words in runs]
     for pattern, condition in conditions.items():
         _check_keys(condition, facts)
         if not narrowed and not any(_holds(condition, run) for run in facts):
             raise ConfigError(f"exclude: {pattern!r} meets no run of this command line; {_values_of(condition, facts)}")
     remaining = [
         composed
-        for composed, run in zip(found, facts, strict=True)
+        for composed, run in zip(runs, facts, strict=True)
         if not any(_holds(condition, run) for condition in conditions.values())
     ]
     if not remaining:

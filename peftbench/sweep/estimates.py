@@ -1,4 +1,4 @@
-"""How long a run may take, by the records of its like on this machine. Free of torch."""
+"""How long a run may take, by the records of its like on this machine."""
 
 import statistics
 from collections import defaultdict
@@ -15,27 +15,29 @@ from peftbench.system.machine import processor
 def seconds(configs: Sequence[RunConfig]) -> list[float | None]:
     """Seconds of each run: the median over the completed records of the same method, model, data set and hardware on a
     processor of this name, training time scaled to the run's examples; None where there is none."""
-    known: dict[Any, list[RunRecord]] = defaultdict(list)
+    by_likeness: dict[Any, list[RunRecord]] = defaultdict(list)
     for root in {config.results_dir for config in configs}:
         for _, record in ResultStore(root).scan():
             if isinstance(record, RunRecord) and record.status == "completed":
-                known[root, _like(record.config, record.environment)].append(record)
+                by_likeness[root, _likeness(record.config, record.environment)].append(record)
     here = {"cpu": processor()}
-    found = []
+    estimates: list[float | None] = []
     for config in configs:
-        alike = known[config.results_dir, _like(identity.description(config), here)]
+        alike = by_likeness[config.results_dir, _likeness(identity.description(config), here)]
         times = [t for record in alike if (t := _scaled(record, config)) is not None]
-        found.append(statistics.median(times) if times else None)
-    return found
+        estimates.append(statistics.median(times) if times else None)
+    return estimates
 
 
-def _like(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:
+def _likeness(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:
+    """What two runs must have in common for one's time to say something of the other's."""
     names = (config[part]["name"] for part in ("method", "model", "dataset"))
     hardware = tuple(sorted((k, str(v)) for k, v in config.get("hardware", {}).items()))
     return (*names, hardware, environment.get("cpu"))
 
 
 def _scaled(record: RunRecord, config: RunConfig) -> float | None:
+    """Seconds that a record's run would have taken with another run's length; None: the record doesn't say enough."""
     efficiency = record.efficiency or {}
     whole, training = efficiency.get("run_time_s"), efficiency.get("train_time_s") or 0.0
     rows = (record.samples or {}).get("train")
@@ -44,7 +46,11 @@ def _scaled(record: RunRecord, config: RunConfig) -> float | None:
     before = _examples(record.config["recipe"], rows)
     recipe = identity.description(config)["recipe"]
     # What the record was trained on, unless it or this run is held to fewer rows than there are.
-    available = rows if record.config["recipe"].get("train_samples") is None else config.dataset.rows.get("train", rows)
+    available = (
+        rows
+        if record.config["recipe"].get("train_samples") is None
+        else config.dataset.rows.get(config.dataset.train, rows)
+    )
     after = _examples(recipe, min(available, recipe["train_samples"] or available))
     return whole - training + training * after / before if before else whole
 

@@ -1,4 +1,4 @@
-"""Hydra's launchers, driven by a list of runs instead of by one of Hydra's sweepers. Free of torch.
+"""Hydra's launchers, driven by a list of runs instead of by one of Hydra's sweepers.
 
 A sweeper of Hydra's can only combine; ours leaves out what is done or excluded, and tuning decides its next runs by
 the results of those before. Any launcher of Hydra's does: basic, joblib, submitit, ray.
@@ -12,9 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -22,7 +19,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from peftbench.config import paths
+from peftbench.config import hydra_compat, paths
 from peftbench.sweep.job import STOPPED, hydra_job
 from peftbench.sweep.launchers import Launcher
 from peftbench.system import process
@@ -33,20 +30,19 @@ Launch = Callable[[Sequence[Sequence[str]]], None]
 
 
 @contextlib.contextmanager
-def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
+def launching(overrides: Sequence[str], launcher: Launcher) -> Iterator[Launch]:
     """Yields what runs a batch; a second batch is numbered on, in the same log folder.
 
     Args:
         overrides: the whole command line's, with Hydra's own among them.
-        known: of the launcher.
+        launcher: how it works: how many runs a batch has, what must be set for it.
     """
-    hydra = Hydra.create_main_hydra2("peftbench", create_config_search_path(str(paths.CONF)))
+    hydra = hydra_compat.main_hydra(paths.CONF)
     try:
         # Hydra's own entry adds the mode too: without it no job would know that it is one of several.
-        given = [*overrides, *known.overrides, "hydra.mode=MULTIRUN"]
-        config = hydra.compose_config("config", given, RunMode.MULTIRUN, True)
-        callbacks = Callbacks(config)
-        callbacks.callbacks.append(_Forgetting())
+        arguments = [*overrides, *launcher.overrides, "hydra.mode=MULTIRUN"]
+        config = hydra.compose_config("config", arguments, RunMode.MULTIRUN, True)
+        callbacks = hydra_compat.with_callback(config, _ReleaseConfigurations())
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
         plugin: Any = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=hydra_job, config=config
@@ -55,13 +51,13 @@ def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
 
         def launch(runs: Sequence[Sequence[str]]) -> None:
             nonlocal started
-            size = known.batch or len(runs)
+            size = launcher.batch or len(runs)
             for first in range(0, len(runs), size):
                 batch = runs[first : first + size]
-                made: Sequence[Any] = []
-                with _patient(Path(config.hydra.sweep.dir, STOPPED), known):
-                    made = plugin.launch(batch, initial_job_idx=started)
-                for done in made:
+                returned: Sequence[Any] = []
+                with _patient(Path(config.hydra.sweep.dir, STOPPED), launcher):
+                    returned = plugin.launch(batch, initial_job_idx=started)
+                for done in returned:
                     if done.status is JobStatus.FAILED:
                         _ = done.return_value  # Raises what the job raised: not a run's failure, which is a record.
                 started += len(batch)
@@ -71,19 +67,24 @@ def launching(overrides: Sequence[str], known: Launcher) -> Iterator[Launch]:
         GlobalHydra.instance().clear()
 
 
-class _Forgetting(Callback):
+class _ReleaseConfigurations(Callback):
     """Lets go of a run's composed configurations when it has ended: a launcher keeps what a job returns until all have
     ended, 0.25 MB each."""
 
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **more: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **others: Any) -> None:
         job_return.cfg = job_return.hydra_cfg = None
 
 
 @contextlib.contextmanager
-def _patient(stopped: Path, known: Launcher) -> Iterator[None]:
-    """What asks this process to stop is answered by joblib's workers: wait until they have saved their state. Ctrl-C
-    the second time, don't; a scheduler that asks once more is no hurry."""
-    if known.name != "joblib":
+def _patient(stopped: Path, launcher: Launcher) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to joblib's workers, and wait until they have saved their state.
+
+    A second Ctrl-C doesn't wait any more; a second SIGTERM changes nothing, as schedulers repeat it.
+
+    Args:
+        stopped: the file that keeps workers from starting further runs.
+    """
+    if launcher.name != "joblib":
         yield
         return
 

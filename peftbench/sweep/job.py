@@ -1,4 +1,4 @@
-"""What Hydra calls for every cell: skip, claim, train in a fresh process, record. Free of torch."""
+"""What Hydra calls for every cell: skip, claim, train in a fresh process, record."""
 
 import contextlib
 import os
@@ -50,9 +50,13 @@ def hydra_job(composed: DictConfig) -> None:
 
 @contextlib.contextmanager
 def _quietly(stopped: Path | None, *, alone: bool) -> Iterator[None]:
-    """In a launcher's worker, to be stopped is not an exception: the launcher would answer it by killing its other
-    workers, which are saving their state. A file keeps them from starting the next run, unless a worker is stopped
-    `alone`."""
+    """In a launcher's worker, swallow KeyboardInterrupt (Ctrl-C or SIGTERM): a launcher would answer an exception by
+    killing its other workers, which are saving their state.
+
+    Args:
+        stopped: a file that keeps workers from starting the next run; None: there is none.
+        alone: whether this worker is stopped without the others.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -63,7 +67,7 @@ def _quietly(stopped: Path | None, *, alone: bool) -> Iterator[None]:
 
 
 def _claim_and_run(cell: PreparedRun, folder: Path) -> RunRecord | None:
-    """Make a run and record it, unless that isn't to be done, or isn't this process's to do."""
+    """Make a run and record it, unless it is recorded, not applicable, or claimed by another process."""
     config, store = cell.config, ResultStore(cell.config.results_dir)
     if store.completed(config, cell.key) and not config.overwrite:
         terminal.line(config, "already recorded")
@@ -92,12 +96,12 @@ NOT_RETRIED = ("diverged",)
 def _run(cell: PreparedRun, store: ResultStore, folder: Path) -> RunRecord:
     """Try a run until it is recorded, or as often as `retry` allows."""
     hardware = cell.config.hardware
-    for more in range(cell.config.retry, -1, -1):
+    for tries_left in range(cell.config.retry, -1, -1):
         with gpus.own_gpu(hardware.devices if hardware.accelerator == "gpu" else 0):
             record = _try(cell, store, folder)
-        if record.status in ("completed", *NOT_RETRIED) or not more:
+        if record.status in ("completed", *NOT_RETRIED) or not tries_left:
             break
-        terminal.line(cell.config, f"is tried again ({more} more)")
+        terminal.line(cell.config, f"is tried again ({tries_left} more)")
     return record
 
 
@@ -105,15 +109,15 @@ def _try(cell: PreparedRun, store: ResultStore, folder: Path) -> RunRecord:
     """One try of a run, with its record: a completed one is written as soon as it is there, and one that had its score
     is completed, however the run ended."""
     config, log, started = cell.config, folder / "run.log", time.monotonic()
-    kept: list[RunRecord] = []
+    records: list[RunRecord] = []
     drafts: list[RunRecord] = []
 
     def on_result(result: dict[str, Any]) -> None:
-        kept.append(keep(cell, store, RunRecord(**result)))
+        records.append(keep(cell, store, RunRecord(**result)))
 
     def otherwise(outcome: process_group.Outcome) -> RunRecord:
         if not drafts and outcome.status == "interrupted" and (left := store.ended(config, cell.key)) is not None:
-            drafts.append(left)  # The last that it said may not have been listened to.
+            drafts.append(left)  # The process's last event may have come when nobody listened any more.
         return keep(cell, store, _scored(cell, outcome, drafts) or _failure(cell, outcome, log, store))
 
     with terminal.progress(config) as show:
@@ -127,14 +131,14 @@ def _try(cell: PreparedRun, store: ResultStore, folder: Path) -> RunRecord:
         try:
             outcome = _fitting(cell, store, log, on_event=on_event, on_result=on_result)
         except process.Stopped as stopped:
-            if not kept:
+            if not records:
                 otherwise(stopped.outcome)
             raise
         except KeyboardInterrupt:  # Asked again, it doesn't wait.
-            if not kept and drafts and not scored.resumable(drafts[0]):
+            if not records and drafts and not scored.resumable(drafts[0]):
                 keep(cell, store, scored.settled(drafts[0], "interrupted"))
             raise
-    record = kept[0] if kept else otherwise(outcome)
+    record = records[0] if records else otherwise(outcome)
     redact.folder(folder, ("*.log",))  # What compiled code wrote past this process's streams.
     terminal.outcome(config, record, time.monotonic() - started)
     return record
@@ -156,7 +160,7 @@ def _fitting(
 
     def watch(event: dict[str, Any]) -> None:
         nonlocal computing
-        # With its score there it isn't trained again, whatever becomes of the rest.
+        # A run that has its score isn't trained again, whatever becomes of the rest.
         computing = "scored" not in event and (computing or event.get("phase") in ("training", "evaluating"))
         on_event(event)
 
@@ -187,9 +191,9 @@ def _fitting(
 
 
 def keep(cell: PreparedRun, store: ResultStore, record: RunRecord) -> RunRecord:
-    """Put a record where it belongs, and forget the state that a completed run leaves behind.
+    """Write a run's record, and delete the saved state of a run that has ended.
 
-    Where the disk doesn't take it, it is kept elsewhere, and that is said: the numbers cost hours.
+    Where the disk doesn't take the record, `rescue` keeps it elsewhere and says so: its numbers cost hours.
     """
     if cell.config.tune is not None:
         record = replace(record, tuning=store.tuning(cell.key))

@@ -1,4 +1,4 @@
-"""From a command line to finished runs: preflight of every cell, Hydra's launcher, a summary. Free of torch."""
+"""From a command line to finished runs: preflight of every cell, Hydra's launcher, a summary."""
 
 import sys
 from collections.abc import Sequence
@@ -62,44 +62,45 @@ def _main(arguments: list[str]) -> int:
     runs = plan.make(cells, composed.overrides or [[]])
     # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
     changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
-    found, studies = _preflight(runs, composed, leave_out=composed.multirun and not changed, folders=folders)
+    planned, studies = _preflight(runs, composed, leave_out=composed.multirun and not changed, folders=folders)
     dry = composed.cells[0].dry_run
     if dry or composed.multirun:
-        plan.show(found, terminal.console, whole=dry)
+        plan.show(planned, terminal.console, whole=dry)
     if dry:
         return 0
     arguments = [*overrides, *compose.search_path(folders)]
     if composed.multirun:
-        return _several(arguments, runs, found, studies)
-    tries = {run.cell.key: _tries(run.cell) for run in found.todo}
-    if found.todo:
+        return _several(arguments, runs, planned, studies)
+    tries = {run.cell.key: _tries(run.cell) for run in planned.todo}
+    if planned.todo:
         _hydra(arguments)
     return _summary([run.cell for run in runs], tries)
 
 
 def _prepared(composed: cells.Cells) -> tuple[cells.Cells, list[PreparedRun]]:
-    """The cells with their inputs found. In a sweep, those whose method needs a split that isn't there are left out."""
+    """Prepare every cell: find its inputs, compute its key. In a sweep, cells whose method needs a split that the data
+    lacks are left out."""
     cells: list[PreparedRun] = []
-    there: list[int] = []
+    indices: list[int] = []
     reasons: dict[str, NotApplicable] = {}
     for index, config in enumerate(composed.cells):
         try:
             cells.append(prepare(config))
-            there.append(index)
+            indices.append(index)
         except NotApplicable as error:
             reasons[str(error)] = error
     if not cells or (reasons and not composed.multirun):
         raise next(iter(reasons.values()))
     for reason in reasons:
         terminal.console.print(f"not applicable: {reason}", markup=False, highlight=False)
-    words = [composed.overrides[index] for index in there] if composed.overrides else []
-    return replace(composed, cells=[composed.cells[index] for index in there], overrides=words), cells
+    words = [composed.overrides[index] for index in indices] if composed.overrides else []
+    return replace(composed, cells=[composed.cells[index] for index in indices], overrides=words), cells
 
 
 def _preflight(
     runs: Sequence[PlannedRun], composed: cells.Cells, *, leave_out: bool, folders: Sequence[Path]
 ) -> tuple[plan.Plan, list[tuning.Study]]:
-    """Check what is to be done, before any of it is; the plan, and what is to be tuned first."""
+    """Check all runs before the first starts; returns the plan, and the studies to tune first."""
     todo = [run for run in runs if run.cell.config.overwrite or not _done(run.cell)]
     left_out: dict[str, str] = {}
     if todo:
@@ -112,7 +113,7 @@ def _preflight(
         raise ConfigError("no run of this command line is applicable")
     studies, rest = tuning.studies([run for run in todo if run.cell.key not in left_out], folders)
     todo = plan.estimate([*rest, *(run for study in studies for run in study.runs)])
-    found = plan.Plan(
+    planned = plan.Plan(
         todo=todo,
         done=len(runs) - len(left_out) - len(todo),
         left_out=left_out,
@@ -120,38 +121,38 @@ def _preflight(
         launcher=composed.launcher,
         trials=sum(study.budget for study in studies),
     )
-    return found, studies
+    return planned, studies
 
 
-def _several(arguments: list[str], runs: Sequence[PlannedRun], found: plan.Plan, studies: list[tuning.Study]) -> int:
+def _several(arguments: list[str], runs: Sequence[PlannedRun], planned: plan.Plan, studies: list[tuning.Study]) -> int:
     """Make a plan's runs by Hydra's launcher, and say how it went."""
-    todo = {run.cell.key for run in found.todo}
-    before = [run for run in runs if run.cell.key not in todo and run.cell.key not in found.left_out]
+    todo = {run.cell.key for run in planned.todo}
+    before = [run for run in runs if run.cell.key not in todo and run.cell.key not in planned.left_out]
     tuned = {run.cell.key for study in studies for run in study.runs}
-    plain = [run for run in found.todo if run.cell.key not in tuned]
-    made, broken = sweep.Sweep(arguments, found.launcher, plain, studies, before=len(before)), False
-    if found.todo:
+    plain = [run for run in planned.todo if run.cell.key not in tuned]
+    made, broken = sweep.Sweep(arguments, planned.launcher, plain, studies, before=len(before)), False
+    if planned.todo:
         try:
             made.make(runs[0].cell.config.results_dir)
         except Exception as error:  # A launcher may fail in any way of its own; what was made by then is recorded.
-            terminal.failed_launcher(found.launcher.name, error)
+            terminal.failed_launcher(planned.launcher.name, error)
             made.made, broken = made.made or plain, True
     for run in made.hopeless:
         terminal.line(run.cell.config, "none of its trials completed; see their records under trials/")
-    status = _summary([r.cell for r in (*before, *made.made)], made.tries, left_out=len(found.left_out))
+    status = _summary([r.cell for r in (*before, *made.made)], made.tries, left_out=len(planned.left_out))
     return 1 if made.hopeless or broken else status
 
 
-def _say_labels(given: Sequence[RunConfig], cells: Sequence[PreparedRun]) -> None:
+def _say_labels(configs: Sequence[RunConfig], cells: Sequence[PreparedRun]) -> None:
     """Labels that nobody named, once a data set: their order decides what a metric such as F1 takes for positive."""
-    found = {
+    by_dataset = {
         cell.config.dataset.name: cell.config.dataset.labels
-        for config, cell in zip(given, cells, strict=True)
+        for config, cell in zip(configs, cells, strict=True)
         if config.dataset.labels is None and cell.config.dataset.labels is not None
     }
-    for name, labels in found.items():
-        said = escape.line(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found")
-        terminal.console.print(said, markup=False)
+    for name, labels in by_dataset.items():
+        line = escape.line(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found")
+        terminal.console.print(line, markup=False)
 
 
 def _done(cell: PreparedRun) -> bool:
@@ -208,8 +209,8 @@ def _verify(cells: Sequence[PreparedRun], *, leave_out: bool) -> dict[str, str]:
             if not (not_applicable and leave_out):
                 raise ConfigError(reason)
             reasons[alike] = reason
-            said = escape.line(redact.redact(f"not applicable: {reason}"))
-            terminal.console.print(said, markup=False, highlight=False)
+            line = escape.line(redact.redact(f"not applicable: {reason}"))
+            terminal.console.print(line, markup=False, highlight=False)
     return {cell.key: reasons[_alike(cell)] for cell in cells if _alike(cell) in reasons}
 
 

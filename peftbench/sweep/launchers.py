@@ -1,4 +1,4 @@
-"""How many runs a launcher has at a time, and what of the machine each of them gets. Free of torch."""
+"""How many runs a launcher has at a time, and what of the machine each of them gets."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from peftbench.system.gpus import gpus
 
 @dataclass(frozen=True)
 class Launcher:
-    """What is known of a launcher.
+    """How a launcher works.
 
     Attributes:
         name: Hydra's name of it.
@@ -53,8 +53,8 @@ def describe(launcher: DictConfig, configs: Sequence[RunConfig]) -> Launcher:
         ConfigError: a number in it can't be.
     """
     kind = str(launcher.get("_target_")).rpartition(".")[2]
-    way = _WAYS.get(kind)
-    return NONE if way is None else way(launcher, configs)
+    describes = _BY_CLASS.get(kind)
+    return NONE if describes is None else describes(launcher, configs)
 
 
 def _joblib(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
@@ -71,12 +71,12 @@ def _joblib(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
 
 
 def _devices(configs: Sequence[RunConfig]) -> int:
-    """Of the run that has the most."""
+    """Devices of the run that has the most."""
     return max(config.hardware.devices for config in configs)
 
 
 def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
-    """It starts all it is given at once, so it is given no more than there are cores."""
+    """submitit's local executor starts all runs of a batch at once: a batch has no more runs than there are cores."""
     cores = len(os.sched_getaffinity(0))
     jobs = min(len(configs), cores // (launcher.cpus_per_task or _devices(configs)) or 1)
     return Launcher("submitit_local", jobs, threads=launcher.cpus_per_task or max(1, cores // jobs), batch=jobs)
@@ -87,7 +87,8 @@ def _slurm(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
 
 
 def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
-    """A run gets as many threads as Ray counts CPUs for it. Where nothing is said, ours: as joblib."""
+    """A run gets as many threads as Ray counts CPUs for it; where the command line sets no number, as many as joblib
+    would give."""
     each = launcher.ray.remote.get("num_cpus")
     if launcher.ray.init.get("address") is not None:
         return Launcher("ray", None, threads=int(each or 1))
@@ -99,7 +100,7 @@ def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     return Launcher("ray", jobs, threads=int(each or max(1, cores // jobs)), overrides=counted)
 
 
-_WAYS: dict[str, Callable[[Any, Sequence[RunConfig]], Launcher]] = {
+_BY_CLASS: dict[str, Callable[[Any, Sequence[RunConfig]], Launcher]] = {
     "JoblibLauncher": _joblib,
     "LocalLauncher": _submitit_local,
     "SlurmLauncher": _slurm,

@@ -1,4 +1,4 @@
-"""What a command line will do, said before it does it. Free of torch."""
+"""What a command line will do, shown before it does it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,22 +50,22 @@ class Plan:
 
     def seconds(self) -> float | None:
         """Until the end, as far as the records know."""
-        known = [run.estimate_s for run in self.todo if run.estimate_s is not None]
-        if len(known) < len(self.todo):
+        estimates = [run.estimate_s for run in self.todo if run.estimate_s is not None]
+        if len(estimates) < len(self.todo):
             return None
-        return sum(known) / (self.launcher.at_once or 1)
+        return sum(estimates) / (self.launcher.at_once or 1)
 
 
 def make(cells: Sequence[PreparedRun], words: Sequence[list[str]]) -> list[PlannedRun]:
     """Runs with names that tell them apart. A run that comes twice is made once."""
     varied = _varied(words)
-    found: dict[str, PlannedRun] = {}
-    for cell, own in zip(cells, words, strict=True):
+    by_key: dict[str, PlannedRun] = {}
+    for cell, overrides in zip(cells, words, strict=True):
         config = cell.config
-        more = [word for word in own if word.partition("=")[0].lstrip("+~") in varied]
-        group = " · ".join([config.method.name, config.model.name, config.dataset.name, *more])
-        found.setdefault(cell.key, PlannedRun(cell, own, group, None))
-    return list(found.values())
+        swept = [word for word in overrides if word.partition("=")[0].lstrip("+~") in varied]
+        group = " · ".join([config.method.name, config.model.name, config.dataset.name, *swept])
+        by_key.setdefault(cell.key, PlannedRun(cell, overrides, group, None))
+    return list(by_key.values())
 
 
 def check_different(cells: Sequence[PreparedRun]) -> None:
@@ -87,11 +87,11 @@ def estimate(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 def _varied(words: Sequence[list[str]]) -> set[str]:
     """The keys in which a sweep's runs differ, and that no name tells."""
     values: dict[str, set[str]] = {}
-    for own in words:
-        for word in own:
+    for overrides in words:
+        for word in overrides:
             key, _, value = word.partition("=")
             values.setdefault(key.lstrip("+~"), set()).add(value)
-    return {key for key, found in values.items() if len(found) > 1 and key not in _NAMED}
+    return {key for key, written in values.items() if len(written) > 1 and key not in _NAMED}
 
 
 def show(plan: Plan, console: Console, *, whole: bool) -> None:

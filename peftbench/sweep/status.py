@@ -1,4 +1,4 @@
-"""`peftbench status`: where the sweeps of a results folder stand, from another terminal. Free of torch."""
+"""`peftbench status`: where the sweeps of a results folder stand, from another terminal."""
 
 import time
 from collections.abc import Sequence
@@ -43,13 +43,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _show(root: Path, sweep: announcements.SweepActivity) -> None:
     console, alive = terminal.console, sweep.owner.alive()
-    found = table.standing(root, sweep)
+    standing = table.standing(root, sweep)
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.started))
     console.print(Text(escape.line(f"peftbench {sweep.line}"), "bold"))
     state = {True: "running", False: "STOPPED; the same line goes on", None: f"on {sweep.owner.host}"}[alive]
-    console.print(Text(f"{escape.line(state)}, since {began}: {table.headline(found, goes_on=alive is not False)}"))
-    latest = [run for run in sweep.runs if run.run in found.ended]
+    console.print(Text(f"{escape.line(state)}, since {began}: {table.headline(standing, goes_on=alive is not False)}"))
+    latest = [run for run in sweep.runs if run.run in standing.ended]
     latest.sort(key=lambda run: (root / run.record).stat().st_mtime if (root / run.record).is_file() else 0.0)
     for run in latest[-_LATEST:]:
-        console.print(table.ended_line(run.name, found.ended[run.run]))
-    console.print(table.table(list(found.running.values()), found.waiting))
+        console.print(table.ended_line(run.name, standing.ended[run.run]))
+    console.print(table.table(list(standing.running.values()), standing.waiting))

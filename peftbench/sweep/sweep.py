@@ -1,4 +1,4 @@
-"""A multirun that was found right, from its first run to its last. Free of torch."""
+"""A multirun whose cells were checked, from its first run to its last."""
 
 import time
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Sweep:
                 go([run for _, run in asked], undecided=True)
             finals = {id(study): study.finals() for study in self.studies}
             self.hopeless = [run for study in self.studies if not finals[id(study)] for run in study.runs]
-            self.made = [*self.runs, *(run for found in finals.values() for run in found)]
+            self.made = [*self.runs, *(run for final in finals.values() for run in final)]
             go(self.made, undecided=False)
 
 

@@ -42,8 +42,8 @@ class Standing:
     def left_s(self) -> float | None:
         """Seconds until the end: what the running ones have left and the waiting ones take, so many at a time. A run
         that nothing is known of is taken to be as long as this sweep's others were."""
-        own = [seconds for r in self.ended.values() if (seconds := (r.efficiency or {}).get("run_time_s"))]
-        usual = sum(own) / len(own) if own else None
+        seconds_of_ended = [seconds for r in self.ended.values() if (seconds := (r.efficiency or {}).get("run_time_s"))]
+        usual = sum(seconds_of_ended) / len(seconds_of_ended) if seconds_of_ended else None
         expected = {p.run: p.estimate_s or usual for p in self.sweep.runs}
         parts = [expected[run.run] for run in self.waiting]
         for run, state in self.running.items():
@@ -55,7 +55,7 @@ class Standing:
 
 
 def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> Standing:
-    """Look at a sweep's files."""
+    """Where a sweep stands by its files: records of ended runs, status files of running ones."""
     states = {state.run: state for state in activity.running(root)}
     ended = {
         run.run: record for run in sweep.runs if (record := announcements.ended(root, run, sweep.started)) is not None
@@ -64,16 +64,16 @@ def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> Standing:
     return Standing(sweep, ended, now)
 
 
-def headline(found: Standing, *, goes_on: bool = True) -> str:
+def headline(state: Standing, *, goes_on: bool = True) -> str:
     """A sweep in one line."""
-    failed = sum(record.status != "completed" for record in found.ended.values())
-    total = found.sweep.before + len(found.sweep.runs)
-    parts = [f"{found.sweep.before + len(found.ended) - failed} of {total} runs completed"]
+    failed = sum(record.status != "completed" for record in state.ended.values())
+    total = state.sweep.before + len(state.sweep.runs)
+    parts = [f"{state.sweep.before + len(state.ended) - failed} of {total} runs completed"]
     parts += [f"{failed} failed"] if failed else []
-    parts += [f"{len(found.running)} running"] if found.running else []
-    parts += [f"{len(found.waiting)} waiting"] if found.waiting else []
-    left = found.left_s()
-    if goes_on and (found.running or found.waiting):
+    parts += [f"{len(state.running)} running"] if state.running else []
+    parts += [f"{len(state.waiting)} waiting"] if state.waiting else []
+    left = state.left_s()
+    if goes_on and (state.running or state.waiting):
         parts.append(f"about {in_words(left)} left" if left is not None else "time left unknown yet")
     return ", ".join(parts)
 
@@ -97,9 +97,9 @@ def table(running: Sequence[RunActivity], waiting: Sequence[ExpectedRecord]) -> 
 
 
 def _row(state: RunActivity) -> list[RenderableType]:
-    known = state.step is not None and state.steps
-    bar: RenderableType = ProgressBar(total=state.steps, completed=state.step or 0, width=16) if known else ""
-    where = state.phase if not known or state.phase != "training" else f"{state.step}/{state.steps}"
+    is_counted = state.step is not None and state.steps
+    bar: RenderableType = ProgressBar(total=state.steps, completed=state.step or 0, width=16) if is_counted else ""
+    where = state.phase if not is_counted or state.phase != "training" else f"{state.step}/{state.steps}"
     left = state.left_s()
     quiet = time.time() - state.updated
     if state.owner.alive() is None and quiet > 120:
@@ -156,9 +156,11 @@ def watching(root: str, sweep: SweepActivity, console: Console) -> Iterator[Call
 
 
 class _Watcher:
+    """Draws a sweep's table again and again, and prints one line for each run that has ended."""
+
     def __init__(self, root: str, sweep: SweepActivity, console: Console) -> None:
         self.root, self.sweep, self.console = root, sweep, console
-        self._told: set[str] = set()
+        self._announced: set[str] = set()
 
     def run(self, stop: threading.Event, screen: "Live") -> None:  # type: ignore[name-defined]  # noqa: F821
         while not stop.wait(_EVERY_S):
@@ -168,9 +170,9 @@ class _Watcher:
 
     def look(self) -> RenderableType:
         """Say what has ended since the last look; returns what to show of the rest."""
-        found = standing(self.root, self.sweep)
+        now = standing(self.root, self.sweep)
         for run in self.sweep.runs:
-            if run.run in found.ended and run.run not in self._told:
-                self._told.add(run.run)
-                self.console.print(ended_line(run.name, found.ended[run.run]))
-        return Group(Text(headline(found), "bold"), table(list(found.running.values()), found.waiting))
+            if run.run in now.ended and run.run not in self._announced:
+                self._announced.add(run.run)
+                self.console.print(ended_line(run.name, now.ended[run.run]))
+        return Group(Text(headline(now), "bold"), table(list(now.running.values()), now.waiting))

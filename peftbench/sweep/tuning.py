@@ -1,5 +1,5 @@
 """Equal tuning budgets: every method gets the same number of trials within its own `search`, judged on the selection
-split, which is carved from train; then the seeds run with the best. Free of torch.
+split, which is carved from train; then the seeds run with the best.
 
 Nothing of a study is stored but its trials' records: asked again in the same order and told the same scores, the
 sampler proposes the same trials, so that a stopped study goes on where it was, whichever launcher it has.
@@ -45,7 +45,7 @@ class Study:
         return self.config.tune
 
     def ask(self) -> PlannedRun:
-        """The next trial. The first is what the method's file says, where that lies within the search."""
+        """The next trial. The first one has the values of the method's file, if they lie within the search."""
         import optuna
 
         if self._optuna is None:
@@ -59,7 +59,7 @@ class Study:
         self._trial = self._optuna.ask()
         values = {key: _suggest(self._trial, key, allowed) for key, allowed in _search(self.config).items()}
         self._values = values
-        more = [
+        settings = [
             f"results_dir={wording.quoted(f'{self.config.results_dir}/{TRIALS}')}",
             "save_adapters=false",
             "measure=false",
@@ -68,7 +68,7 @@ class Study:
         # What a model forgets says nothing of which values are best, and takes long to ask.
         words = [word for word in self.runs[0].words if not word.lstrip("+~").startswith("forgetting")]
         run = replace(self.runs[0], words=[*words, "forgetting=none"])
-        return self._compose(values, more, run, f"trial {len(self.tried) + 1}")
+        return self._compose(values, settings, run, f"trial {len(self.tried) + 1}")
 
     def tell(self, run: PlannedRun) -> None:
         """Take the result of the trial that was asked for last."""
@@ -90,7 +90,7 @@ class Study:
         best = self.best()
         if best is None:
             return []
-        found = [self._compose(best["values"], [], run, "") for run in self.runs]
+        runs = [self._compose(best["values"], [], run, "") for run in self.runs]
         summary = {
             "trials": self.budget,
             "failed": sum(trial["score"] is None for trial in self.tried),
@@ -99,12 +99,12 @@ class Study:
             "best": best,
             "tried": self.tried,
         }
-        for run in found:
+        for run in runs:
             ResultStore(self.config.results_dir).put_tuning(run.cell.key, summary)
-        return found
+        return runs
 
-    def _compose(self, values: dict[str, Any], more: list[str], run: PlannedRun, name: str) -> PlannedRun:
-        words = [*run.words, *(f"method.{key}={json.dumps(value)}" for key, value in values.items()), *more]
+    def _compose(self, values: dict[str, Any], settings: list[str], run: PlannedRun, name: str) -> PlannedRun:
+        words = [*run.words, *(f"method.{key}={json.dumps(value)}" for key, value in values.items()), *settings]
         cell = prepare(plan_cells(words, multirun=False, config_dirs=self.config_dirs).cells[0])
         return PlannedRun(cell, words, " · ".join([run.group, *([name] if name else [])]), run.estimate_s)
 
@@ -118,15 +118,15 @@ def studies(runs: Sequence[PlannedRun], config_dirs: Sequence[Path]) -> tuple[li
     groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault(repr(replace(run.cell.config, seed=0, changed=[])), []).append(run)
-    found, rest = [], []
+    tuned, rest = [], []
     for members in groups.values():
         config = members[0].cell.config
         if config.tune is None:
             rest += members
         else:
             _check(config)
-            found.append(Study(members, config_dirs))
-    return found, rest
+            tuned.append(Study(members, config_dirs))
+    return tuned, rest
 
 
 def _check(config: types.RunConfig) -> None:
@@ -141,10 +141,10 @@ def _check(config: types.RunConfig) -> None:
         raise ConfigError(f'tune={config.tune}: needs Optuna: pip install "peftbench[tune]"') from None
 
 
-def rounds(found: Sequence[Study]) -> Iterator[list[tuple[Study, PlannedRun]]]:
+def rounds(tuned: Sequence[Study]) -> Iterator[list[tuple[Study, PlannedRun]]]:
     """Trials that may run at the same time: one of every study; the caller has to make them before it goes on."""
-    for _ in range(max((study.budget for study in found), default=0)):
-        asked = [(study, study.ask()) for study in found if len(study.tried) < study.budget]
+    for _ in range(max((study.budget for study in tuned), default=0)):
+        asked = [(study, study.ask()) for study in tuned if len(study.tried) < study.budget]
         yield asked
         for study, run in asked:
             study.tell(run)
@@ -176,7 +176,7 @@ def _suggest(trial: Any, key: str, allowed: list[Any]) -> Any:
 
 def _usual(config: types.RunConfig) -> dict[str, Any] | None:
     """The method's own values of what is searched, or None where one lies outside."""
-    found = {}
+    values = {}
     for key, allowed in _search(config).items():
         value: Any = config.method
         for name in key.split("."):
@@ -184,5 +184,5 @@ def _usual(config: types.RunConfig) -> dict[str, Any] | None:
         inside = float(allowed[0]) <= value <= float(allowed[1]) if _is_range(key) else value in allowed
         if not inside:
             return None
-        found[key] = value
-    return found
+        values[key] = value
+    return values

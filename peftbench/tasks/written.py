@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from peftbench.config.types import DatasetConfig, WritingConfig
+from peftbench.config.dataset_parts import WritingConfig
+from peftbench.config.types import DatasetConfig
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
 from peftbench.data.readers import Gaps

@@ -46,7 +46,7 @@ def test_published_records_keep_their_keys_under_their_own_protocol(monkeypatch:
         assert _key(record) == record.key, record.key
     assert moved
     assert {formulations.described(record.config) for record in moved} == {"text"}
-    monkeypatch.setattr(records, "PROTOCOL", dict.fromkeys(key.PROTOCOL, 1))
+    monkeypatch.setattr(key, "PROTOCOL", dict.fromkeys(key.PROTOCOL, 1))
     assert all(_key(record) == record.key for record in moved)
 
 

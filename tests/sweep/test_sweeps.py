@@ -181,6 +181,16 @@ def test_the_time_of_a_run_is_estimated_from_its_like(results: Path) -> None:
     assert estimates.seconds([one, longer, elsewhere, other]) == [120.0, 320.0, None, None]
 
 
+def test_the_rows_of_a_training_split_of_another_name_count(results: Path) -> None:
+    """A record of 80 rows of 1600 (10 s each): all of a split called `auxiliary` take 20 times as long."""
+    one = compose.one([*TINY, "recipe.max_steps=null", "recipe.train_samples=80", f"results_dir={results}"])
+    dataset = replace(one.dataset, train="auxiliary", rows={"auxiliary": 1600, "validation": 400})
+    one = replace(one, dataset=dataset, recipe=replace(one.recipe, epochs=1))
+    ResultStore(results).put(one, _record(one, key="a", train_s=100.0, run_s=120.0, rows=80))
+    whole = replace(one, recipe=replace(one.recipe, train_samples=1600))
+    assert estimates.seconds([whole]) == [20.0 + 20 * 100.0]
+
+
 def test_time_left_counts_what_runs_and_what_waits() -> None:
     from peftbench.sweep.table import Standing
 
