@@ -37,9 +37,7 @@ def peftbench(*more: str) -> dict[str, float]:
 
     cell = _cell(*more)
     store = ResultStore(cell.config.results_dir)
-    job = RunContext(
-        cell.config, cell.key, cell.source, cell.checkpoint, store.places(cell.config, cell.key), [], lambda _: None
-    )
+    job = RunContext(cell, store.places(cell.config, cell.key), [], lambda event: None)
     store.forget(cell.key)  # The state of the round before: nothing would be left to train.
     figures = run(job).efficiency
     return {"samples_per_s": EXAMPLES / figures["train_time_s"], "peak": figures["peak_memory_bytes"]}

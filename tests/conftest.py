@@ -139,11 +139,7 @@ def train(cell: Callable[..., PreparedRun]) -> Callable[..., RunRecord]:
 
         prepared = cell(*overrides)
         places = store.ResultStore(prepared.config.results_dir).places(prepared.config, prepared.key)
-        return run(
-            RunContext(
-                prepared.config, prepared.key, prepared.source, prepared.checkpoint, places, [], lambda event: None
-            )
-        )
+        return run(RunContext(prepared, places, [], lambda event: None))
 
     return run_here
 

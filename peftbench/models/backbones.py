@@ -1,4 +1,4 @@
-"""The pretrained model and its tokenizer, from local files alone (`checkpoints.locate` brought them here)."""
+"""The pretrained model (backbone) and its tokenizer, from local files alone: `checkpoints.locate` downloaded them."""
 
 import difflib
 from typing import Any
@@ -18,7 +18,8 @@ from peftbench.tasks.base import Task
 
 
 def load_tokenizer(config: ModelConfig, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer; a byte-level one for a model that starts at random."""
+    """The checkpoint's tokenizer; one of bytes for a model that starts at random. Raises ConfigError if it can't be
+    used."""
     if checkpoint.folder is None:
         return _byte_tokenizer(dict(config.config or {}))
     try:
@@ -28,23 +29,22 @@ def load_tokenizer(config: ModelConfig, checkpoint: Checkpoint) -> PreTrainedTok
     if len(tokenizer) <= len(tokenizer.all_special_tokens) + 1:
         raise ConfigError(f"model={config.name}: the tokenizer knows no word: its files are missing or empty")
     if tokenizer.pad_token_id is None:
-        # GPT-2 and Llama have none. What stands there is masked, so any token does.
+        # GPT-2 and Llama have none. Padding is masked, so any token does.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
-    """The model as the method wants its base, in evaluation mode; a head that the task needs is new and random.
-
-    32-bit floats, or packed weights where `method.quantization` says so.
+    """The base model in evaluation mode: 32-bit floats, or packed weights with `method.quantization`. The task's head
+    is new and random.
 
     Raises:
-        ConfigError: unreadable weights, or weights that the checkpoint lacks outside the head: they would stay at
+        ConfigError: weights can't be read, or the checkpoint lacks weights outside the head. Those would stay at
             random, frozen under most methods, and spoil every score in silence.
     """
     config, packed = run.model, quantization.settings(run)
     if packed:
-        # Its own default, when heads are named: it would pack the output embeddings, which may be the input's as well.
+        # transformers does so by itself only if no modules are named. Packed output embeddings may be the input's too.
         packed.llm_int8_skip_modules += quantization.outputs(build_empty(config, checkpoint, task))
 
     def load(folder: str) -> nn.Module:
@@ -79,35 +79,37 @@ def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
 
 
 def exact_head(model: nn.Module, run: RunConfig, task: Task) -> nn.Module:
-    """The model, whose task head's logits are of 32 bits in mixed precision too."""
+    """The model, whose task head gives logits of 32 bits in mixed precision too."""
     mixed = task.formulation == "head" and run.hardware.precision != "32-true"
     return heads.in_32_bits(model, run.model.head) if mixed else model
 
 
 def _device(run: RunConfig) -> dict[str, str]:
-    """Packed weights are made where they will stay."""
+    """transformers' `device_map` for packed weights: they are packed on the device where they will stay."""
     return {"": "cuda" if run.hardware.accelerator != "cpu" and torch.cuda.is_available() else "cpu"}
 
 
 def build_empty(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
-    """The same model without weights, on the meta device: to try a method on it before anything is loaded."""
+    """The model on the meta device, without weights: to try a method on it before anything is loaded."""
     with torch.device("meta"):
         return task.auto_model.from_config(model_config(config, checkpoint, task))
 
 
 def model_config(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Any:
-    """The transformers configuration, with what the task needs."""
+    """The transformers configuration with the task's arguments. Raises ConfigError if there is none."""
     if checkpoint.folder is not None:
         try:
-            found = AutoConfig.from_pretrained(
+            loaded = AutoConfig.from_pretrained(
                 checkpoint.folder, trust_remote_code=config.trust_remote_code, **task.model_args
             )
         except Exception as error:  # A file from elsewhere may be wrong in any way.
             raise ConfigError(f"model={config.name}: can't read its config.json ({brief(error)})") from None
-        if getattr(found, "pad_token_id", None) is None:
-            # A decoder's head looks for the last token that isn't padding; the tokenizer is given the same one.
-            found.pad_token_id = found.eos_token_id[0] if isinstance(found.eos_token_id, list) else found.eos_token_id
-        return found
+        if getattr(loaded, "pad_token_id", None) is None:
+            # A decoder's head looks for the last token that isn't padding. `load_tokenizer` chooses the same one.
+            loaded.pad_token_id = (
+                loaded.eos_token_id[0] if isinstance(loaded.eos_token_id, list) else loaded.eos_token_id
+            )
+        return loaded
     arguments = dict(config.config or {})
     kind, kinds = str(arguments.pop("model_type", None)), sorted(CONFIG_MAPPING.keys())
     if kind not in kinds:
@@ -123,32 +125,35 @@ def model_config(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Any
 
 
 def virtual_tokens(config: RunConfig) -> int:
-    """Positions that a method takes for itself."""
+    """The number of positions that a method's virtual tokens take."""
     return int((config.method.adapter or {}).get("num_virtual_tokens") or 0)
 
 
 def positions(model: nn.Module) -> int | None:
-    """How many tokens a model tells apart by their place; None where places are relative (T5, DeBERTa-v3)."""
+    """The number of a model's absolute positions; None if positions are relative (T5, DeBERTa-v3)."""
     config: Any = model.config
     if hasattr(config, "relative_attention_num_buckets"):
         return None
     if getattr(config, "relative_attention", False) and not config.position_biased_input:
         return None
-    # Transformers knows GPT-2's `n_positions` by this name too.
-    known = getattr(config, "max_position_embeddings", None)
+    # transformers maps GPT-2's `n_positions` to this name.
+    configured = getattr(config, "max_position_embeddings", None)
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and name.endswith("position_embeddings") and module.padding_idx is not None:
-            # RoBERTa counts positions from behind its padding index.
+            # RoBERTa's first position comes after its padding index.
             return module.num_embeddings - module.padding_idx - 1
-    return known
+    return configured
 
 
 def check_length(model: nn.Module, config: RunConfig, task: Task) -> None:
-    """Raises ConfigError if the longest input, with a method's virtual tokens, has more positions than the model, or
-    what is written leaves a decoder's prompt no place in it, or has more positions than an encoder-decoder.
+    """Check `recipe.max_length` and `max_new_tokens` against the model's positions.
 
     Args:
-        task: prepared.
+        task: after its `prepare`.
+
+    Raises:
+        ConfigError: the longest input with the method's virtual tokens has more positions than the model; a decoder's
+            answer leaves its prompt none; or an encoder-decoder's answer has more than the model.
     """
     longest, length, virtual = positions(model), config.recipe.max_length, virtual_tokens(config)
     if longest is not None and length + virtual > longest:
@@ -166,7 +171,8 @@ def check_length(model: nn.Module, config: RunConfig, task: Task) -> None:
 
 
 def _byte_tokenizer(config: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """One token a byte behind five special ones; the padding token has the id that the model expects."""
+    """A tokenizer with five special tokens and then one for each byte. The padding token has the id that the model's
+    configuration names."""
     special = ["[CLS]", "[SEP]", "[UNK]", "[MASK]"]
     special.insert(config.get("pad_token_id", 0), "[PAD]")
     vocabulary = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}

@@ -1,4 +1,4 @@
-"""Where a model's files are. Free of torch: the command line asks before anything heavy is imported."""
+"""Where a model's files are. The command line asks before anything heavy is imported."""
 
 import importlib.util
 import json
@@ -20,8 +20,13 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A local folder with weights and tokenizer (None: built at random from the model's `config`), its hash, and the
-    finished run whose weights are put in their place."""
+    """What a model is loaded from.
+
+    Attributes:
+        folder: with weights and tokenizer; None: the model is built at random from `model.config`.
+        fingerprint: hash of the files, or the hub's name and commit.
+        start: the finished run whose weights are put in place of the folder's.
+    """
 
     folder: str | None
     fingerprint: str
@@ -29,36 +34,36 @@ class Checkpoint:
 
 
 def locate(config: ModelConfig, model_root: str | None, start_from: str | None = None) -> Checkpoint:
-    """Find a model: under `model_root` if that is set, else in its Python package, else in the hub or its cache.
+    """Locate a model: under `model_root` if that is set, else in its Python package, else on the hub or in its cache.
 
     Args:
-        start_from: the record of a finished run whose weights it starts from.
+        start_from: the path of the record of a finished run, whose weights the model starts from.
 
     Raises:
-        ConfigError: it isn't there, is a folder without weights, or the run doesn't fit.
+        ConfigError: there is no such model, its folder lacks weights, or the finished run doesn't fit.
     """
-    found = _locate(config, model_root)
-    return found if start_from is None else _starting(config, found, start_from)
+    checkpoint = _locate(config, model_root)
+    return checkpoint if start_from is None else _starting(config, checkpoint, start_from)
 
 
 _START = "start_from"
 
 
 def _starting(config: ModelConfig, base: Checkpoint, path: str) -> Checkpoint:
-    """A model that is another than its base for everything that identifies it."""
-    found = finished.find(_START, path)
-    if found.record is None:
+    """A base with a finished run's weights in its place, and a fingerprint of both."""
+    start = finished.find(_START, path)
+    if start.record is None:
         raise ConfigError(f"{_START}={path}: allowed is a finished run's record (.json)")
-    of = found.record.config["model"]["name"]
-    if of != config.name:
-        raise ConfigError(f"{_START}: the run is of model={of}; allowed is one of model={config.name}")
-    finished.check_adapter(_START, found, base.folder, base.fingerprint)
-    method = found.record.config["method"]
-    if found.is_adapter and not method.get("mergeable"):
+    model = start.record.config["model"]["name"]
+    if model != config.name:
+        raise ConfigError(f"{_START}: the run is of model={model}; allowed is one of model={config.name}")
+    finished.check_adapter(_START, start, base.folder, base.fingerprint)
+    method = start.record.config["method"]
+    if start.is_adapter and not method.get("mergeable"):
         raise ConfigError(
             f"{_START}: {method['name']} can't be folded into the weights; allowed is a method that can, or full"
         )
-    return Checkpoint(base.folder, fingerprint.of_json([base.fingerprint, finished.contents(found)]), found)
+    return Checkpoint(base.folder, fingerprint.of_json([base.fingerprint, finished.contents(start)]), start)
 
 
 def _locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
@@ -75,7 +80,7 @@ def _locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
 
 
 def named(key: str, name: str, model_root: str | None) -> Checkpoint:
-    """A checkpoint that a key names by itself: a folder, or a name on the hub; errors as `locate`."""
+    """The checkpoint that a key names: a folder, or a name on the hub. Raises ConfigError as `locate`."""
     if Path(name).is_dir():
         return _local(Path(name), f"{key}={name}")
     try:
@@ -85,12 +90,13 @@ def named(key: str, name: str, model_root: str | None) -> Checkpoint:
 
 
 def folder_name(config: ModelConfig) -> str:
-    """A model's folder under `model_root`."""
+    """The name of a model's folder under `model_root`."""
     return str(config.checkpoint).split("/")[-1]
 
 
 def packaged_at(package: str | None) -> Path | None:
-    """The folder or file inside an installed package, found without importing it (its imports cost seconds)."""
+    """The path of a folder or file inside an installed package, without importing it, which costs seconds; None if the
+    package isn't installed."""
     if package is None:
         return None
     name, _, inside = package.partition("/")
@@ -103,6 +109,7 @@ def packaged_at(package: str | None) -> Path | None:
 
 
 def _local(folder: Path, key: str) -> Checkpoint:
+    """A folder's checkpoint. Raises ConfigError, which names the key, if it lacks a file."""
     if not folder.is_dir():
         raise ConfigError(f"{key}: there is no folder {folder}")
     if not (folder / "config.json").is_file():
@@ -142,15 +149,15 @@ def _from_hub(config: ModelConfig) -> Checkpoint:
         ) from None
 
 
-#: What architectures call the number of their layers.
+#: The names of the number of layers in the config.json of different architectures.
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 
 
 def bertscore_model(config: RunConfig) -> Checkpoint | None:
-    """The model that BERTScore compares texts with, found before training; None where none is given.
+    """The model that BERTScore compares texts with, located before training; None if the configuration names none.
 
     Raises:
-        ConfigError: it isn't there, has no such layer, or there are no texts to compare.
+        ConfigError: there is no such model, it has no such layer, or the task has no texts to compare.
     """
     name, layer = config.bertscore_model, config.bertscore_layer
     if name is None:
@@ -159,9 +166,9 @@ def bertscore_model(config: RunConfig) -> Checkpoint | None:
         return None
     if config.dataset.task != "generation":
         raise ConfigError(f"bertscore_model={name}: compares texts; dataset={config.dataset.name} has labels")
-    found = named("bertscore_model", name, config.model_root)
-    described = json.loads(Path(str(found.folder), "config.json").read_text(encoding="utf-8"))
+    checkpoint = named("bertscore_model", name, config.model_root)
+    described = json.loads(Path(str(checkpoint.folder), "config.json").read_text(encoding="utf-8"))
     layers = next((described[key] for key in _LAYERS if key in described), None)
     if layer is not None and layers is not None and layer > layers:
         raise ConfigError(f"bertscore_layer={layer}: {name} has {layers}")
-    return found
+    return checkpoint

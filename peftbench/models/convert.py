@@ -1,4 +1,4 @@
-"""`peftbench convert`: weights that a Python package holds as a GGUF file, as a folder that `model_root` points at."""
+"""`peftbench convert`: makes a folder for `model_root` from the GGUF file that an installed Python package holds."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from peftbench.system import files
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make `<model_root>/<name>` of `model=`'s file; 0 too where it is already there."""
+    """Write `<model_root>/<name>` for `model=`. Returns the exit status: 0 also if the folder exists."""
     config = compose.one(list(arguments))
     if config.model_root is None:
         raise ConfigError("convert: needs model_root=DIR, the folder to write to")
@@ -33,14 +33,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _write(source: Path, target: Path) -> None:
-    """Weights in 32 bits and the tokenizer, whole or not at all."""
+    """Write weights in 32 bits and the tokenizer: the whole folder, or nothing."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
         source.parent,
         gguf_file=source.name,
-        # Without it the weights can't be saved.
+        # Without it transformers refuses to save the weights.
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
     )

@@ -10,9 +10,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import create_position_bias_mask, repeat_kv, sdpa_attention_forward
 
+from peftbench.models.transformers_compat import (
+    create_position_bias_mask,
+    repeat_kv,
+    replace_sdpa,
+    sdpa_attention_forward,
+)
+
+#: Probabilities are multiples of one over this: what 16 random bits can tell apart.
 _STEPS = 1 << 16
 
 
@@ -43,17 +49,24 @@ def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout by `dropout`."""
+    """`nn.Dropout` whose random numbers `dropout` draws."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return dropout(input, self.p) if self.training and self.p > 0 else input
 
 
 def install(model: nn.Module) -> None:
-    """Put `Dropout` where a model has nn.Dropout. Attention's own is replaced by importing this module."""
+    """Put `Dropout` where a model has nn.Dropout, and have attention drop weights likewise (`install_attention`)."""
+    install_attention()
     for name, module in list(model.named_modules()):
         if type(module) is nn.Dropout:
             model.set_submodule(name, Dropout(module.p))
+
+
+def install_attention() -> None:
+    """Put `attention` in the place of transformers' "sdpa", which drops weights by itself: for every model of this
+    process."""
+    replace_sdpa(attention)
 
 
 def attention(
@@ -97,4 +110,3 @@ def attention(
 
 
 _attention_dropout = dropout  # `attention` has an argument of that name, which transformers sets.
-AttentionInterface.register("sdpa", attention)

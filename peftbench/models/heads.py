@@ -1,7 +1,7 @@
 """A task head that computes in 32 bits under mixed precision.
 
-Of a hidden state in bfloat16 (8 bits of precision) a head in bfloat16 makes logits that are rounded likewise: of 1,500
-predicted numbers from 0 to 5 a few dozen different ones are left, and ties among classes.
+A head in bfloat16 (8 bits of precision) rounds its logits: of 1,500 predicted numbers from 0 to 5 a few dozen different
+ones are left, and classes tie.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from torch import nn
 
 
 def in_32_bits(model: nn.Module, head: Sequence[str]) -> nn.Module:
-    """The model, with the modules of these names computing in 32 bits, whatever autocast says around them.
+    """The model, whose modules of these names compute in 32 bits, also within autocast.
 
-    By their class and not by a hook or a function of theirs: peft and merging copy modules, and the copies keep it.
+    Their class is replaced: peft and merging copy modules, and a copy would lose a hook or a replaced method.
     """
     for name, module in model.named_modules():
         *outside, last = name.split(".")
@@ -23,17 +23,19 @@ def in_32_bits(model: nn.Module, head: Sequence[str]) -> nn.Module:
     return model
 
 
-#: By class, the one that stands for it.
+#: By class, its subclass that computes in 32 bits: one for all modules of the class.
 _KINDS: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 def _kind(kind: type[nn.Module]) -> type[nn.Module]:
     if kind not in _KINDS:
-        _KINDS[kind] = _made(kind)
+        _KINDS[kind] = _subclass(kind)
     return _KINDS[kind]
 
 
-def _made(kind: type[nn.Module]) -> type[nn.Module]:
+def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
+    """A subclass of the same name whose forward pass is in 32 bits."""
+
     class In32Bits(kind):  # type: ignore[misc, valid-type]
         def forward(self, *inputs: Any, **named: Any) -> Any:
             device = next((x.device.type for x in inputs if isinstance(x, torch.Tensor)), "cpu")

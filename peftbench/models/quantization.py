@@ -1,4 +1,5 @@
-"""Quantised base models: packed weights that stay frozen, for methods that are defined by them (QLoRA, int8 LoRA)."""
+"""Quantised base models: packed frozen weights (bitsandbytes), for methods that are defined by them (QLoRA, int8
+LoRA)."""
 
 import importlib.util
 import math
@@ -17,7 +18,7 @@ from peftbench.system import ranks
 
 
 def settings(config: RunConfig) -> BitsAndBytesConfig | None:
-    """What the method says of its base, or None. The head stays whole; products are made in the run's precision.
+    """The method's quantisation of its base, or None. The head isn't packed; 4-bit products use the run's precision.
 
     Raises:
         ConfigError: bitsandbytes isn't installed, or the arguments are wrong.
@@ -30,18 +31,18 @@ def settings(config: RunConfig) -> BitsAndBytesConfig | None:
             f"method={config.method.name}: needs bitsandbytes, not installed here: pip install 'peftbench[quantised]'"
         )
     key = "method.quantization._target_"
-    found = targets.subclass(key, arguments.pop("_target_", None), BitsAndBytesConfig)
+    kind = targets.subclass(key, arguments.pop("_target_", None), BitsAndBytesConfig)
     if arguments.get("load_in_4bit"):
         arguments["bnb_4bit_compute_dtype"] = (
             torch.bfloat16 if config.hardware.precision.startswith("bf16") else torch.float32
         )
-    known = {"load_in_4bit", "load_in_8bit", "llm_int8_threshold"} | {
-        name for name in vars(found()) if name.startswith("bnb_4bit")
+    allowed = {"load_in_4bit", "load_in_8bit", "llm_int8_threshold"} | {
+        name for name in vars(kind()) if name.startswith("bnb_4bit")
     }
     for name in arguments:
-        if name not in known:
-            raise ConfigError(f"method.quantization.{name}: allowed are {', '.join(sorted(known))}")
-    return found(llm_int8_skip_modules=list(config.model.head), **arguments)  # type: ignore[no-any-return]
+        if name not in allowed:
+            raise ConfigError(f"method.quantization.{name}: allowed are {', '.join(sorted(allowed))}")
+    return kind(llm_int8_skip_modules=list(config.model.head), **arguments)  # type: ignore[no-any-return]
 
 
 def outputs(model: Any) -> list[str]:
@@ -62,7 +63,8 @@ def keep_packing(model: nn.Module) -> nn.Module:
 
 
 def from_weights(model: PreTrainedModel, load: Callable[[str], Any]) -> Any:
-    """A model that starts at random has no file to load packed: it goes through one."""
+    """A packed copy of a model that starts at random, by way of a file: transformers packs weights only as it loads
+    them."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)  # Of several ranks transformers lets the first write.
         loaded = load(ranks.told(folder))
@@ -71,13 +73,14 @@ def from_weights(model: PreTrainedModel, load: Callable[[str], Any]) -> Any:
 
 
 def numel(parameter: nn.Parameter) -> int:
-    """Logical weights of a parameter: a packed byte holds two 4-bit ones."""
+    """The number of weights of a parameter, not of bytes: a packed byte holds two 4-bit weights. `quant_state` is
+    bitsandbytes' own."""
     state = getattr(parameter, "quant_state", None)
     return math.prod(state.shape) if state is not None else parameter.numel()
 
 
 def weights_bytes(model: nn.Module) -> int:
-    """Memory of all weights and buffers as they lie, packing and its scales included."""
+    """Bytes of all weights and buffers in memory, packed ones as they are, with their scales."""
     tensors = {id(t): t for t in [*model.parameters(), *model.buffers()]}
     packed = [getattr(t, "quant_state", None) for t in tensors.values()]
     return sum(t.nbytes for t in tensors.values()) + sum(_scales(state) for state in packed if state is not None)

@@ -1,4 +1,4 @@
-"""BERTScore: how near a written text's words are to a right one's, in the eyes of a model that the user names.
+"""BERTScore: how near the tokens of a generated text are to a reference's, as vectors of a model that the user names.
 
 Source: Zhang et al., arXiv 1904.09675, section 3: R, P and F, without idf weights or rescaling. As in the authors'
 library, the tokens that a tokenizer puts around a text may be matched and don't count themselves.
@@ -20,24 +20,27 @@ from peftbench.results import scored
 from peftbench.run.training.tuner import gather
 from peftbench.tasks.text import questions
 
-#: Texts whose vectors are held at once, and those of a forward pass.
+#: Pairs of texts whose vectors are held at once, and texts of a forward pass.
 _CHUNK, _BATCH = 256, 16
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """A text's tokens: unit vectors (length, width), and which of them count (length,)."""
+    """A text's tokens as unit vectors (length, width), and 1 for those that count, 0 for special tokens (length,)."""
 
     units: torch.Tensor
     counts: torch.Tensor
 
 
 class BertScore:
-    """Raises ConfigError for a folder without a model, or a layer that it doesn't have.
+    """The score by one model.
 
     Args:
-        folder: of a checkpoint.
-        layer: whose output is compared, from 1; None: the last.
+        folder: the model's checkpoint.
+        layer: the number, from 1, of the layer whose output is compared; None: the last.
+
+    Raises:
+        ConfigError: the folder holds no model, or the model has no such layer.
     """
 
     def __init__(self, folder: str, layer: int | None) -> None:
@@ -52,21 +55,23 @@ class BertScore:
         self.layer = layers if layer is None else layer
 
     def score(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-        """The mean F over n texts, each with the best of its references; an empty text scores 0."""
-        pairs = [(i, text, right) for i, text in enumerate(predictions) for right in references[i]]
+        """The mean over n texts of F with the best of their references; an empty text scores 0."""
+        pairs = [(i, text, reference) for i, text in enumerate(predictions) for reference in references[i]]
         best = [0.0] * len(predictions)
         for start in range(0, len(pairs), _CHUNK):
             chunk = pairs[start : start + _CHUNK]
-            known = self._vectors(sorted({text for _, *texts in chunk for text in texts}, key=lambda t: (len(t), t)))
-            for i, text, right in chunk:
-                best[i] = max(best[i], f(known[text], known[right]))
+            # By length, so that batches have little padding.
+            vectors = self._vectors(sorted({text for _, *texts in chunk for text in texts}, key=lambda t: (len(t), t)))
+            for i, text, reference in chunk:
+                best[i] = max(best[i], f(vectors[text], vectors[reference]))
         return sum(best) / len(best)
 
     def _vectors(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        """The vectors of each text."""
         return {
-            text: found
+            text: vectors
             for start in range(0, len(texts), _BATCH)
-            for text, found in self._batch(texts[start : start + _BATCH])
+            for text, vectors in self._batch(texts[start : start + _BATCH])
         }
 
     @torch.inference_mode()
@@ -88,28 +93,28 @@ class BertScore:
 
 
 def add(
-    folder: str, metrics: Mapping[str, Any], kept: Mapping[str, list[dict[str, Any]]], data: TaskDataModule
+    folder: str, metrics: Mapping[str, Any], predictions: Mapping[str, list[dict[str, Any]]], data: TaskDataModule
 ) -> None:
-    """BERTScore among the values of a generation set's evaluation splits. It is no part of the score, which has the
-    same metrics with and without it.
+    """Add BERTScore to the values of a generation set's evaluation splits. The score, a mean of metrics, stays without.
 
     Args:
-        folder: of the model that compares.
-        metrics: by split what is recorded, which is added to; `kept`: what the predictions were.
+        folder: the checkpoint of the model that compares.
+        metrics: by split what is recorded; changed in place.
+        predictions: by split what `FineTuner.predict` returned.
     """
     judge = BertScore(folder, data.config.bertscore_layer)
     for name in data.config.dataset.evaluation:
-        part, found = data.slices[name], metrics[name]
-        if part is not None and found is not None and not part.hidden:
-            found["values"]["bertscore"] = judge.score(*questions(gather(kept[name]), part))
+        examples, recorded = data.slices[name], metrics[name]
+        if examples is not None and recorded is not None and not examples.hidden:
+            recorded["values"]["bertscore"] = judge.score(*questions(gather(predictions[name]), examples))
 
 
 def added(
-    folder: str, metrics: Mapping[str, Any], kept: Mapping[str, list[dict[str, Any]]], data: TaskDataModule
+    folder: str, metrics: Mapping[str, Any], predictions: Mapping[str, list[dict[str, Any]]], data: TaskDataModule
 ) -> list[str]:
-    """`add`; a note why where that fails: the score is there already."""
+    """`add`, whose failure mustn't cost the score; returns a footnote if it failed."""
     try:
-        add(folder, metrics, kept, data)
+        add(folder, metrics, predictions, data)
     except errors.Interrupted:
         raise
     except Exception as error:
@@ -119,7 +124,8 @@ def added(
 
 
 def f(candidate: Vectors, reference: Vectors) -> float:
-    """The harmonic mean of precision and recall: how near every token's nearest in the other text is, by cosine."""
+    """F, the harmonic mean of precision and recall: the mean cosine of a candidate's tokens with the nearest token of
+    the reference, and the other way round."""
     if not candidate.counts.any() or not reference.counts.any():
         return 0.0
     near = candidate.units @ reference.units.T

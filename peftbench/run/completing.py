@@ -1,8 +1,8 @@
-"""What is added to a record once its score is there. None of it may cost the score: the record is kept before each."""
+"""What is added to a record once its score is known. None of it may cost the score: the record is kept before each."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 
@@ -10,61 +10,69 @@ from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored
 from peftbench.results.records import RunRecord
 from peftbench.run import bertscore, forgetting
+from peftbench.run.context import RunContext
+from peftbench.run.evaluation import Predictions
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import stop
 
-if TYPE_CHECKING:
-    from peftbench.run.context import RunContext
-
-#: What is to be added, by the name that footnotes give it: fields of the record, and notes of what is missing.
+#: By the name that footnotes give it, what is to be added: a function from the record so far to the fields that it
+#: changes, and footnotes about what is missing.
 Parts = dict[str, Callable[[RunRecord], tuple[dict[str, Any], list[str]]]]
 
 
 def outstanding(
-    job: "RunContext",
+    context: RunContext,
     tuner: FineTuner,
     data: TaskDataModule,
     trainer: L.Trainer,
+    predictions: Predictions,
     *,
-    answered: dict[str, list[dict[str, Any]]],
     measure: Callable[..., tuple[dict[str, Any], list[str]]],
 ) -> Parts:
-    """The parts in their order. Speeds are last: what measuring does to the model hurts nothing then, and a run that is
-    stopped there lacks nothing else.
+    """The parts that the run is asked for, in their order. Speeds are last: what measuring does to the model hurts
+    nothing then, and a run that is stopped there lacks nothing else.
 
     Args:
-        answered: what `predict` gave of each slice; `measure`: gives speeds, and notes of what is missing.
+        measure: `run.measure_speed`.
     """
+    judge = context.prepared.bertscore_model
 
     def compare_texts(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
-        assert job.judge is not None
-        job.emit({"event": "phase", "phase": "comparing texts"})
-        return {}, bertscore.added(str(job.judge.folder), record.metrics, answered, data)
+        assert judge is not None
+        context.emit({"event": "phase", "phase": "comparing texts"})
+        return {}, bertscore.added(str(judge.folder), record.metrics, predictions, data)
 
     def ask(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
-        forgotten, notes = forgetting.measured(job, tuner, data, trainer)
+        forgotten, notes = forgetting.measured(context, tuner, data, trainer)
         return {"forgetting": forgotten}, notes
 
     def time_answers(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
-        speeds, notes = measure(job, tuner, data, trainer)
+        speeds, notes = measure(context, tuner, data, trainer)
         return {"efficiency": {**(record.efficiency or {}), **speeds}}, notes
 
-    wanted = {scored.BERTSCORE: job.judge, scored.FORGETTING: job.questions, scored.SPEED: job.config.measure}
-    made: Parts = {scored.BERTSCORE: compare_texts, scored.FORGETTING: ask, scored.SPEED: time_answers}
-    return {name: part for name, part in made.items() if wanted[name]}
+    wanted = {
+        scored.BERTSCORE: judge,
+        scored.FORGETTING: context.prepared.questions,
+        scored.SPEED: context.config.measure,
+    }
+    every: Parts = {scored.BERTSCORE: compare_texts, scored.FORGETTING: ask, scored.SPEED: time_answers}
+    return {name: part for name, part in every.items() if wanted[name]}
 
 
 def complete(record: RunRecord, parts: Parts, keep: Callable[[RunRecord], None]) -> RunRecord:
-    """The record with its outstanding parts; `keep` has it already as it was without any.
+    """The record with its outstanding parts, each made in turn.
+
+    Args:
+        keep: stores a record; has been called with this one, without any of its parts.
 
     Raises:
-        stop.Interrupted: the process was asked to stop meanwhile.
+        errors.Interrupted: the process was asked to stop (SIGTERM) meanwhile.
     """
     names = list(parts)
     for number, (name, part) in enumerate(parts.items()):
         if number:
             keep(scored.draft(record, names[number:]))
-        if name != scored.SPEED:  # That one ends where it is asked to stop, and leaves nothing undone.
+        if name != scored.SPEED:  # Measuring speed looks for a stop by itself, and leaves nothing undone.
             stop.check()
         fields, notes = part(record)
         record = replace(record, **fields, footnotes=[*record.footnotes, *notes])

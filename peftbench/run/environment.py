@@ -1,5 +1,5 @@
-"""What a run ran on. No host name, no path, no variable of the environment but for how
-OpenMP's threads wait: a record may be published."""
+"""A record's `environment`: what the run ran on. A record may be published, so that there is no host name, no path, and
+no environment variable but how OpenMP's threads wait."""
 
 import functools
 import os
@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, Any]:
-    """What of this is code, and decides whether a saved state can be gone on from."""
+    """The versions in it of everything that computes: a saved state is used by the same versions only."""
     now = describe()
     return {name: now[name] for name in ("peftbench", "git_commit", "packages")}
 
@@ -47,7 +47,7 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _PACKAGES}
 
 
-# Once a process: what is loaded is of that commit, and every saved state names it.
+# Once a process: the code that is loaded is of that commit, whatever is committed meanwhile.
 @functools.cache
 def _commit() -> tuple[str | None, bool | None]:
     """The checkout's commit and whether it has changes; nulls where the package wasn't run from a checkout."""

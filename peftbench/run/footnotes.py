@@ -1,4 +1,6 @@
-"""What a reader of a score must know: shown wherever the score is."""
+"""Footnotes: what a reader of a score must know. They are shown wherever the score is."""
+
+from collections.abc import Iterator
 
 from peftbench.config.types import RunConfig
 from peftbench.data import sources
@@ -14,78 +16,88 @@ from peftbench.tasks.text import questions
 def footnotes(
     config: RunConfig, source: DataSource, checkpoint: Checkpoint, data: TaskDataModule, *, trains: bool = True
 ) -> list[str]:
-    """Differences between what was trained and scored on and the official data, where the model started, and what the
-    method says of itself.
+    """Footnotes on how the data differ from the official ones, where the model started, and the method's own.
 
     Args:
-        trains: whether the method trains anything; where it doesn't, nothing is said of training.
+        trains: False: the method trains nothing, and there is no footnote on training.
     """
     if isinstance(data, MixtureDataModule):
         parts = [(source.parts[module.config.dataset.name], module) for module in data.modules]
-        found = [note for of, module in parts for note in _of_data(of, module, trains)]
+        notes = [note for part, module in parts for note in _of_data(part, module, trains)]
     else:
-        found = _of_data(source, data, trains)
-    found += [note for name in data.repeats for note in _repeated(config, name, data.repeats[name])]
+        notes = _of_data(source, data, trains)
+    notes += [note for name in data.repeats for note in _repeated(config, name, data.repeats[name])]
     if checkpoint.start is not None and checkpoint.start.record is not None:
         before = checkpoint.start.record
-        of = " on ".join(before.config[group]["name"] for group in ("method", "dataset"))
-        found.append(f"{config.dataset.name}: {config.model.name} starts from a run of {of} ({before.key})")
+        what = " on ".join(before.config[group]["name"] for group in ("method", "dataset"))
+        notes.append(f"{config.dataset.name}: {config.model.name} starts from a run of {what} ({before.key})")
     if config.method.footnote is not None:
-        found.append(f"{config.method.name}: {config.method.footnote}")
+        notes.append(f"{config.method.name}: {config.method.footnote}")
     if trains and config.recipe.selection == "best_on_validation":
         splits = ", ".join(data.headline)
-        found.append(f"{config.dataset.name}: the step was chosen on {splits}, the split that is scored")
-    return found
+        notes.append(f"{config.dataset.name}: the step was chosen on {splits}, the split that is scored")
+    return notes
 
 
 def _repeated(config: RunConfig, name: str, repeats: Repeats) -> list[str]:
-    """That an evaluation split was trained on, in part or all of it.
+    """A footnote if rows of an evaluation split were trained on, else none.
 
     Args:
-        name: of the slice: the split's, in a mixture behind its part's.
+        name: the slice's: "split", or "part/split" in a mixture.
     """
     if not repeats.folded:
         return []
     part, _, split = name.rpartition("/")
-    own = next((each for each in config.dataset.parts or [] if each.name == part), config.dataset)
-    trained = " (the split that was trained on)" if split == own.train else ""
+    dataset = next((each for each in config.dataset.parts or [] if each.name == part), config.dataset)
+    trained = " (the split that was trained on)" if split == dataset.train else ""
     rows = f"{repeats.folded} of {repeats.scored} scored rows of {split}{trained}"
     how = "word for word" if repeats.exact == repeats.folded else f"{repeats.exact} of them word for word"
-    return [f"{own.name}: {rows} are among the rows trained on, up to case and white space ({how})"]
+    return [f"{dataset.name}: {rows} are among the rows trained on, up to case and white space ({how})"]
 
 
 def _of_data(source: DataSource, data: TaskDataModule, trains: bool) -> list[str]:
+    """Footnotes on one data set: the splits that are scored, then the one that is trained on."""
     dataset, method = data.config.dataset, data.config.method
-    name, found = dataset.name, []
+    notes: list[str] = []
     for split in sources.wanted_splits(dataset):
         if split == dataset.train and method.reads_train is False and split not in dataset.evaluation:
             continue
-        official = dataset.rows.get(split)
-        if split not in source.files:
-            found.append(f"{name}: the data has no {split}")
-            continue
-        rows = sources.count(source, split)
-        if official is not None and rows != official:
-            found.append(f"{name}: {split} has {rows} rows, the official one {official}")
-        scored = data.slices.get(split)
-        if scored is None or split == dataset.train:
-            continue
-        if scored.hidden:
-            found.append(f"{name}: the labels of {split} are hidden; its predictions are kept and not scored")
-            continue
-        if scored.references is not None:
-            _, right = questions([""] * len(scored), scored)
-            found += [f"{name}: {note}" for note in texts.notes(dataset.metrics, right)]
-        if len(scored.rows.unique()) < rows:
-            found.append(f"{name}: scored on {len(scored.rows.unique())} of {rows} rows of {split}")
-    if method.reads_train is False:
-        return found
+        notes += [f"{dataset.name}: {note}" for note in _of_split(split, source, data)]
+    if method.reads_train is not False:
+        notes += [f"{dataset.name}: {note}" for note in _of_training(source, data, trains)]
+    return notes
+
+
+def _of_split(split: str, source: DataSource, data: TaskDataModule) -> Iterator[str]:
+    """How a split differs from the official one, and what of it is scored."""
+    dataset = data.config.dataset
+    official = dataset.rows.get(split)
+    if split not in source.files:
+        yield f"the data has no {split}"
+        return
+    rows = sources.count(source, split)
+    if official is not None and rows != official:
+        yield f"{split} has {rows} rows, the official one {official}"
+    scored = data.slices.get(split)
+    if scored is None or split == dataset.train:
+        return
+    if scored.hidden:
+        yield f"the labels of {split} are hidden; its predictions are kept and not scored"
+        return
+    if scored.references is not None:
+        _, references = questions([""] * len(scored), scored)
+        yield from texts.notes(dataset.metrics, references)
+    if len(scored.rows.unique()) < rows:
+        yield f"scored on {len(scored.rows.unique())} of {rows} rows of {split}"
+
+
+def _of_training(source: DataSource, data: TaskDataModule, trains: bool) -> Iterator[str]:
+    """How much of the training split was used."""
+    dataset, recipe = data.config.dataset, data.config.recipe
     available = sources.count(source, dataset.train)
     trained = len(data.train.rows.unique())
     if trained + data.carved < available:
-        did = "trained on" if trains else f"{method.name} looked at"
-        found.append(f"{name}: {did} {trained} of {available} rows of {dataset.train}")
-    recipe = data.config.recipe
+        did = "trained on" if trains else f"{data.config.method.name} looked at"
+        yield f"{did} {trained} of {available} rows of {dataset.train}"
     if recipe.shots is not None:
-        found.append(f"{name}: {recipe.shots} training examples a class, drawn with seed {recipe.shots_seed}")
-    return found
+        yield f"{recipe.shots} training examples a class, drawn with seed {recipe.shots_seed}"

@@ -1,4 +1,4 @@
-"""Whether the examples of a run fit into its maximum length, said of all of them before anything is trained."""
+"""The check that the examples of a run fit into `recipe.max_length`, before anything is trained."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,14 +16,16 @@ from peftbench.data.sources import DataSource
 from peftbench.errors import TooLong
 from peftbench.tasks.base import Task
 
-#: Tokens that a tokenizer and a template may add besides.
-_BESIDE = 16
+#: Tokens that a tokenizer may add to an example, at the most (special tokens, spaces).
+_ADDED = 16
 
 
 def check(config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, source: DataSource, cache: Path) -> None:
-    """Raises TooLong if what may not be cut of an example is too long already, counted over all splits of a run.
+    """Check all splits that a run reads. A token is a byte at least, so that only examples whose bytes don't fit are
+    tokenised.
 
-    No token is shorter than a byte, so that only the examples whose bytes don't fit are tokenised.
+    Raises:
+        TooLong: the uncuttable part of some examples is too long already; says of how many.
     """
     errors: list[TooLong] = []
     examined = 0
@@ -45,16 +47,17 @@ def check(config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, sou
 def _modules(
     config: RunConfig, task: Any, tokenizer: PreTrainedTokenizerBase, source: DataSource, cache: Path
 ) -> Iterator[tuple[TaskDataModule, Task]]:
-    """The data of a run, or of each part of a mixture, with its task."""
+    """The data module of a run with its task; of a mixture, those of each part."""
     parts = config.dataset.parts or []
     whole = [(config, task, source)]
     each = [(replace(config, dataset=p), task.parts[i], source.parts[p.name]) for i, p in enumerate(parts)]
-    for run, own, where in each or whole:
-        yield TaskDataModule(run, own, tokenizer, source=where, tokenizer_fingerprint="", cache=cache), own
+    for part_config, part_task, files in each or whole:
+        module = TaskDataModule(part_config, part_task, tokenizer, source=files, tokenizer_fingerprint="", cache=cache)
+        yield module, part_task
 
 
 def _picks(module: TaskDataModule) -> Iterator[tuple[str, np.ndarray]]:
-    """Every split that a run reads, with the rows that it takes of it."""
+    """Every split that a run reads, with the numbers of the rows that it takes of it."""
     data, recipe = module.config.dataset, module.config.recipe
     if data.train in module._source.files:
         chosen, carved = module._divide()
@@ -68,24 +71,24 @@ def _suspects(module: TaskDataModule, task: Task, split: str, rows: np.ndarray) 
     """The examples that may be too long, by their bytes."""
     data, reader = module.config.dataset, task.reader
     if not (data.cut or data.spans or data.choices or data.candidates or data.answers):
-        rows = rows[:1]  # All of it may be cut but the template, which is the same for all.
+        rows = rows[:1]  # Everything may be cut but the template, which is the same for all.
     examples = reader.examples(sources.read(module._source, split, reader.columns).take(rows), rows)
-    room = module.config.recipe.max_length - _BESIDE - _around(data)
+    room = module.config.recipe.max_length - _ADDED - _around(data)
     cuttable = set(data.cut or data.text)
     return [example for example in examples if _fixed(example, cuttable) > room]
 
 
 def _fixed(example: Example, cuttable: set[str]) -> int:
-    """Bytes of an example that stay whatever is cut; of its answers the longest."""
+    """Bytes of an example that can't be cut, with the longest of its answers."""
     fields = sum(len(text.encode()) for name, text in example.fields.items() if name not in cuttable)
     marked = sum(len(example.fields[name][first:last].encode()) for name, (first, last) in example.kept.items())
-    options = sum(len(choice.encode()) + _BESIDE for choice in example.choices)
+    options = sum(len(choice.encode()) + _ADDED for choice in example.choices)
     answers = max((len(text.encode()) for text in example.references or []), default=0)
     return fields + marked + options + answers
 
 
 def _around(data: DatasetConfig) -> int:
-    """Bytes of what is put around and behind every example."""
+    """Bytes of the templates, prompts and label words that are added to an example, at the most."""
     writing = data.writing.template if data.writing else ""
     texts = [data.template or "", writing, *(data.inputs or []), *(data.verbaliser or [])]
     return sum(len(text.encode()) for text in texts)

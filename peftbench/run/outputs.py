@@ -1,4 +1,4 @@
-"""What a run leaves beside its record: weights and predictions; and how many weights there were."""
+"""What a run leaves beside its record: trained weights and predictions."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ _WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
 def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
-    """Save what was trained; returns the bytes of its weight files. `keep=False` measures and deletes."""
+    """Save what was trained; returns the bytes of its weight files. With `keep=False` it is deleted once measured."""
     size = 0
 
     def fill(temporary: Path) -> None:
@@ -35,11 +35,15 @@ def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
     return size
 
 
-def write_predictions(file: Path, data: TaskDataModule, kept: dict[str, list[dict[str, Any]]], task: Task) -> None:
-    """Every scored example: split, row in the split's file, label, answer and what it was decided from; group,
-    candidate and right texts where the score is made of those."""
+def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, list[dict[str, Any]]], task: Task) -> None:
+    """Write a Parquet file with a row for each scored example: its split, its row in the split's file, its label, the
+    answer and the scores that decided it; its group, candidate and references where the score needs them.
+
+    Args:
+        predicted: by slice what `FineTuner.predict` returned.
+    """
     tables = []
-    for name, batches in kept.items():
+    for name, batches in predicted.items():
         examples = data.slices[name]
         assert examples is not None
         tables.append(_predictions(name, examples, gather(batches), task))
@@ -49,6 +53,11 @@ def write_predictions(file: Path, data: TaskDataModule, kept: dict[str, list[dic
 
 
 def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> pa.Table:
+    """The rows of one slice.
+
+    Args:
+        predictions: of all examples, as `gather` returns them.
+    """
     columns = {
         "split": pa.array([name] * len(examples)),
         "row": pa.array(examples.rows.numpy()),

@@ -1,4 +1,5 @@
-"""`PreparedRun`: a run whose inputs are found and whose key is known; made by the command line."""
+"""`PreparedRun`: a run whose inputs are located and whose key is known. The command line makes it, and hands it to the
+process that trains."""
 
 from dataclasses import dataclass, field, replace
 
@@ -18,40 +19,48 @@ from peftbench.results.store import ResultStore
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run with its inputs found: what is needed to name it and to start it. `judge`: BERTScore's model."""
+    """A run whose inputs are located: what is needed to name it and to start it.
+
+    Attributes:
+        key: its name in results_dir: a hash of the configuration and of the inputs' fingerprints.
+        source: the files of its data set; `checkpoint`: of its model.
+        questions: by benchmark, the questions that are asked before and after training.
+        bertscore_model: the model that compares texts; None: no BERTScore.
+    """
 
     config: RunConfig
     key: str
     source: DataSource
     checkpoint: Checkpoint
     questions: dict[str, Questions] = field(default_factory=dict)
-    judge: Checkpoint | None = None
+    bertscore_model: Checkpoint | None = None
 
 
 def prepare(config: RunConfig) -> PreparedRun:
-    """Find the data and the model of a run and name it.
+    """Locate the data and the model of a run, and compute its key.
 
     Raises:
-        ConfigError: one of them isn't there or isn't right; NotApplicable: the method needs a split that isn't there.
+        ConfigError: an input is missing or isn't right.
+        NotApplicable: the method needs a split that the data doesn't have.
     """
     _check_names(config, config.dataset)
     cache = ResultStore(config.results_dir).cache
-    reads = config.method.reads_train is not False
+    reads_train = config.method.reads_train is not False
     try:
-        data, source = located.prepare(config.dataset, data_root=config.data_root, cache=cache, train=reads)
+        data, source = located.prepare(config.dataset, data_root=config.data_root, cache=cache, train=reads_train)
     except NotApplicable as error:
         raise NotApplicable(f"method={config.method.name} on dataset={config.dataset.name}: {error}") from None
     config = replace(config, dataset=_directed(data))
-    if reads:
+    if reads_train:
         _check_rows(config, config.dataset, source)
     _check_names(config, config.dataset)  # A file's name may have become the data set's.
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
-    questions, judged = locate_benchmarks(config), bertscore_model(config)
-    given = {**finished.fingerprints(config.method.inputs), **forgetting.fingerprints(questions)}
-    if judged is not None:
-        given["bertscore_model"] = judged.fingerprint
-    key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=given)
-    return PreparedRun(config, key, source, checkpoint, questions, judged)
+    questions, judge = locate_benchmarks(config), bertscore_model(config)
+    inputs = {**finished.fingerprints(config.method.inputs), **forgetting.fingerprints(questions)}
+    if judge is not None:
+        inputs["bertscore_model"] = judge.fingerprint
+    key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=inputs)
+    return PreparedRun(config, key, source, checkpoint, questions, judge)
 
 
 def _check_names(config: RunConfig, data: DatasetConfig) -> None:
@@ -61,7 +70,7 @@ def _check_names(config: RunConfig, data: DatasetConfig) -> None:
 
 
 def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> None:
-    """Raises ConfigError for a training split of which nothing is left to train on."""
+    """Raises ConfigError if the split that selection carves from the training split would leave no row to train on."""
     for part in data.parts or []:
         _check_rows(config, part, source.parts[part.name])
     carves = config.recipe.selection == "best_on_selection" and config.recipe.shots is None
@@ -73,7 +82,7 @@ def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> N
 
 
 def _directed(data: DatasetConfig) -> DatasetConfig:
-    """With max or min for every metric that is only named, in the parts of a mixture too."""
+    """The data set, its parts included, with "max" or "min" for every metric that the user only named."""
     parts = None if data.parts is None else [_directed(part) for part in data.parts]
     if AS_METRIC not in data.metrics.values():
         return replace(data, parts=parts)

@@ -1,11 +1,8 @@
 """One run, from its configuration to its record. Reads top to bottom."""
 
 import logging
-import statistics
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,10 +10,8 @@ import torch
 
 from peftbench import errors
 from peftbench.config.identity import description
-from peftbench.data.batch import Batch
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
-from peftbench.data.repeats import Repeats
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, dropout, parameters, quantization
@@ -24,7 +19,9 @@ from peftbench.results import activity, finished, scored
 from peftbench.results.records import RunRecord
 from peftbench.run import completing, environment, outputs, speed, start_from
 from peftbench.run.context import RunContext
+from peftbench.run.evaluation import Metrics, evaluate, headline, predict
 from peftbench.run.footnotes import footnotes
+from peftbench.run.prepared import PreparedRun
 from peftbench.run.training import sharding
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.progress import Reporter
@@ -34,46 +31,48 @@ from peftbench.run.training.trainer import build_trainer, total_steps, validates
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import files, ranks, stop
 from peftbench.system.process_group import Emit
-from peftbench.tasks import base
+from peftbench.tasks.base import Task
 from peftbench.tasks.table import build as build_task
 
-#: By split what is recorded of it.
-Metrics = dict[str, dict[str, Any] | None]
 
-
-def run(job: RunContext) -> RunRecord | None:
-    """Train, evaluate and measure one configuration in this process. Of several ranks the first has the record."""
+def run(context: RunContext) -> RunRecord | None:
+    """Train, evaluate and measure one configuration in this process. None on every rank but the first, which has the
+    record."""
     memory = Memory()
-    tuner, data = set_up(job)
-    trained = train(job, tuner, data, memory)
+    tuner, data = set_up(context)
+    trained = train(context, tuner, data, memory)
 
-    job.emit({"event": "phase", "phase": "evaluating"})
+    context.emit({"event": "phase", "phase": "evaluating"})
     notes: list[str] = []
-    metrics, answered = evaluate(trained.trainer, tuner, data, job.places.predictions, notes)
+    metrics, predictions = evaluate(trained.trainer, tuner, data, context.places.predictions, notes)
     if not ranks.leave():
         return None
     with stop.deferred():  # The score is there: what is left of its record takes a moment.
-        record = scored_record(job, tuner, data, trained, metrics, notes)
-        parts = completing.outstanding(job, tuner, data, trained.trainer, answered=answered, measure=measure_speed)
-        job.keep(scored.draft(record, list(parts)))
-    record = completing.complete(record, parts, job.keep)
-    return replace(record, efficiency={**(record.efficiency or {}), "run_time_s": time.time() - job.started})
+        record = scored_record(context, tuner, data, trained, metrics, notes)
+        parts = completing.outstanding(context, tuner, data, trained.trainer, predictions, measure=measure_speed)
+        context.keep(scored.draft(record, list(parts)))
+    record = completing.complete(record, parts, context.keep)
+    return replace(record, efficiency={**(record.efficiency or {}), "run_time_s": time.time() - context.started})
 
 
 def scored_record(
-    job: RunContext,
+    context: RunContext,
     tuner: FineTuner,
     data: TaskDataModule,
     trained: "TrainingResult",
     metrics: Metrics,
     notes: list[str],
 ) -> RunRecord:
-    """The record with all that is settled with the score; stores the weights. `notes`: of what couldn't be written."""
-    config, stored = job.config, None
+    """The record with everything that is known with the score. Stores the weights.
+
+    Args:
+        notes: footnotes about what couldn't be written.
+    """
+    config, prepared, adapter_bytes = context.config, context.prepared, None
     with files.spared(f"{config.method.name}: weights", notes):
-        stored = outputs.save(tuner.method, tuner.model, job.places.adapter, keep=config.save_adapters)
+        adapter_bytes = outputs.save(tuner.method, tuner.model, context.places.adapter, keep=config.save_adapters)
     return RunRecord(
-        key=job.key,
+        key=context.key,
         status="completed",
         config=description(config),
         changed=config.changed,
@@ -83,49 +82,44 @@ def scored_record(
         params=trained.params,
         efficiency={
             **trained.figures,
-            "adapter_bytes": stored,
+            "adapter_bytes": adapter_bytes,
             **dict.fromkeys(scored.SPEEDS, None),
             **tuner.writing(),
-            "run_time_s": time.time() - job.started,
+            "run_time_s": time.time() - context.started,
         },
         samples={"train": data.train.row_count, "examples": len(data.train), "truncated": data.train.truncated},
         learnt=tuner.method.describe(tuner.model, data.tokenizer),
         environment={
             **environment.describe(),
-            **job_inputs(job),
-            "started_unix_s": int(job.started),
+            **fingerprints(prepared),
+            "started_unix_s": int(context.started),
             "resumed_at_steps": trained.resumed,
             "jobs_beside": activity.beside(config.results_dir),
         },
-        footnotes=[*footnotes(config, job.source, job.checkpoint, data, trains=tuner.method.trains), *notes],
+        footnotes=[*footnotes(config, prepared.source, prepared.checkpoint, data, trains=tuner.method.trains), *notes],
     )
 
 
-def headline(scored: Sequence[dict[str, Any] | None]) -> float | None:
-    """The mean score of the splits that count; None where one's labels are hidden."""
-    known = [split["score"] for split in scored if split is not None and split["score"] is not None]
-    return statistics.fmean(known) if len(known) == len(scored) else None
-
-
-def set_up(job: RunContext) -> tuple[FineTuner, TaskDataModule]:
-    """The data and the prepared model of a run: the same bits each time, on a CPU."""
-    config = job.config
+def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
+    """The data and the prepared model of a run. On a CPU the same bits each time."""
+    config = context.config
     if config.hardware.threads is not None:
         torch.set_num_threads(config.hardware.threads)
     elif ranks.world() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // ranks.world()))
     L.seed_everything(config.seed, verbose=False)
 
-    job.emit({"event": "phase", "phase": "tokenising"})
+    context.emit({"event": "phase", "phase": "tokenising"})
     task = build_task(config)
-    data = load_data(job, task)
+    data = load_data(context, task)
 
     method = build_method(config.method)
     if method.trains and ranks.is_first():
         data.count_repeats()
     steps = total_steps(config, len(data.train)) if method.trains else 0
-    context = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
-    model = method.apply(start_from.load_model(config, job.checkpoint, task), context)
+    dropout.install_attention()  # LoRA-GA computes gradients while it is applied, with dropout.
+    applied_in = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
+    model = method.apply(start_from.load_model(config, context.prepared.checkpoint, task), applied_in)
     dropout.install(model)
     if config.hardware.compile:
         model.compile()
@@ -145,8 +139,15 @@ def set_up(job: RunContext) -> tuple[FineTuner, TaskDataModule]:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What is left of training: the trainer, the selected step, counts of weights, measured figures, and the steps at
-    which it was taken up again."""
+    """What training leaves behind.
+
+    Attributes:
+        trainer: Lightning's, with the device and the precision that the run goes on in.
+        selected: the step whose weights are in the model.
+        params: numbers of weights, as `models.parameters.count` has them.
+        figures: times and memory of training, by their names in a record's `efficiency`.
+        resumed: the steps at which the run was taken up again after a stop.
+    """
 
     trainer: L.Trainer
     selected: int | None
@@ -155,16 +156,17 @@ class TrainingResult:
     resumed: list[int]
 
 
-def train(job: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
+def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
     """Fit, where the method trains at all, and put the selected step's weights back."""
-    config, method, steps, folder = job.config, tuner.method, tuner.total_steps, job.places.unfinished
+    config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
     meter, select = Meter(), SelectBest(folder, maximise=maximise(config.dataset))
     code = environment.versions()
     state = RunState(folder, code=code, every_s=config.checkpoint_every_s, select=select, meter=meter, memory=memory)
-    callbacks = [state, *method.callbacks(), select, Reporter(job.emit), meter]
-    trainer = build_trainer(config, job.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
+    # The order matters: see `RunState` and `Meter`.
+    callbacks = [state, *method.callbacks(), select, Reporter(context.emit), meter]
+    trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
-        fit(tuner, data, trainer, state, job.emit)
+        fit(tuner, data, trainer, state, context.emit)
     peak = {name: value if method.trains else None for name, value in ranks.summed(memory.peak()).items()}
     tuner.unshard()
     # After fit: LoRA-FA freezes weights when its optimiser is built.
@@ -181,7 +183,7 @@ def train(job: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memor
 
 
 def fit(tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer, state: RunState, emit: Emit) -> None:
-    """Train from where the run stands to its end."""
+    """Train from the saved state, or else from the beginning, to the last step."""
     steps = tuner.total_steps
     state.read(steps)
     if state.step == steps:  # It was stopped between training and its record.
@@ -201,16 +203,17 @@ def fit(tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer, state: RunSt
         raise
 
 
-def load_data(job: RunContext, task: base.Task) -> TaskDataModule:
+def load_data(context: RunContext, task: Task) -> TaskDataModule:
     """The run's splits, tokenised."""
-    kind = MixtureDataModule if job.config.dataset.parts else TaskDataModule
+    config, prepared = context.config, context.prepared
+    kind = MixtureDataModule if config.dataset.parts else TaskDataModule
     data = kind(
-        job.config,
+        config,
         task,
-        backbones.load_tokenizer(job.config.model, job.checkpoint),
-        source=job.source,
-        tokenizer_fingerprint=job.checkpoint.fingerprint,
-        cache=job.places.cache,
+        backbones.load_tokenizer(config.model, prepared.checkpoint),
+        source=prepared.source,
+        tokenizer_fingerprint=prepared.checkpoint.fingerprint,
+        cache=context.places.cache,
     )
     with ranks.first_alone():  # What it tokenised the others read.
         data.setup()
@@ -218,66 +221,35 @@ def load_data(job: RunContext, task: base.Task) -> TaskDataModule:
 
 
 def measure_speed(
-    job: RunContext, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
+    context: RunContext, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
 ) -> tuple[dict[str, Any], list[str]]:
-    """Inference speed, beside a fresh base; or nulls and a note why. Three models at once may not fit where one did,
-    and that mustn't cost the score; nor may a stop."""
-    job.emit({"event": "phase", "phase": "measuring speed"})
+    """Inference speed, beside a fresh base, and footnotes; or nulls and a footnote that says why.
+
+    Nothing here may cost the score: not a want of memory (three models at once may not fit where one did), not a stop.
+    """
+    context.emit({"event": "phase", "phase": "measuring speed"})
     try:
         stop.check()
-        base = start_from.load_model(job.config, job.checkpoint, tuner.task)
+        base = start_from.load_model(context.config, context.prepared.checkpoint, tuner.task)
         dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
-        return speed.measure(tuner, base, data, context=trainer.precision_plugin.forward_context)
+        return speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
     except errors.Interrupted:
         why = "interrupted"
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")
         why = type(error).__name__
-    return dict.fromkeys(scored.SPEEDS, None), [scored.unmeasured(job.config.method.name, scored.SPEED, why)]
+    return dict.fromkeys(scored.SPEEDS, None), [scored.unmeasured(context.config.method.name, scored.SPEED, why)]
 
 
-def job_inputs(job: RunContext) -> dict[str, Any]:
-    """What the inputs were, as a record's environment has it."""
-    given = finished.fingerprints(job.config.method.inputs)
-    if job.judge is not None:
-        given["bertscore_model"] = job.judge.fingerprint
-    fingerprints = {"data_fingerprint": job.source.fingerprint, "model_fingerprint": job.checkpoint.fingerprint}
-    asked = {name: questions.fingerprint for name, questions in job.questions.items()}
-    return {**fingerprints, **({"inputs": given} if given else {}), **({"questions": asked} if asked else {})}
-
-
-def evaluate(
-    trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, predictions: Path, lost: list[str]
-) -> tuple[Metrics, dict[str, list[dict[str, Any]]]]:
-    """Score every slice of the data, and keep each example's prediction in a file; if it can't be written, `lost` gets
-    a note. The second is what `predict` gave of each slice."""
-    kept = {
-        name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
-    }
-    if ranks.is_first():
-        with files.spared(f"{tuner.method.config.name}: predictions", lost):
-            outputs.write_predictions(predictions, data, kept, tuner.task)
-    directions = data.config.dataset.metrics
+def fingerprints(prepared: PreparedRun) -> dict[str, Any]:
+    """Hashes of everything that the run read, as a record's `environment` has them."""
+    inputs = finished.fingerprints(prepared.config.method.inputs)
+    if prepared.bertscore_model is not None:
+        inputs["bertscore_model"] = prepared.bertscore_model.fingerprint
+    questions = {name: benchmark.fingerprint for name, benchmark in prepared.questions.items()}
     return {
-        name: None
-        if part is None
-        else {**tuner.scores(kept[name], part), "directions": directions, **_in_train(data.repeats.get(name))}
-        for name, part in data.slices.items()
-    }, kept
-
-
-def _in_train(repeats: Repeats | None) -> dict[str, int | None]:
-    """How many of a split's scored rows were trained on; nulls where that wasn't counted."""
-    exact, folded = (None, None) if repeats is None else (repeats.exact, repeats.folded)
-    return {"rows_in_train": exact, "rows_in_train_folded": folded}
-
-
-def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, Any]]:
-    """What `FineTuner.predict` gives for every batch, each on one rank. Not `trainer.predict`: it takes no batch
-    sampler of our own, and `trainer.validate` would call the callbacks that belong to training."""
-    device = trainer.strategy.root_device  # After fit, Lightning has moved the model to the CPU.
-    tuner.to(device).eval()
-    tuner.clear_generations()
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        mine = (batch for index, batch in enumerate(loader) if ranks.takes(index))
-        return ranks.interleaved([tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in mine])
+        "data_fingerprint": prepared.source.fingerprint,
+        "model_fingerprint": prepared.checkpoint.fingerprint,
+        **({"inputs": inputs} if inputs else {}),
+        **({"questions": questions} if questions else {}),
+    }

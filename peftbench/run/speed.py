@@ -1,4 +1,4 @@
-"""How fast a trained model answers: as it was trained, merged where the method can, and its base, side by side."""
+"""Inference speed of the trained model, the same merged (where the method can), and its base, side by side."""
 
 import statistics
 import time
@@ -18,25 +18,25 @@ from peftbench.results import scored
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import limit, stop
 
-#: Single examples whose median latency is taken, at the most, and those before them that aren't counted.
+#: Single examples whose median latency is taken, at the most; and how many warm up before them, uncounted.
 LATENCY_EXAMPLES, LATENCY_WARM_UP = 33, 5
 
-#: By variant the seconds of every batch that all of them answered.
+#: By variant, the seconds of every batch that all variants answered.
 Seconds = dict[str, list[float]]
 
 
 def measure(
-    tuner: FineTuner, base: nn.Module, data: TaskDataModule, *, context: Callable[[], AbstractContextManager[Any]]
+    tuner: FineTuner, base: nn.Module, data: TaskDataModule, *, precision: Callable[[], AbstractContextManager[Any]]
 ) -> tuple[dict[str, Any], list[str]]:
-    """`inference_samples_per_s` and `inference_latency_ms`, the same `_merged` (None where the method can't) and
-    `_base` (the untrained model with the same head); and a note where the time allowed was too short for all.
+    """`inference_samples_per_s` and `inference_latency_ms`, the same with `_merged` (None where the method can't) and
+    `_base` (the untrained model with the same head); and a footnote if `measure_s` was too short for all examples.
 
-    The variants take turns batch by batch, so that a machine that slows down slows all of them alike. Latency has half
-    of `measure_s`, and throughput the rest.
+    The variants take turns batch by batch, so that a machine that slows down slows all of them alike. Latency gets half
+    of `measure_s`, throughput the rest.
 
     Args:
-        base: a fresh model: with several methods, switching the adapter off doesn't give the base back.
-        context: entered around all of it (precision).
+        base: a fresh model: several methods don't give the base back when the adapter is switched off.
+        precision: entered around all of it (autocast).
     """
     examples, config = data.slices[data.headline[0]], data.config
     assert examples is not None
@@ -52,7 +52,7 @@ def measure(
         return _times(variants, collated, forward, tuner.device, warm_up=warm_up, until=until)
 
     end = time.monotonic() + config.measure_s
-    with torch.inference_mode(), context():
+    with torch.inference_mode(), precision():
         latency = answers(single, LATENCY_WARM_UP, end - config.measure_s / 2)
         rates = answers(batches, 1, end)
     answered = len(rates[""])
@@ -68,13 +68,13 @@ def measure(
 
 
 def _cut_short(config: RunConfig) -> str:
-    """The same words for every run that was: reports show each footnote once."""
+    """The footnote. The same words for every run: reports show each footnote once."""
     allowed = f"measure_s={config.measure_s:g}"
     return f"{config.method.name}: inference speed is of fewer examples than usual, or missing ({allowed} had gone by)"
 
 
 def _variants(tuner: FineTuner, base: nn.Module) -> dict[str, nn.Module]:
-    """The models that take turns, by the end of their figures' names."""
+    """The models that take turns, by the suffix of their figures' names; in evaluation mode."""
     merged = tuner.method.merge(tuner.model)
     variants = {"": tuner.model, "_merged": merged, "_base": base.to(tuner.device)}
     present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
@@ -84,10 +84,10 @@ def _variants(tuner: FineTuner, base: nn.Module) -> dict[str, nn.Module]:
 
 
 def lay_alike(model: nn.Module) -> None:
-    """Copy a model's weights within memory, one after the other.
+    """Copy a model's weights within memory, one after the other (CPU).
 
-    As a file's reader leaves them they are up to a tenth faster than the copies that merging makes, and the difference
-    between variants would be one of memory.
+    Weights as they were read from a file are up to a tenth faster than the copies that merging makes: variants
+    would differ by where they lie in memory.
     """
     for tensor in model.parameters():
         if tensor.is_floating_point() and tensor.device.type == "cpu":
@@ -95,7 +95,7 @@ def lay_alike(model: nn.Module) -> None:
 
 
 def _latency_batches(examples: Encoded, most: int) -> list[list[int]]:
-    """Single examples spread evenly over the lengths, repeated where the split has too few; the first warm up."""
+    """Batches of one example, spread evenly over the lengths, repeated if the split has too few; the first warm up."""
     count = min(LATENCY_EXAMPLES, most)
     wanted = count + LATENCY_WARM_UP
     order = examples.lengths.argsort(stable=True)
@@ -104,7 +104,7 @@ def _latency_batches(examples: Encoded, most: int) -> list[list[int]]:
 
 
 def _throughput_batches(examples: Encoded, batch_size: int, most: int) -> list[list[int]]:
-    """Batches of like length over examples spread evenly over the split; the longest comes first too, to warm up."""
+    """Batches of examples of like length, spread evenly over the split. The longest comes first as well, to warm up."""
     step = max(1, len(examples) // most)
     chosen = torch.arange(len(examples))[::step][:most]
     batches = [chosen[part].tolist() for part in by_length(examples.lengths[chosen], batch_size)]
@@ -112,8 +112,8 @@ def _throughput_batches(examples: Encoded, batch_size: int, most: int) -> list[l
 
 
 def spread(count: int) -> list[int]:
-    """0 to count - 1 in an order of which every beginning lies evenly over all: the middle, the quarters, the eighths
-    (van der Corput's sequence)."""
+    """The numbers from 0 to count - 1, ordered so that every beginning of the list covers them evenly: the middle, the
+    quarters, the eighths (van der Corput's sequence)."""
     bits = count.bit_length() + 1  # Steps of less than half a number: none is missed but 0.
     fractions = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1, 1 << bits))
     return list(dict.fromkeys([*(fraction * count >> bits for fraction in fractions), *range(count)]))
@@ -128,16 +128,16 @@ def _times(
     warm_up: int,
     until: float,
 ) -> Seconds:
-    """Seconds of every batch on every model, but for the first `warm_up`, which get a quarter of the time at the most.
+    """Seconds of every batch on every model, without the first `warm_up`, which get a quarter of the time at the most.
 
     Args:
-        until: when to stop, of `time.monotonic`, in the middle of a batch if need be; that batch doesn't count.
+        until: when to stop, by `time.monotonic`; a batch that is interrupted doesn't count.
     """
     turns: list[list[float]] = []
     warm = until - 3 / 4 * (until - time.monotonic())
     with limit.until(until):
         for number, batch in enumerate(batches):
-            stop.check()  # A library may have caught what a signal raised.
+            stop.check()  # A library may have swallowed what the handler of SIGTERM raised.
             if time.monotonic() > (warm if 0 < number < warm_up else until):
                 continue
             turn = _turn(models.values(), {k: v.to(device) for k, v in batch.items()}, forward, device)
@@ -149,7 +149,7 @@ def _times(
 def _turn(
     models: Iterable[nn.Module], batch: Batch, forward: Callable[[nn.Module, Batch], None], device: torch.device
 ) -> list[float]:
-    """Seconds of a batch on each model."""
+    """Seconds that each model took for one batch."""
     seconds = []
     for model in models:
         start = time.perf_counter()

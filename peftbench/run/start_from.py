@@ -1,4 +1,4 @@
-"""The model that a run starts from: the checkpoint, or what a finished run made of it (`start_from`).
+"""The model that a run starts from: its checkpoint, or what a finished run made of it (`start_from`).
 
 Tuning on a larger task first helps small ones (Phang et al. 2018, arXiv 1811.01088); papers that print RTE, MRPC and
 STS-B often start them from MNLI (LoRA: arXiv 2106.09685, section 5.1).
@@ -20,11 +20,11 @@ from peftbench.tasks.base import Task
 
 
 def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
-    """`backbones.load_model`, with the weights of the run that `checkpoint.start` names, an adapter's folded in. The
-    task head is new unless the labels are the same.
+    """`backbones.load_model`, with the weights of the run that `checkpoint.start` names, its adapter merged. The task
+    head is new unless its outputs mean the same.
 
     Raises:
-        ConfigError: also as `check`.
+        ConfigError: as `backbones.load_model` and `check`.
     """
     model = backbones.load_model(run, checkpoint, task)
     if checkpoint.start is None:
@@ -40,7 +40,7 @@ def check(model: nn.Module, run: RunConfig, checkpoint: Checkpoint, task: Task) 
     """Raises ConfigError if the record of `checkpoint.start` can't be read, or its run lacks weights of this model.
 
     Args:
-        model: as `backbones.build_empty` makes it: names and shapes are all that is looked at.
+        model: of `backbones.build_empty`; only names and shapes are compared.
     """
     if checkpoint.start is not None:
         config = _config(checkpoint.start)
@@ -48,10 +48,11 @@ def check(model: nn.Module, run: RunConfig, checkpoint: Checkpoint, task: Task) 
         _taken(model.state_dict(), theirs.state_dict(), run, config, task)
 
 
-def _config(found: FinishedRun) -> RunConfig:
-    assert found.record is not None
+def _config(finished: FinishedRun) -> RunConfig:
+    """The configuration of a finished run."""
+    assert finished.record is not None
     try:
-        return loading.from_description(found.record.config)
+        return loading.from_description(finished.record.config)
     except ConfigError as error:
         raise ConfigError(f"start_from: {error}") from None
 
@@ -59,19 +60,21 @@ def _config(found: FinishedRun) -> RunConfig:
 def _taken(
     mine: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], run: RunConfig, config: RunConfig, task: Task
 ) -> list[str]:
-    """The names of the weights that a finished run of `config` gives: all, but of a task head whose outputs mean
-    something else none. Where words are the answer there is no such head, whatever its modules are called: ModernBERT's
-    masked model has a `head` too."""
-    same_head, found = _answers(config) == _answers(run), []
+    """The names of the weights that are taken from a finished run of `config`: all, less a task head whose outputs mean
+    something else.
+
+    Only with formulation "head" is there a task head: ModernBERT's masked language model has a module `head` too.
+    """
+    same_head, taken = _answers(config) == _answers(run), []
     for name, tensor in mine.items():
         in_head = task.formulation == "head" and parameters.in_head(name, run.model.head)
         if name in theirs and theirs[name].shape == tensor.shape and (same_head or not in_head):
-            found.append(name)
+            taken.append(name)
         elif not in_head:
             raise ConfigError(f"start_from: the run has no weights for {name}")
-    return found
+    return taken
 
 
 def _answers(run: RunConfig) -> tuple[str, object]:
-    """What a head's outputs mean."""
+    """What the outputs of a run's task head mean: its task, with its labels or else its data set."""
     return run.dataset.task, run.dataset.labels or run.dataset.name

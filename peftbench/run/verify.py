@@ -1,4 +1,4 @@
-"""The check of a run before anything is trained: adapters' arguments, their fit to the model, sinks."""
+"""The check before anything is trained (preflight): optimiser, sinks, the adapter's fit to the model, lengths."""
 
 from pathlib import Path
 
@@ -14,20 +14,21 @@ from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, quantization
 from peftbench.models.checkpoints import Checkpoint
-from peftbench.run import start_from
+from peftbench.run import lengths, start_from
 from peftbench.run.training import optimizer, sharding, sinks
-from peftbench.run.worker import _too_long
 from peftbench.system import ranks
 from peftbench.system.process_group import Emit
 from peftbench.tasks.table import build as build_task
 
+#: What is wrong with a run in one line, and whether its method can't be applied there (`NotApplicable`).
+Problem = tuple[str, bool]
+
 
 def verify(cells: list[tuple[RunConfig, Checkpoint]], data: list[tuple[DataSource, Path]], emit: Emit) -> None:
-    """Try every method on its model's shape, without weights. Result: for each cell None, or what is wrong and whether
-    that is because the method can't be applied there.
+    """Try every method on the shapes of its model, without weights. Emits {"result": for each cell `Problem` or null}.
 
     Args:
-        data: of every cell where its rows are, and the cache; empty: whether they fit isn't looked at.
+        data: for each cell its rows and the cache folder; empty: whether examples fit into the model isn't checked.
     """
     problems = [problem_with(config, checkpoint) for config, checkpoint in cells]
     fitting: set[str] = set()
@@ -37,7 +38,8 @@ def verify(cells: list[tuple[RunConfig, Checkpoint]], data: list[tuple[DataSourc
     emit({"result": problems})
 
 
-def problem_with(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] | None:
+def problem_with(config: RunConfig, checkpoint: Checkpoint) -> Problem | None:
+    """What is wrong with a run, whatever its examples are."""
     try:
         _check(config, checkpoint)
     except ConfigError as error:
@@ -48,12 +50,35 @@ def problem_with(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, bool] 
     return None
 
 
+def _too_long(
+    config: RunConfig, checkpoint: Checkpoint, source: DataSource, cache: Path, fitting: set[str]
+) -> Problem | None:
+    """What is wrong with a run whose examples are too long for the model.
+
+    Args:
+        fitting: describes the examples, model and recipe of runs that were found to fit, whatever their method; gets
+            this run's if it fits.
+    """
+    task = build_task(config)
+    examined = repr((task.formulation, config.model, config.dataset, config.recipe))
+    if examined in fitting:
+        return None
+    tokenizer = backbones.load_tokenizer(config.model, checkpoint)
+    try:
+        lengths.check(config, task, tokenizer, source, cache)
+    except ConfigError as error:
+        return str(error), False
+    fitting.add(examined)
+    return None
+
+
 def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
+    """Raises ConfigError or whatever a library raises: the first thing that would stop the run."""
     if config.hardware.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("hardware.accelerator=gpu: torch finds no CUDA device here; hardware=cpu runs without")
-    found, devices = torch.cuda.device_count(), config.hardware.devices
-    if config.hardware.accelerator != "cpu" and found and devices > found:
-        raise ConfigError(f"hardware.devices={devices}: torch finds {found} CUDA devices here")
+    present, devices = torch.cuda.device_count(), config.hardware.devices
+    if config.hardware.accelerator != "cpu" and present and devices > present:
+        raise ConfigError(f"hardware.devices={devices}: torch finds {present} CUDA devices here")
     task, method = build_task(config), build_method(config.method)
     check_benchmarks(config, task.formulation)
     if config.method.lr is not None:
@@ -75,7 +100,7 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
 
 
 def _try_optimizer(recipe: RecipeConfig, lr: float, *, sharded: bool) -> None:
-    """Raises ConfigError as `optim.factory` will in the run."""
+    """Raises ConfigError as `optimizer.factory` will in the run."""
     if not sharded:
         optimizer.factory(recipe, lr)
         return
@@ -84,23 +109,27 @@ def _try_optimizer(recipe: RecipeConfig, lr: float, *, sharded: bool) -> None:
 
 
 def _try_on(method: Method, model: nn.Module, context: Context) -> None:
-    """Apply a method to a model without weights, and run it once on nothing: shapes alone show most misfits. What looks
-    at the weights first (PiSSA) can't be tried so."""
+    """Apply a method to a model on the meta device, and call it once on an empty batch: shapes alone show most misfits.
+
+    Raises:
+        NotApplicable: the adapted model can't be called; ConfigError: as the method says.
+    """
     try:
         adapted = method.apply(model, context)
         try:
             with torch.no_grad():
-                adapted.eval()(**method.prepare_batch(context.task.inputs(_nothing(model))))
+                adapted.eval()(**method.prepare_batch(context.task.inputs(_placeholder(model))))
         except (ValueError, TypeError, RuntimeError, IndexError) as error:
             where = f"method={method.config.name} on model={context.model.name}"
             raise NotApplicable(f"{where}: {str(error).splitlines()[0]}") from error
     except (ConfigError, RuntimeError, NotImplementedError) as error:
+        # Methods that compute with the weights first (PiSSA) can't be tried without any: that is no misfit.
         if not any(sign in f"{error} {error.__cause__}" for sign in ("meta", "variable.set_data")):
             raise
 
 
-def _nothing(model: nn.Module) -> Batch:
-    """Two examples of eight tokens on the model's device, their answers as long."""
+def _placeholder(model: nn.Module) -> Batch:
+    """A batch of two examples: ids, mask and targets (2, 8), labels and index (2,), on the model's device."""
     device = next(model.parameters()).device
     ids = torch.ones(2, 8, dtype=torch.long, device=device)
     labels = torch.zeros(2, dtype=torch.long, device=device)

@@ -48,7 +48,7 @@ def run_real(real_data: str, results: Path) -> Callable:
         return (
             found,
             places,
-            run(RunContext(config, found.key, found.source, found.checkpoint, places, [], lambda e: None)),
+            run(RunContext(found, places, [], lambda event: None)),
         )
 
     return go

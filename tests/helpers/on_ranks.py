@@ -23,6 +23,7 @@ from peftbench.models import dropout
 from peftbench.results.store import ResultStore
 from peftbench.run import run
 from peftbench.run.context import RunContext
+from peftbench.run.evaluation import evaluate
 from peftbench.run.prepared import PreparedRun
 from peftbench.run.training.meter import Memory
 from peftbench.run.training.tuner import FineTuner
@@ -71,7 +72,7 @@ class Followed:
 def follow(cell: PreparedRun, watch: Watch) -> Followed:
     """Train as a run does."""
     places, memory = ResultStore(cell.config.results_dir).places(cell.config, cell.key), Memory()
-    job = RunContext(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None)
+    job = RunContext(cell, places, [], lambda event: None)
     tuner, data = run.set_up(job)
     callbacks = tuner.method.callbacks
     tuner.method.callbacks = lambda: [*callbacks(), watch]  # type: ignore[method-assign]
@@ -101,9 +102,7 @@ def train(
         result = {"selected": trained.selected, "params": trained.params}
         result |= {"resumed": trained.resumed, "figures": trained.figures}
         if score:
-            metrics, _ = run.evaluate(
-                trained.trainer, followed.tuner, followed.data, followed.job.places.predictions, []
-            )
+            metrics, _ = evaluate(trained.trainer, followed.tuner, followed.data, followed.job.places.predictions, [])
             validation = metrics["validation"]
             assert validation is not None
             result |= {"score": validation["score"], "loss": validation["loss"]}

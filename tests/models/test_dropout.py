@@ -1,12 +1,19 @@
 """The CPU's own dropout: the right distribution, gradient and scale, and attention that equals torch's."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from peftbench.models import dropout
+from peftbench.models import dropout, transformers_compat
+from peftbench.results.store import ResultStore
+from peftbench.run import run
+from peftbench.run.context import RunContext
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
@@ -51,6 +58,34 @@ def test_install_replaces_every_dropout_and_evaluation_is_untouched() -> None:
     assert not [m for m in model.modules() if type(m) is nn.Dropout]
     x = torch.randn(2, 4)
     assert torch.equal(model[1].eval()(x), x)
+    assert AttentionInterface()["sdpa"] is dropout.attention
+
+
+def test_importing_it_changes_nothing_in_transformers() -> None:
+    script = [
+        "from transformers import AttentionInterface, integrations",
+        "import peftbench.models.dropout, peftbench.run.worker",
+        "assert AttentionInterface()['sdpa'] is integrations.sdpa_attention.sdpa_attention_forward",
+    ]
+    subprocess.run([sys.executable, "-c", "; ".join(script)], check=True, timeout=120)
+
+
+def test_attention_is_ours_before_a_method_is_applied(cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoRA-GA computes gradients then."""
+
+    class Loaded(Exception):
+        pass
+
+    def load(*_: object) -> None:
+        raise Loaded
+
+    prepared = cell()
+    places = ResultStore(prepared.config.results_dir).places(prepared.config, prepared.key)
+    monkeypatch.setattr(run.start_from, "load_model", load)
+    transformers_compat.replace_sdpa(sdpa_attention_forward)
+    with pytest.raises(Loaded):
+        run.set_up(RunContext(prepared, places, [], lambda event: None))
+    assert AttentionInterface()["sdpa"] is dropout.attention
 
 
 @pytest.mark.parametrize("mask", ["none", "boolean", "additive", "causal"])

@@ -64,8 +64,7 @@ def test_a_run_has_it_only_where_its_model_is_given(cell, folder: Path) -> None:
     def record(*more: str):
         found = cell(*COPY, "method=zero_shot", *more)
         places = ResultStore(found.config.results_dir).places(found.config, found.key)
-        job = RunContext(found.config, found.key, found.source, found.checkpoint, places, [], lambda event: None)
-        return found.key, run(RunContext(**{**vars(job), "judge": found.judge}))
+        return found.key, run(RunContext(found, places, [], lambda event: None))
 
     plain_key, plain = record()
     key, judged = record(f"bertscore_model={folder}")

@@ -127,9 +127,7 @@ def test_mmlu_is_scored_as_the_paper_says(composed, method: str) -> None:
 def _run(config: types.RunConfig):
     cell = prepare(config)
     places = ResultStore(config.results_dir).places(config, cell.key)
-    return run(
-        RunContext(cell.config, cell.key, cell.source, cell.checkpoint, places, [], lambda event: None, cell.questions)
-    )
+    return run(RunContext(cell, places, [], lambda event: None))
 
 
 def test_a_run_records_what_was_forgotten(composed, results: Path) -> None:

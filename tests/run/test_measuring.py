@@ -157,9 +157,7 @@ def test_it_says_that_it_measures_and_the_draft_is_kept_before(cell) -> None:
     found = cell("recipe.max_steps=4")
     said: list[Any] = []
     places = ResultStore(found.config.results_dir).places(found.config, found.key)
-    given = context.RunContext(
-        found.config, found.key, found.source, found.checkpoint, places, [], said.append, keep=said.append
-    )
+    given = context.RunContext(found, places, [], said.append, keep=said.append)
     record = run.run(given)
     assert record is not None
     (draft,) = [event for event in said if isinstance(event, RunRecord)]

@@ -173,7 +173,7 @@ def _restore(kept: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
     """As a run that goes on does, but of an optimiser alone."""
     rest = Mock()
     state = RunState(Path(), code={}, every_s=None, select=rest, meter=rest, memory=rest)
-    state._kept = defaultdict(dict, optimizer=kept, memory=[{}], trained=[])
+    state._state_read = defaultdict(dict, optimizer=kept, memory=[{}], trained=[])
     tuner = SimpleNamespace(method=rest, model=torch.nn.Identity())
     state.restore(tuner, SimpleNamespace(optimizers=[optimizer], lr_scheduler_configs=[rest]))  # type: ignore[arg-type]
 

@@ -26,9 +26,7 @@ def run_and_watch(cell: Callable[..., PreparedRun], monkeypatch: pytest.MonkeyPa
     def go(*more: str):
         found = cell(*more)
         places = ResultStore(found.config.results_dir).places(found.config, found.key)
-        return run(
-            RunContext(found.config, found.key, found.source, found.checkpoint, places, [], lambda event: None)
-        ), seen
+        return run(RunContext(found, places, [], lambda event: None)), seen
 
     return go
 

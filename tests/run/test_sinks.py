@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from peftbench.config import compose
+from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore
@@ -83,6 +87,58 @@ def test_a_logger_that_fails_at_the_end_is_forgiven(caplog) -> None:
 def test_an_unknown_logger_is_refused_before_training() -> None:
     with pytest.raises(ConfigError, match="logger._target_=nowhere.Logger"):
         sinks.check(compose.one(["logger._target_=nowhere.Logger"]))
+
+
+class Kept(DummyLogger):
+    """A sink that keeps what it was given."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__()
+        self.given = given
+
+
+def takes_all(*, config: RunConfig, key: str, folder: Path, level: int) -> Logger:
+    return Kept(config=config, key=key, folder=folder, level=level)
+
+
+def takes_its_key(key: str) -> Logger:
+    return Kept(key=key)
+
+
+def is_not_declared(key: str):
+    return Kept(key=key)
+
+
+@sinks.needs("a_module_that_is_nowhere")
+def lacks_a_module() -> Logger:
+    raise NotImplementedError
+
+
+def test_a_sinks_function_is_given_what_it_takes_by_name(tmp_path: Path) -> None:
+    config = compose.one([f"logger._target_={__name__}.takes_all", "+logger.level=3"])
+    sinks.check(config)
+    (logger,) = build_sinks(config, "the-key", tmp_path)
+    assert logger.given == {"config": config, "key": "the-key", "folder": tmp_path, "level": 3}
+    (logger,) = build_sinks(compose.one([f"logger._target_={__name__}.takes_its_key"]), "the-key", tmp_path)
+    assert logger.given == {"key": "the-key"}
+
+
+def test_a_configuration_gives_a_sink_no_other_key(caplog, tmp_path: Path) -> None:
+    config = compose.one([f"logger._target_={__name__}.takes_its_key", "+logger.key=another"])
+    assert build_sinks(config, "k", tmp_path) == []
+    assert "the run goes on without it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lacks_a_module", "can't be had .No module named 'a_module_that_is_nowhere'"),
+        ("is_not_declared", "allowed is a subclass of lightning"),
+    ],
+)
+def test_a_sinks_function_that_cannot_be_called_is_refused_before_training(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sinks.check(compose.one([f"logger._target_={__name__}.{name}"]))
 
 
 @pytest.fixture

@@ -57,9 +57,7 @@ def train(made: Callable, results: Path) -> Callable:
     def go(*more: str):
         found = made(*more)
         places = ResultStore(results).places(found.config, found.key)
-        record = run(
-            RunContext(found.config, found.key, found.source, found.checkpoint, places, [], lambda event: None)
-        )
+        record = run(RunContext(found, places, [], lambda event: None))
         return record, places
 
     return go

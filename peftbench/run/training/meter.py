@@ -1,4 +1,4 @@
-"""Time and memory of a run, as README "What is measured" defines them."""
+"""Time and memory of a run, as docs/measures.md defines them."""
 
 import os
 import time
@@ -12,60 +12,62 @@ from lightning.pytorch import Callback
 from peftbench.data.batch import Batch
 from peftbench.data.encode import tokens
 
-#: Steps left out of rates: the first ones fill caches, start workers and compile.
+#: Steps that rates leave out: the first ones fill caches, start workers and compile.
 WARM_UP = 3
 
 
 class Memory:
     """Peak memory of training in this process, in bytes.
 
-    CPU: the kernel's high-water mark of resident memory (VmHWM) since `reset`, less what was resident at construction:
-    that leaves the imports out, holds model, data and training, and can't miss a spike. CUDA: torch's allocator. None
-    where the kernel doesn't say (not Linux).
+    CPU: the kernel's high-water mark of resident memory (VmHWM) since `reset`, less what was resident at construction.
+    So it leaves the imports out, includes model, data and training, and can't miss a spike. CUDA: torch's allocator.
+    None where the kernel has no such figure (not Linux).
     """
 
     def __init__(self) -> None:
-        self._born = _status("VmRSS")
+        self._at_start = _status("VmRSS")
+        #: Peaks of the processes that the run was stopped in.
         self._before: dict[str, int | None] = {}
 
     def reset(self) -> None:
-        """Forget the peak so far: that of tokenising, which a cached set doesn't have."""
+        """Forget the peak so far: it is tokenising's, and a data set in the cache wouldn't have it."""
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
-            self._born = None
+            self._at_start = None
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
 
     def peak(self) -> dict[str, int | None]:
-        """`peak_memory_bytes`, and on CUDA what the allocator had reserved: of the process that needed the most, where
-        a run was stopped and taken up again."""
-        now = self._now()
+        """`peak_memory_bytes`, and `peak_memory_reserved_bytes` by the allocator (CUDA). Of a run that was stopped and
+        taken up again: the peak of the process that needed the most."""
         return {
-            name: max((x for x in (here, self._before.get(name)) if x is not None), default=None)
-            for name, here in now.items()
+            name: max((x for x in (now, self._before.get(name)) if x is not None), default=None)
+            for name, now in self._now().items()
         }
 
     def state_dict(self) -> dict[str, int | None]:
-        """What is kept of a run that may have to go on elsewhere."""
+        """The peak so far, for a run that may go on in another process."""
         return self.peak()
 
     def load_state_dict(self, state: dict[str, int | None]) -> None:
-        """Take the peak of the processes before this one into account."""
+        """Take the peak of the process before this one into account."""
         self._before = state
 
     def _now(self) -> dict[str, int | None]:
+        """This process's peak."""
         if torch.cuda.is_initialized():
             return {
                 "peak_memory_bytes": torch.cuda.max_memory_allocated(),
                 "peak_memory_reserved_bytes": torch.cuda.max_memory_reserved(),
             }
         peak = _status("VmHWM")
-        known = self._born is not None and peak is not None
-        return {"peak_memory_bytes": peak - self._born if known else None, "peak_memory_reserved_bytes": None}  # type: ignore[operator]
+        used = None if self._at_start is None or peak is None else peak - self._at_start
+        return {"peak_memory_bytes": used, "peak_memory_reserved_bytes": None}
 
 
 def _status(field: str) -> int | None:
+    """Bytes of a field of /proc/<pid>/status, which is in kB; None where there is none."""
     try:
         lines = Path(f"/proc/{os.getpid()}/status").read_text().splitlines()
     except OSError:
@@ -75,7 +77,7 @@ def _status(field: str) -> int | None:
 
 
 class Meter(Callback):
-    """Times optimiser steps: data loading included; evaluation, and what other callbacks do around it, excluded.
+    """Times optimiser steps, data loading included; evaluation, and what other callbacks do around it, excluded.
 
     Must be the last callback, so that its clock starts again after the others are done.
     """
@@ -112,7 +114,7 @@ class Meter(Callback):
         self._since += now - self._paused
 
     def leave_out(self, seconds: float) -> None:
-        """Don't charge the step under way with time that something else took."""
+        """Don't charge the present step with seconds that something else (saving a state) took."""
         self._since += seconds
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,7 +130,8 @@ class Meter(Callback):
         self._samples, self._tokens = state_dict["samples"], state_dict["tokens"]
 
     def figures(self) -> dict[str, float | None]:
-        """Training time and rates; rates are None for a run of no more steps than the warm-up."""
+        """Seconds of training and rates, by their names in a record's `efficiency`; rates are None for a run of no more
+        steps than the warm-up."""
         seconds = sum(self.steps_s[WARM_UP:])
         real = sum(int(number) for number, _ in self._tokens[WARM_UP:])
         padded = sum(size for _, size in self._tokens[WARM_UP:])
@@ -142,6 +145,7 @@ class Meter(Callback):
 
 
 def _now() -> float:
+    """Seconds of the performance counter, once the GPU has done what it was given."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Progress of a run as events: the process that trains never draws."""
+"""Progress of a run as events for the parent process, which draws; the process that trains never does."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ _EVERY = 0.1
 
 
 class Reporter(Callback):
-    """Emits the step, the last loss looked at and the last selection score."""
+    """Emits the step, the last loss that was read and the last selection score."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit

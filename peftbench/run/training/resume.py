@@ -1,8 +1,7 @@
-"""A run that goes on where it was stopped: its state in a file, taken between two steps and put back.
+"""Checkpoints of a run that was stopped: its state is written to a file between two steps, and put back to go on.
 
-A state put back on the same machine gives the same bits as a run that was never stopped (on CPU): weights, optimiser,
-schedule, place in the data, every source of random numbers, what was selected so far, what was measured so far, and
-what the method keeps of its own.
+On the same CPU the run then ends with the same bits as one that was never stopped. A state holds weights, optimiser,
+schedule, place in the data, every source of random numbers, selection, measurements, and the method's own state.
 """
 
 import logging
@@ -19,6 +18,7 @@ from torch import nn
 
 from peftbench.errors import Interrupted
 from peftbench.run.training import sharding
+from peftbench.run.training.lightning_compat import set_step
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.selection import SelectBest, changing
 from peftbench.run.training.tuner import FineTuner
@@ -26,23 +26,23 @@ from peftbench.system import files, ranks, stop
 
 _log = logging.getLogger(__name__)
 
-#: The file in a run's folder, and the layout of what is in it.
+#: The file's name in a run's folder, and the version of its layout.
 _FILE, _LAYOUT = "state.pt", 2
-#: A state isn't saved again before this many times its own saving time has gone by: it costs a twentieth at most.
+#: A state is saved again only after this many times the seconds that saving took: it costs a twentieth at most.
 _SHARE = 20
 
 
 class RunState(Callback):
-    """Saves the state of a run every `every_s` seconds and when the process is asked to stop, and puts it back.
+    """Saves the state of a run every `every_s` seconds and on SIGTERM, and puts it back.
 
     Must be the first callback: a state is taken before any other callback has acted on the step, and after a resume
     they act on it again.
 
     Args:
         folder: the run's own, in which the selected weights lie too.
-        code: versions that a state belongs to (JSON): other code may not end where this one would.
-        every_s: seconds between saved states; 0: after every step, whatever that costs; None: only when asked to stop,
-            and at the end of training.
+        code: versions of everything that computes (JSON): a state of other versions isn't used.
+        every_s: seconds between saved states; 0: after every step, whatever that costs; None: only on SIGTERM and at
+            the end of training.
 
     Attributes:
         step: the step that this process starts from; 0: the beginning.
@@ -63,12 +63,13 @@ class RunState(Callback):
         self._select, self._meter, self.memory = select, meter, memory
         self._last = time.monotonic()
         self._cost_s = 0.0
-        self._kept: dict[str, Any] | None = None
+        #: The state that was read, until all of it is put back.
+        self._state_read: dict[str, Any] | None = None
         self.step = 0
         self.resumed: list[int] = []
 
     def read(self, total_steps: int) -> None:
-        """Look for a state to go on from. One that can't be read, or is of other code, is said and left out.
+        """Read the saved state, if there is one. One that can't be read, or is of other code, is logged and not used.
 
         Raises:
             RuntimeError: one rank can't read what another can.
@@ -81,49 +82,49 @@ class RunState(Callback):
         if not self._file.is_file():
             return
         try:
-            # Ranks would each have all of it in memory, of which they need a part: it's read where it's looked at.
+            # Each rank needs a part of it: `mmap` reads a tensor only where it is looked at.
             several = ranks.world() > 1
-            kept = torch.load(self._file, map_location="cpu", weights_only=True, mmap=several)
+            state = torch.load(self._file, map_location="cpu", weights_only=True, mmap=several)
         except Exception as error:  # Whatever is wrong with the file, the run can be made without it.
             _log.warning("the saved state can't be read (%s); the run starts afresh", error)
             return
         for name, now in {"layout": _LAYOUT, "total_steps": total_steps, "code": self.code}.items():
-            if kept.get(name) != now:
-                _log.warning("the saved state is of another %s (%s); the run starts afresh", name, kept.get(name))
+            if state.get(name) != now:
+                _log.warning("the saved state is of another %s (%s); the run starts afresh", name, state.get(name))
                 return
-        self._kept, self.step = kept, kept["step"]
-        self.resumed = [*kept["resumed"], self.step]
+        self._state_read, self.step = state, state["step"]
+        self.resumed = [*state["resumed"], self.step]
         _log.info("going on from step %d of %d", self.step, total_steps)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._last = time.monotonic()
-        if self._kept is not None:
-            _set_step(trainer, self.step)
+        if self._state_read is not None:
+            set_step(trainer, self.step)
             self.restore(pl_module, trainer)
 
     def restore(self, tuner: FineTuner, trainer: L.Trainer | None) -> None:
         """Put everything back but the random states, which are drawn from until the first step begins.
 
         Args:
-            trainer: None where training has ended: there is no optimiser any more.
+            trainer: None if training had ended: there is no optimiser any more.
         """
-        assert self._kept is not None
-        kept = self._kept
-        tuner.method.load_state_dict(kept["method"])
-        load_weights(tuner.model, kept["weights"], trained=kept["trained"])
+        assert self._state_read is not None
+        state = self._state_read
+        tuner.method.load_state_dict(state["method"])
+        load_weights(tuner.model, state["weights"], trained=state["trained"])
         if trainer is not None:
             optimizer = trainer.optimizers[0]
-            optimizer.load_state_dict(sharding.shared_state(optimizer, kept["optimizer"]))
-            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(kept["scheduler"])
-        self._select.load_state_dict(kept["select"])
-        self._meter.load_state_dict(kept["meter"])
-        self.memory.load_state_dict(kept["memory"][ranks.rank()])
+            optimizer.load_state_dict(sharding.shared_state(optimizer, state["optimizer"]))
+            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(state["scheduler"])
+        self._select.load_state_dict(state["select"])
+        self._meter.load_state_dict(state["meter"])
+        self.memory.load_state_dict(state["memory"][ranks.rank()])
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if self._kept is not None:
-            _set_random(self._kept["random"])
-            self._kept = None
-        # Ranks are asked at different moments, and have different clocks.
+        if self._state_read is not None:
+            _set_random(self._state_read["random"])
+            self._state_read = None
+        # Signals reach ranks at different moments, and their clocks differ: one that is asked or due is enough.
         asked, due = ranks.any_of(stop.asked(), self._due())
         if asked:
             saved = trainer.global_step > self.step and self.save(pl_module, trainer, trainer.global_step)
@@ -133,15 +134,18 @@ class RunState(Callback):
             self.save(pl_module, trainer, trainer.global_step)
 
     def _due(self) -> bool:
+        """Whether it is time for a state by this rank's clock."""
         waited = time.monotonic() - self._last
         return self._every_s is not None and waited >= max(self._every_s, _SHARE * self._cost_s if self._every_s else 0)
 
     def save(self, tuner: FineTuner, trainer: L.Trainer | None, step: int) -> bool:
-        """Write the state after `step` steps, whole or not at all; whether that worked. A disk that is full costs the
-        run nothing but the state. Rank 0 writes; all of them take part.
+        """Write the state after `step` steps, whole or not at all. Rank 0 writes; all ranks must call it.
 
         Args:
             trainer: None when training has ended.
+
+        Returns:
+            True if it was written. A full disk costs the run nothing but the state.
         """
         started = time.perf_counter()
         try:
@@ -189,35 +193,26 @@ class RunState(Callback):
 
 
 def _weights(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
-    """What training has changed or may have: also weights that are frozen now and in the optimiser all the same."""
+    """By name everything that training may have changed: also weights that are in the optimiser but frozen now."""
     stepped = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    found = changing(model)
-    rest = [(name, p.data) for name, p in model.named_parameters() if id(p) in stepped and name not in found]
-    return found | {name: sharding.saved(weight) for name, weight in rest}
+    weights = changing(model)
+    rest = [(name, p.data) for name, p in model.named_parameters() if id(p) in stepped and name not in weights]
+    return weights | {name: sharding.saved(weight) for name, weight in rest}
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], *, trained: list[str]) -> None:
-    """Put weights back in place, and train what was trained."""
-    there = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    """Copy weights into a model, in place, and let exactly the parameters named `trained` have gradients."""
+    targets = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
         for name, tensor in weights.items():
-            sharding.put(there[name], tensor)
+            sharding.put(targets[name], tensor)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad != (name in trained):
             parameter.requires_grad_(name in trained)
 
 
-def _set_step(trainer: L.Trainer, step: int) -> None:
-    """Lightning counts from here. With one pass over the data (`sampler.Steps`) these are all of its counters."""
-    loop = trainer.fit_loop.epoch_loop
-    for progress in (loop.manual_optimization.optim_step_progress, loop.batch_progress):
-        for name in vars(progress.total):
-            setattr(progress.total, name, step)
-    loop._batches_that_stepped = step
-
-
 def _random() -> dict[str, Any]:
-    """Every source of random numbers: Python's, numpy's, torch's and each GPU's."""
+    """The state of every random number generator: Python's, numpy's, torch's and each GPU's."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -228,6 +223,7 @@ def _random() -> dict[str, Any]:
 
 
 def _set_random(state: dict[str, Any]) -> None:
+    """Put back what `_random` took."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

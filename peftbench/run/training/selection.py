@@ -1,4 +1,4 @@
-"""Which step's weights are evaluated."""
+"""Model selection: the step whose weights are evaluated, and what is kept of it meanwhile."""
 
 import logging
 from pathlib import Path
@@ -21,8 +21,12 @@ class SelectBest(Callback):
     """Keeps the trained weights of the best evaluation in a file; the earliest of equals, as fewer steps cost less.
 
     Args:
-        folder: where the weights lie while the run lasts, in a file named by their step.
+        folder: the run's own, in which the weights lie while it lasts, in a file named by their step.
         maximise: whether a higher score is better.
+
+    Attributes:
+        best: the best score so far; `step`: its step.
+        last: the step of the last score.
     """
 
     def __init__(self, folder: Path, *, maximise: bool) -> None:
@@ -30,7 +34,7 @@ class SelectBest(Callback):
         self.best: float | None = None
         self.step: int | None = None
         self.last: int | None = None
-        #: The best weights where the disk didn't take them.
+        #: The best weights while they aren't in the file yet: until it is written, or since the disk didn't take them.
         self._unwritten: dict[str, torch.Tensor] | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -49,7 +53,7 @@ class SelectBest(Callback):
                 self._unwritten = {name: tensor.cpu().clone() for name, tensor in self._unwritten.items()}
 
     def offer(self, score: float, step: int) -> bool:
-        """Take note of a step's score; whether it is the best so far."""
+        """Note a step's score. True if it is the best so far."""
         self.last = step
         if self.best is not None and (score <= self.best if self.maximise else score >= self.best):
             return False
@@ -57,14 +61,14 @@ class SelectBest(Callback):
         return True
 
     def write(self) -> None:
-        """Leave the best weights on the disk. Raises OSError if it doesn't take them."""
+        """Write the best weights, if they aren't written yet. Raises OSError if the disk doesn't take them."""
         if self._unwritten is not None:
             weights = self._unwritten
             files.write(self._file, lambda temporary: save_file(weights, temporary))
             self._unwritten = None
 
     def restore(self, model: nn.Module, last_step: int) -> int:
-        """Put the best weights back; returns the step they are of."""
+        """Put the best weights back into the model; returns their step."""
         if self.step is None or self.step == last_step:
             return last_step
         state: dict[str, torch.Tensor] = {}
@@ -96,12 +100,12 @@ class SelectBest(Callback):
 
 
 def changing(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What training can change: trained parameters, and buffers, which some adapters prune or count in. Where
-    weights are shared out, all ranks must ask, and the first is given them whole."""
+    """By name what training can change: trained parameters, and buffers, in which some adapters prune or count. All
+    ranks must call it where weights are sharded; the first gets them whole."""
     trained = {name: saved(p.data) for name, p in model.named_parameters() if p.requires_grad}
     return trained | {name: buffer for name, buffer in model.named_buffers() if buffer.numel()}
 
 
 def maximise(config: DatasetConfig) -> bool:
-    """Whether this data set's score is better when higher; its metrics all point the same way."""
+    """Whether a higher score is better on this data set, whose metrics all point the same way."""
     return set(config.metrics.values()) == {"max"}

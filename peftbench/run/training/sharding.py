@@ -1,7 +1,7 @@
-"""Weights shared out over the ranks (torch's FSDP2): each keeps its part of every weight, of its gradient and of the
-optimiser's state, and a layer is whole only while it is computed.
+"""Sharding by torch's FSDP2: each rank keeps its shard of every weight, of its gradient and of the optimiser's state,
+and a layer is whole only while it is computed.
 
-What looks at weights besides training (validation, saving, what comes after training) is given them whole.
+Validation, saving, and everything after training get plain models and whole tensors.
 """
 
 import copy
@@ -19,20 +19,21 @@ from peftbench.system import ranks
 
 
 def mesh() -> DeviceMesh:
-    """All ranks' devices in a row."""
+    """A mesh of one dimension: the device of each rank."""
     return init_device_mesh("cuda" if ranks.on_gpus() else "cpu", (ranks.world(),))
 
 
 class Shards:
-    """A model whose weights are shared out, in place.
+    """A model whose weights are sharded, in place.
 
     Attributes:
-        model: it; `mesh`: over which devices.
+        model: the sharded model.
+        mesh: the devices that it is sharded over.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        # Its like without weights: taken before, since sharding changes classes and hooks.
+        # A copy without weights, made first: sharding changes classes and hooks.
         empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
         self._empty = copy.deepcopy(model, empty)  # type: ignore[arg-type]
         self.mesh = mesh()
@@ -40,21 +41,23 @@ class Shards:
             fully_shard(part, mesh=self.mesh)
         for module in model.modules():
             if isinstance(module, FSDPModule):
-                # Every rank's gradient is of its share of one loss: a sum, not a mean.
+                # FSDP takes the mean of all ranks' gradients, but each is of its share of one loss: add them up. With
+                # a factor FSDP would reduce by NCCL's PREMUL_SUM, which gloo doesn't have.
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
 
     def whole(self) -> nn.Module:
-        """A plain model with today's weights, on every rank. All ranks must ask."""
+        """A plain model with the present weights, on every rank. All ranks must call it."""
         model = copy.deepcopy(self._empty)
-        made: dict[int, nn.Parameter] = {}
+        #: By the id of an empty parameter, its whole one: tied weights stay tied.
+        filled: dict[int, nn.Parameter] = {}
         sources = dict(self.model.named_parameters(remove_duplicate=False))
         for name, p in list(model.named_parameters(remove_duplicate=False)):
-            if id(p) not in made:
+            if id(p) not in filled:
                 source = sources[name]
-                made[id(p)] = nn.Parameter(whole(source.data), source.requires_grad)
+                filled[id(p)] = nn.Parameter(whole(source.data), source.requires_grad)
             owner, _, leaf = name.rpartition(".")
-            model.get_submodule(owner)._parameters[leaf] = made[id(p)]
+            model.get_submodule(owner).register_parameter(leaf, filled[id(p)])
         buffers = dict(self.model.named_buffers(remove_duplicate=False))
         for name, buffer in model.named_buffers(remove_duplicate=False):
             buffer.data = buffers[name].data.clone()
@@ -63,21 +66,21 @@ class Shards:
 
 def _layers(model: nn.Module) -> list[nn.Module]:
     """The blocks that are sharded one by one. Empty if blocks share parameters: FSDP allows each one owner."""
-    found = [layer for stack in layers.stacks(model).values() for layer in stack if list(layer.parameters())]
-    uses = Counter(id(p) for layer in found for p in set(layer.parameters()))
-    inside = {id(p) for layer in found for p in layer.parameters()}
-    names = {id(m) for layer in found for m in layer.modules()}
-    outside = {id(p) for m in model.modules() if id(m) not in names for p in m.parameters(recurse=False)}
-    return [] if max(uses.values(), default=1) > 1 or inside & outside else found
+    blocks = [layer for stack in layers.stacks(model).values() for layer in stack if list(layer.parameters())]
+    uses = Counter(id(p) for block in blocks for p in set(block.parameters()))
+    inner_modules = {id(m) for block in blocks for m in block.modules()}
+    outside = {id(p) for m in model.modules() if id(m) not in inner_modules for p in m.parameters(recurse=False)}
+    return [] if max(uses.values(), default=1) > 1 or uses.keys() & outside else blocks
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
-    """A tensor of all ranks' parts, on every rank. All ranks must ask."""
+    """The whole tensor of all ranks' shards, on every rank; a plain tensor as it is. All ranks must call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def saved(value: Any) -> Any:
-    """`whole` for a file: tensor by tensor, into the first rank's main memory alone. All ranks must ask."""
+    """`whole` of every tensor in nested dicts and lists, for a file: one after the other, into the first rank's main
+    memory alone; other ranks get empty tensors. All ranks must call it."""
     if isinstance(value, DTensor):
         full = value.full_tensor()
         return full.cpu() if ranks.is_first() else full.new_empty(0)
@@ -87,27 +90,30 @@ def saved(value: Any) -> Any:
 
 
 def put(target: torch.Tensor, source: torch.Tensor) -> None:
-    """Copy a whole tensor, the same on all ranks, into one that may be shared out."""
+    """Copy a whole tensor, the same on all ranks, into one that may be sharded."""
     target.copy_(_like(target, source) if isinstance(target, DTensor) else source)
 
 
-def shared_state(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state that was saved whole, shared out as its weights are: tensor by tensor, and before the
-    optimiser loads it, which moves every tensor that it's given to the weight's device."""
+def shared_state(optimizer: torch.optim.Optimizer, saved_state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state that was saved whole, sharded as its weights are. Tensor by tensor, and before the optimiser
+    loads it: `load_state_dict` would move all of the whole tensors to the weights' device at once."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    numbers = [number for group in kept["param_groups"] for number in group["params"]]
-    of = dict(zip(numbers, parameters, strict=True))
-    # LoRA-FA's optimiser keeps some by the names of its matrices.
+    numbers = [number for group in saved_state["param_groups"] for number in group["params"]]
+    by_number = dict(zip(numbers, parameters, strict=True))
+    # LoRA-FA's optimiser has entries by the names of its matrices as well.
     state = {
-        key: {k: _part(of.get(key), value) for k, value in values.items()} for key, values in kept["state"].items()
+        key: {name: _shard(by_number.get(key), value) for name, value in entry.items()}
+        for key, entry in saved_state["state"].items()
     }
-    return {**kept, "state": state}
+    return {**saved_state, "state": state}
 
 
-def _part(p: torch.Tensor | None, value: Any) -> Any:
+def _shard(p: torch.Tensor | None, value: Any) -> Any:
+    """An entry of an optimiser's state, sharded as its weight if it is as large."""
     same = isinstance(p, DTensor) and isinstance(value, torch.Tensor) and value.shape == p.shape
     return _like(p, value) if same else value  # type: ignore[arg-type]
 
 
 def _like(target: DTensor, source: torch.Tensor) -> DTensor:
+    """A tensor, the same on all ranks, sharded as another; without a broadcast (`src_data_rank=None`)."""
     return distribute_tensor(source.to(target.device), target.device_mesh, target.placements, src_data_rank=None)

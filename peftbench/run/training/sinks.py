@@ -1,12 +1,22 @@
-"""Sinks: views of a run's numbers. They are never read back, and a broken one costs the run nothing."""
+"""Sinks: loggers (CSV, TensorBoard, W&B) that a run's numbers go to besides its record. They are never read back, and
+a broken one costs the run nothing.
 
+`logger._target_` names one of two things:
+- a subclass of Lightning's `Logger`: it is called with the configuration's other arguments and `save_dir`;
+- a function that is declared to return a `Logger`: besides those other arguments it is given what it takes by the
+  names `config` (the RunConfig), `key` (the run's, text) and `folder` (a Path, for what it writes). `needs` says which
+  modules it imports, so that one that isn't installed is reported before training.
+"""
+
+import importlib
+import inspect
 import logging
 import os
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger
@@ -19,56 +29,92 @@ from peftbench.system import redact
 
 _log = logging.getLogger(__name__)
 
-#: What names one run of W&B, or goes on with one, for every run that finds it in the environment.
+#: Variables that name one run of W&B, or continue one: with them all runs of a sweep would be that one.
 _ONE_RUN = [
     f"WANDB_{name}" for name in ("RUN_ID", "RESUME", "RESUME_FROM", "FORK_FROM", "SWEEP_ID", "SWEEP_PARAM_PATH")
 ]
-_KEY, _WANDB = "logger._target_", "peftbench.run.training.sinks.wandb_logger"
+_KEY = "logger._target_"
+
+F = TypeVar("F", bound=Callable[..., Logger])
+
+
+def needs(*modules: str) -> Callable[[F], F]:
+    """A decorator of a sink's function: the names of the modules that it imports when it is called."""
+
+    def note(sink: F) -> F:
+        sink.needs = modules  # type: ignore[attr-defined]
+        return sink
+
+    return note
 
 
 def several(config: RunConfig) -> list[dict[str, Any]]:
-    """The arguments of each of a run's loggers, their classes as `_target_`: of the one, or of those in sections of
-    their own (`logger=[csv,wandb]`)."""
+    """The arguments of each of a run's sinks, with its `_target_`: `config.logger` names one, or has a section for each
+    (`logger=[csv,wandb]`)."""
     sections = [part for part in config.logger.values() if isinstance(part, dict)]
-    given = [config.logger] if config.logger.get("_target_") is not None else sections
-    return [dict(part) for part in given if part.get("_target_") is not None]
+    sinks = [config.logger] if config.logger.get("_target_") is not None else sections
+    return [dict(sink) for sink in sinks if sink.get("_target_") is not None]
+
+
+def _sink(target: str) -> Callable[..., Logger]:
+    """The class or function that a configuration names.
+
+    Raises:
+        ConfigError: it can't be imported, or is neither.
+    """
+    try:
+        return targets.function(_KEY, target, Logger)
+    except ConfigError:
+        sink: Callable[..., Logger] = targets.subclass(_KEY, target, Logger)
+        return sink
+
+
+def _own_arguments(sink: Callable[..., Logger], config: RunConfig, key: str, folder: Path) -> dict[str, Any]:
+    """What a sink is given besides the arguments of its configuration."""
+    if isinstance(sink, type):
+        return {"save_dir": str(folder)}
+    offered = {"config": config, "key": key, "folder": folder}
+    return {name: value for name, value in offered.items() if name in inspect.signature(sink).parameters}
 
 
 def build(config: RunConfig, key: str, folder: Path) -> list[Logger]:
-    """The run's loggers; without those, and a line in the log, that can't be had."""
+    """The run's sinks. One that can't be built is logged and left out.
+
+    Args:
+        folder: where they write.
+    """
     loggers = []
     for arguments in several(config):
         target = arguments.pop("_target_")
         try:
-            if target == _WANDB:
-                loggers.append(wandb_logger(config=config, key=key, folder=folder, **arguments))
-            else:
-                loggers.append(targets.subclass(_KEY, target, Logger)(save_dir=str(folder), **arguments))
+            sink = _sink(target)
+            loggers.append(sink(**_own_arguments(sink, config, key, folder), **arguments))
         except Exception:  # A sink may fail in any way of its own; the run's record doesn't depend on it.
             _log.exception("logger: %s can't be had; the run goes on without it", target)
     return loggers
 
 
 def check(config: RunConfig) -> None:
-    """Raises ConfigError for a logger whose class can't be imported: said before training, not in its log."""
+    """Raises ConfigError for a sink that can't be imported, lacks a module, or could write outside the run's folder:
+    before training, not in the run's log."""
     for arguments in several(config):
         targets.check_arguments("logger", {k: v for k, v in arguments.items() if k != "_target_"})
         _check(arguments["_target_"])
 
 
 def _check(target: str) -> None:
-    if target != _WANDB:
-        made = targets.subclass(_KEY, target, Logger)
+    sink = _sink(target)
     try:
-        if target == _WANDB:
-            import wandb  # noqa: F401
-        else:
+        for module in getattr(sink, "needs", ()):
+            importlib.import_module(module)
+        if isinstance(sink, type):
             with tempfile.TemporaryDirectory() as folder:  # Lightning looks for the sink's library only now.
-                made(save_dir=folder)
+                sink(save_dir=folder)
     except Exception as error:
         raise ConfigError(f"{_KEY}={target}: can't be had ({str(error).splitlines()[0]})") from None
 
 
+@needs("wandb")
 def wandb_logger(
     *,
     config: RunConfig,
@@ -81,8 +127,13 @@ def wandb_logger(
 ) -> Logger:
     """A W&B run in this process; offline where the server doesn't answer a connection within `timeout_s`.
 
-    Online without a network W&B itself takes 110 s to give up; an offline run lies in the job's folder and can be sent
+    Online without a network W&B itself takes 110 s to give up. An offline run lies in the job's folder and can be sent
     later by `wandb sync`.
+
+    Args:
+        config, key, folder: as every sink's function gets them (see above).
+        project, entity, tags: W&B's own.
+        timeout_s: seconds.
     """
     import wandb
     from lightning.pytorch.loggers import WandbLogger
@@ -115,7 +166,7 @@ def wandb_logger(
 
 
 def finish(loggers: Sequence[Logger], record: RunRecord) -> None:
-    """Give every sink the record's figures, and W&B the whole of it as its summary. The record is safe by now."""
+    """Give every sink the record's numbers, and one with a summary (W&B) the whole record, which is stored by now."""
     for logger in loggers:
         try:
             figures = _flat({"metrics": record.metrics, "params": record.params, "efficiency": record.efficiency})
@@ -132,7 +183,7 @@ def finish(loggers: Sequence[Logger], record: RunRecord) -> None:
 
 
 def _answers(url: str, timeout_s: float) -> bool:
-    """Whether a connection to a server can be opened; behind a proxy, the proxy's to find out."""
+    """Whether a server takes a connection. Behind a proxy True: only the proxy could tell."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     parts = urlsplit(url)
@@ -145,6 +196,7 @@ def _answers(url: str, timeout_s: float) -> bool:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, keys joined by slashes."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {

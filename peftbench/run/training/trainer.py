@@ -1,4 +1,4 @@
-"""How long a run is, and Lightning's trainer for it."""
+"""How many steps a run has, and Lightning's trainer for them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy
 
 from peftbench.config.types import RunConfig
+from peftbench.run.training.lightning_compat import JoinedRanks, leave_signals_alone
 
 
 def total_steps(config: RunConfig, samples: int) -> int:
@@ -18,42 +18,10 @@ def total_steps(config: RunConfig, samples: int) -> int:
 
 
 def validates(config: RunConfig) -> bool:
-    """Whether there is anything to select between: with one evaluation, at the end, there isn't."""
+    """Whether there are several evaluations to select between: one at the end alone leaves no choice."""
     recipe = config.recipe
     several = recipe.eval_steps is not None or recipe.epochs > 1 or recipe.max_steps is not None
     return several and recipe.selection != "last"
-
-
-class Ranks(DDPStrategy):
-    """Lightning's DDP without its wrapper: ranks that `isolate` started and `ranks.join` brought together. Gradients
-    are added up in `FineTuner`, after the backward passes of all micro batches: DDP would take a mean during each, and
-    knows neither weights that methods freeze and wake in between nor those that a rank doesn't use."""
-
-    def _configure_launcher(self) -> None:
-        """The processes are there."""
-
-    def setup_distributed(self) -> None:
-        self.set_world_ranks()
-
-    def configure_ddp(self) -> None:
-        """The model stays as it is."""
-
-    def model_to_device(self) -> None:
-        """Weights that are shared out lie where they belong."""
-        if not _shared_out(self.model):
-            super().model_to_device()
-
-    def teardown(self) -> None:
-        module = self._lightning_module
-        if _shared_out(module):  # Lightning would move their weights to the CPU.
-            self._lightning_module = None
-            self._reset_optimizers_and_schedulers()
-        super().teardown()
-        self._lightning_module = module
-
-
-def _shared_out(model: Any) -> bool:
-    return getattr(model, "shards", None) is not None
 
 
 def build_trainer(
@@ -62,14 +30,15 @@ def build_trainer(
     """Lightning's trainer, without what this project does itself: checkpoints, progress bar, distributed sampler.
 
     Args:
-        steps: of the whole run; `epoch_steps`: of an epoch, after each of which it evaluates by default.
+        steps: optimiser steps of the whole run.
+        epoch_steps: steps of an epoch; `recipe.eval_steps` defaults to that.
     """
     hardware = config.hardware
     several = hardware.devices > 1
     trainer = L.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
-        strategy=Ranks() if several else "auto",
+        strategy=JoinedRanks() if several else "auto",
         # Not what Lightning would find in the environment, such as Slurm's.
         plugins=LightningEnvironment() if several else None,
         precision=hardware.precision,  # type: ignore[arg-type]
@@ -87,8 +56,5 @@ def build_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    # SIGTERM is `stop`'s alone. Lightning would send word to all ranks from within its handler, wherever they are, and
-    # ask them all before every step.
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    leave_signals_alone(trainer)
     return trainer

@@ -21,7 +21,7 @@ from peftbench.run.training.sharding import Shards
 from peftbench.system import ranks
 from peftbench.tasks.base import Generating, Task
 
-#: Steps between looks at the loss; each look waits for the device.
+#: Steps between readings of the loss: each waits for the device.
 _LOOK = 10
 
 
@@ -29,15 +29,19 @@ class FineTuner(L.LightningModule):
     """Trains a model that a method prepared.
 
     Optimisation is manual: one call of `training_step` is one global batch, cut into micro batches whose losses are
-    weighted by their terms. The step is then the same however the batch is cut, which Lightning's own accumulation
-    isn't where micro batches differ in size. Of several ranks each takes its part of the global batch, and the
-    gradients are added up: not Lightning's mean over ranks, which is another step where parts differ in size.
+    weighted by their terms. The step is then the same however the batch is cut; with Lightning's own accumulation it
+    would be another where micro batches differ in size. Each rank takes its share of the global batch, and gradients
+    are added up: Lightning's mean over ranks would be another step where shares differ in size.
 
     Args:
         model: what `method.apply` returned.
-        micro_batch_size: examples a forward pass; None: the whole batch.
-        total_steps: optimiser steps of the run, which the schedule ends at.
-        head: names of the task head's modules, which learn at `method.head_lr` where there is one.
+        micro_batch_size: examples of a forward pass; None: the whole batch.
+        total_steps: optimiser steps of the run, at whose end the schedule ends.
+        head: names of the task head's modules, which learn at `method.head_lr` if that is set.
+
+    Attributes:
+        shards: the sharded model; None: weights aren't sharded.
+        last_loss: the training loss as it was last read.
     """
 
     def __init__(
@@ -55,20 +59,21 @@ class FineTuner(L.LightningModule):
         self.automatic_optimization = False
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
-        #: Where the weights are shared out over ranks.
         self.shards: Shards | None = None
-        self._kept: list[dict[str, Any]] = []
+        #: What `predict` returned in the present validation pass.
+        self._predicted: list[dict[str, Any]] = []
         self.last_loss: float | None = None
+        #: Tokens that were generated, and the seconds that it took.
         self._written, self._writing_s = 0, 0.0
-        #: What the weights wrote in this pass, by prompt.
-        self._said: dict[tuple[int, ...], str] = {}
+        #: By prompt (token ids) the text that was generated in the present evaluation pass.
+        self._generations: dict[tuple[int, ...], str] = {}
 
     def forward(self, batch: Batch) -> Any:
         """The model's outputs for a collated batch."""
         return self.model(**self.inputs(batch))
 
     def inputs(self, batch: Batch) -> Batch:
-        """Of a collated batch, what the model is called with."""
+        """The arguments that the model is called with for a collated batch."""
         return self.method.prepare_batch(self.task.inputs(batch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -78,7 +83,7 @@ class FineTuner(L.LightningModule):
         optimizer.zero_grad()
         terms, total = self.task.terms(batch), torch.zeros((), device=self.device)
         with ranks.own_draws():
-            for micro, weight in self._parts(batch):
+            for micro, weight in self._micro_batches(batch):
                 share = weight * self.task.terms(micro) / terms
                 outputs = self(micro)
                 task_loss = self.task.losses(outputs, micro).mean()
@@ -87,7 +92,7 @@ class FineTuner(L.LightningModule):
                 with torch.autocast(self.device.type, enabled=False):
                     self.manual_backward(minimised)
                 total += task_loss.detach() * share
-        if self.shards is None:  # Which adds up by itself.
+        if self.shards is None:  # FSDP adds gradients up by itself.
             ranks.sum_gradients(self.model.parameters())
         if self.recipe.gradient_clip is not None:
             # Not Lightning's `clip_gradients`: under mixed precision it refuses fused optimisers, for a scaler's sake.
@@ -97,8 +102,9 @@ class FineTuner(L.LightningModule):
         scheduler.step()  # type: ignore[union-attr, call-arg]
         self._look(ranks.total(total))
 
-    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
-        """This rank's micro batches with weight 1: as many on each rank, where need be one example of weight 0."""
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
+        """This rank's micro batches with weight 1. All ranks have as many, since all take part in every pass: one with
+        too few examples adds an example of weight 0."""
         count = len(batch["labels"])
         mine, size = ranks.share(count), self.micro_batch_size or count
         if ranks.world() == 1 and size >= count:
@@ -109,6 +115,11 @@ class FineTuner(L.LightningModule):
             yield (part(batch, start, stop), 1) if start < stop else (part(batch, 0, 1), 0)
 
     def _look(self, loss: torch.Tensor) -> None:
+        """Read the loss every few steps, and log it.
+
+        Raises:
+            Diverged: it isn't finite.
+        """
         step = self.global_step
         if step % _LOOK and step < self.total_steps:
             return
@@ -121,76 +132,84 @@ class FineTuner(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if ranks.takes(batch_idx):
-            self._kept.append(self.predict(batch))
+            self._predicted.append(self.predict(batch))
 
     def on_validation_epoch_end(self) -> None:
-        scores = self.scores(ranks.interleaved(self._kept), self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
-        self._kept = []
+        scores = self.scores(ranks.interleaved(self._predicted), self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
+        self._predicted = []
         if self.shards is not None:
             self.model = self.shards.model
         self.log_dict({"selection/score": scores["score"], "selection/loss": scores["loss"]})
 
     def predict(self, batch: Batch) -> dict[str, Any]:
-        """Predictions, (n, ...) or n texts, index (n,), and the summed task loss of a batch with its terms."""
+        """Of a batch of n examples: `predictions` (n, ...) or n texts, `index` (n,), and the sum `loss` of the task's
+        losses with the number of its `terms`."""
         outputs = self(batch)
         losses = self.task.losses(outputs, batch)
         answers = self._texts(batch) if self.task.generates else self.task.predictions(outputs, batch).cpu()
-        kept = {"predictions": answers, "index": batch["index"].cpu()}
-        return {**kept, "loss": losses.sum().cpu(), "terms": torch.tensor(len(losses))}
+        answered = {"predictions": answers, "index": batch["index"].cpu()}
+        return {**answered, "loss": losses.sum().cpu(), "terms": torch.tensor(len(losses))}
 
     def _texts(self, batch: Batch) -> list[str]:
-        """What is written for every example: once a prompt, which comes as often as it has right answers in rows of
-        their own."""
-        lines = zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
-        asked = [tuple(ids[mask].tolist()) for ids, mask in lines]
-        new = {prompt: row for row, prompt in enumerate(asked) if prompt not in self._said}
+        """The generated text of every example. A prompt is answered once, though each of its right answers may be a row
+        of its own."""
+        rows_of_ids = zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
+        prompts = [tuple(ids[mask].tolist()) for ids, mask in rows_of_ids]
+        new = {prompt: row for row, prompt in enumerate(prompts) if prompt not in self._generations}
         if new:
             rows = list(new.values())
             written = self.write(trim({name: batch[name][rows] for name in ("input_ids", "attention_mask")}))
-            self._said |= dict(zip(new, written, strict=True))
-        return [self._said[prompt] for prompt in asked]
+            self._generations |= dict(zip(new, written, strict=True))
+        return [self._generations[prompt] for prompt in prompts]
 
     def clear_generations(self) -> None:
-        """Forget the texts that were written. Call before each evaluation pass: the weights have changed."""
-        self._said = {}
+        """Clear cached generations. Call before each evaluation pass: the weights have changed."""
+        self._generations = {}
 
     def on_validation_epoch_start(self) -> None:
         if self.shards is not None:
-            # Each rank scores batches of its own, and writes texts of their own lengths: not in step.
+            # Ranks score different batches and generate texts of different lengths; FSDP needs them in step.
             self.model = self.shards.whole().eval()
         self.clear_generations()
 
     def unshard(self) -> None:
-        """Gather weights that FSDP shares out into a plain model, once training has ended."""
+        """Gather FSDP-sharded weights into a plain model, once training has ended."""
         if self.shards is not None:
             self.model, self.shards = self.shards.whole(), None
 
     def write(self, batch: Batch) -> list[str]:
-        """The texts that the model writes, of a task that generates."""
+        """The texts that the model generates for a batch; for tasks that generate."""
         task = cast(Generating, self.task)
         inputs = self.method.prepare_batch(task.prompt(batch))
         start = time.perf_counter()
         ids = self.model.generate(**inputs, **task.generation)  # type: ignore[operator]
-        texts: list[str] = task.decode(ids, batch)  # Which waits for the device.
+        texts: list[str] = task.decode(ids, batch)  # This waits for the device.
         self._writing_s += time.perf_counter() - start
         self._written += task.written(ids, batch)
         return texts
 
     def writing(self) -> dict[str, float]:
-        """How fast the texts were written, of a task that generates: all that this process scored."""
+        """How fast this process generated texts, by its name in a record's `efficiency`; empty if it didn't."""
         return {"inference_generated_tokens_per_s": self._written / self._writing_s} if self._writing_s else {}
 
-    def scores(self, kept: list[dict[str, Any]], examples: Encoded) -> dict[str, Any]:
-        """`values` by metric, their mean `score`, the mean task `loss` and `n`, from what `predict` gave of all
-        examples. Null where their labels are hidden."""
-        found: dict[str, Any] = {"n": len(examples), "truncated": examples.truncated}
+    def scores(self, predicted: list[dict[str, Any]], examples: Encoded) -> dict[str, Any]:
+        """`values` by metric, their mean `score`, the mean task `loss`, `n` examples and how many were `truncated`.
+        Nulls where labels are hidden.
+
+        Args:
+            predicted: what `predict` returned for the batches of all examples.
+
+        Raises:
+            Diverged: the loss isn't finite.
+        """
+        sizes: dict[str, Any] = {"n": len(examples), "truncated": examples.truncated}
         if examples.hidden:
-            return {"values": dict.fromkeys(self.task.metrics), "score": None, "loss": None, **found}
-        loss = float(sum(k["loss"].item() for k in kept) / sum(k["terms"].item() for k in kept))
+            return {"values": dict.fromkeys(self.task.metrics), "score": None, "loss": None, **sizes}
+        loss = float(sum(k["loss"].item() for k in predicted) / sum(k["terms"].item() for k in predicted))
         if not math.isfinite(loss):
             raise Diverged(f"the loss is {loss} in evaluation at step {self.global_step}")
-        values = self.task.score(gather(kept), examples)
-        return {"values": values, "score": sum(values.values()) / len(values), "loss": loss, **found}
+        values = self.task.score(gather(predicted), examples)
+        return {"values": values, "score": sum(values.values()) / len(values), "loss": loss, **sizes}
 
     def configure_optimizers(self) -> Any:
         if not self.method.trains:
@@ -200,18 +219,18 @@ class FineTuner(L.LightningModule):
         make = optimizer.factory(self.recipe, self.method.config.lr, mesh)
         head = {id(p) for name, p in self.model.named_parameters() if in_head(name, self.head)}
         rate = self.method.config.head_lr
-        made = self.method.optimizer(self.model, lambda groups: make(parameters.at_rate(groups, head, rate)))
-        return [made], [optimizer.schedule(made, self.recipe, self.total_steps)]
+        built = self.method.optimizer(self.model, lambda groups: make(parameters.at_rate(groups, head, rate)))
+        return [built], [optimizer.schedule(built, self.recipe, self.total_steps)]
 
 
-def gather(kept: list[dict[str, Any]]) -> Any:
-    """The predictions of all batches in the order of the examples: an array (n, ...), -inf where some have fewer
-    columns than others, or a list of texts."""
-    order = torch.cat([k["index"] for k in kept]).argsort()
-    parts = [k["predictions"] for k in kept]
-    if isinstance(parts[0], list):
-        texts = [text for part in parts for text in part]
+def gather(predicted: list[dict[str, Any]]) -> Any:
+    """The predictions of all n examples in their order: a list of texts, or an array (n, ...), filled up by -inf where
+    a batch has fewer columns than another."""
+    order = torch.cat([k["index"] for k in predicted]).argsort()
+    batches = [k["predictions"] for k in predicted]
+    if isinstance(batches[0], list):
+        texts = [text for batch in batches for text in batch]
         return [texts[i] for i in order.tolist()]
-    widest = max(part.shape[1] for part in parts)
-    padded = [torch.nn.functional.pad(p, (0, widest - p.shape[1]), value=-math.inf) for p in parts]
+    widest = max(batch.shape[1] for batch in batches)
+    padded = [nn.functional.pad(batch, (0, widest - batch.shape[1]), value=-math.inf) for batch in batches]
     return torch.cat(padded)[order].numpy()

@@ -1,0 +1,76 @@
+"""Predictions of every slice of a run's data, and the scores that are made of them."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from peftbench.data.batch import Batch
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.repeats import Repeats
+from peftbench.run import outputs
+from peftbench.run.training.tuner import FineTuner
+from peftbench.system import files, ranks
+
+#: By slice (split) what a record says of it; None where the data has no such split.
+Metrics = dict[str, dict[str, Any] | None]
+#: By slice what `FineTuner.predict` returned for each of its batches.
+Predictions = dict[str, list[dict[str, Any]]]
+
+
+def evaluate(
+    trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, file: Path, notes: list[str]
+) -> tuple[Metrics, Predictions]:
+    """Score every slice of the data. All ranks must call it.
+
+    Args:
+        file: where the first rank writes the prediction of each example.
+        notes: gets a footnote if the file can't be written.
+    """
+    predictions = {
+        name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
+    }
+    if ranks.is_first():
+        with files.spared(f"{tuner.method.config.name}: predictions", notes):
+            outputs.write_predictions(file, data, predictions, tuner.task)
+    directions = data.config.dataset.metrics
+    metrics = {
+        name: None
+        if part is None
+        else {
+            **tuner.scores(predictions[name], part),
+            "directions": directions,
+            **_rows_in_train(data.repeats.get(name)),
+        }
+        for name, part in data.slices.items()
+    }
+    return metrics, predictions
+
+
+def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> list[dict[str, Any]]:
+    """`FineTuner.predict` of every batch, each on one rank; all ranks get all of them.
+
+    Not `trainer.predict`, which takes no batch sampler of our own, nor `trainer.validate`, which would call the
+    callbacks that belong to training.
+    """
+    device = trainer.strategy.root_device  # After fit, Lightning has moved the model to the CPU.
+    tuner.to(device).eval()
+    tuner.clear_generations()
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        mine = (batch for index, batch in enumerate(loader) if ranks.takes(index))
+        return ranks.interleaved([tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in mine])
+
+
+def headline(splits: Sequence[dict[str, Any] | None]) -> float | None:
+    """The mean score of the splits that a run is judged by; None where the labels of one are hidden."""
+    scores = [split["score"] for split in splits if split is not None and split["score"] is not None]
+    return statistics.fmean(scores) if len(scores) == len(splits) else None
+
+
+def _rows_in_train(repeats: Repeats | None) -> dict[str, int | None]:
+    """How many of a split's scored rows were trained on; nulls where that wasn't counted."""
+    exact, folded = (None, None) if repeats is None else (repeats.exact, repeats.folded)
+    return {"rows_in_train": exact, "rows_in_train_folded": folded}
