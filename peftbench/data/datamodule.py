@@ -65,7 +65,7 @@ class TaskDataModule(L.LightningDataModule):
             self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
             selection = self._first(carved, recipe.eval_samples)
             self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
-        else:  # For a method that doesn't look at it.
+        else:  # The data have no training split, and the method doesn't look at one.
             self.train = self._encode(data.evaluation[0], np.arange(0))
             self.slices |= {"train": None, "selection": None}
         for split in data.evaluation:
@@ -73,7 +73,7 @@ class TaskDataModule(L.LightningDataModule):
             self.slices[split] = self._encode(split, self._draw(split, recipe.eval_samples)) if present else None
 
     def count_repeats(self) -> None:
-        """Look for scored rows among those trained on. For a method that trains."""
+        """Sets `repeats`: how many scored rows were trained on. Called for a method that trains."""
         self.repeats = repeats.count(self._parts(), self._cache)
 
     def _parts(self) -> repeats.Parts:
@@ -107,10 +107,11 @@ class TaskDataModule(L.LightningDataModule):
         return order[len(carved) :][: recipe.train_samples], carved
 
     def _shots(self, shots: int) -> tuple[np.ndarray, np.ndarray]:
-        """So many rows of every class, and as many others; of a task without classes, so many groups or rows in all.
+        """Returns `shots` rows of every class to train on, and as many others to select on. Of a task without classes:
+        `shots` groups, or rows, in all.
 
         Raises:
-            ConfigError: there aren't as many.
+            ConfigError: the data have fewer.
         """
         recipe, split = self.config.recipe, self.config.dataset.train
         assert recipe.shots_seed is not None
@@ -130,7 +131,8 @@ class TaskDataModule(L.LightningDataModule):
         return order[ranks < shots], order[(ranks >= shots) & (ranks < 2 * shots)]
 
     def _units(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of ordered rows: what is counted as one (a group, or a row), and its class (0 where there are none)."""
+        """For each row of `order`: the id of the unit it is sampled with (its group, else itself) and its class (0 if
+        the task has none)."""
         reader, split = self._task.reader, self.config.dataset.train
         groups = self._groups(split)
         classes = reader.classes(sources.read(self._source, split, reader.columns)) if groups is None else None
@@ -140,7 +142,7 @@ class TaskDataModule(L.LightningDataModule):
         )
 
     def _draw(self, split: str, limit: int | None) -> np.ndarray:
-        """All rows of a split, or as many as `limit` allows, in the file's order."""
+        """Draws rows of a split, all or at most `limit`, and gives them in the file's order."""
         rows = sources.count(self._source, split)
         if limit is None or limit >= rows:
             return np.arange(rows)
@@ -155,7 +157,7 @@ class TaskDataModule(L.LightningDataModule):
         return draw(numbers.max() + 1)[numbers].argsort(kind="stable")
 
     def _first(self, rows: np.ndarray, limit: int | None, split: str | None = None) -> np.ndarray:
-        """The first rows, at most `limit`, no group in part: half of a question's answers would score otherwise."""
+        """The first rows, at most `limit`. Groups stay whole: the score of a question needs all of its answers."""
         groups = self._groups(split or self.config.dataset.train)
         if limit is None or limit >= len(rows) or groups is None:
             return rows[:limit]
@@ -240,7 +242,7 @@ class TaskDataModule(L.LightningDataModule):
             examples,  # type: ignore[arg-type]
             batch_sampler=batches,  # type: ignore[arg-type]
             collate_fn=examples.collate,
-            # Its own: an epoch's start would otherwise draw from the stream that dropout draws from.
+            # Else each epoch's start would draw from torch's global stream, from which dropout draws.
             generator=torch.Generator().manual_seed(self.config.seed),
             num_workers=workers,
             persistent_workers=workers > 0,

@@ -3,6 +3,9 @@
 Templates are filled with opinion words. Each is negated as often as not, and in a contrast only one of two opinions
 counts, so good and bad words are equally frequent under both labels: a bag of words is at chance, and the structure
 must be read. Intensifiers ("not really good") keep a negation and its word from always being neighbours.
+
+`generate` is named by its dotted path (`dataset.generator`), which is part of the key of every run on the set: neither
+the function nor this module may move or change its name (see `peftbench.methods.base`).
 """
 
 import random

@@ -26,7 +26,7 @@ _CHUNK = 2000
 #: What padded targets hold, and no loss counts.
 IGNORED = -100
 
-#: Of a batch, what has a line a sequence; the rest has one an example.
+#: The tensors of a batch with one line per sequence; the others have one per example.
 _SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets")
 
 
@@ -114,7 +114,7 @@ class Encoded(Dataset[int]):
 
     @property
     def row_count(self) -> int:
-        """Of how many rows of the data the examples are."""
+        """Counts the rows of the data that the examples come from."""
         return len(self.rows.unique())
 
     def collate(self, indices: Sequence[int]) -> Batch:
@@ -197,20 +197,20 @@ def encode(
     # The same unless answers are written.
     named = [identity, max_length, code(), training and task.generates]
     file = cache / "tokens" / f"{fingerprint.of_json(named)[:24]}.safetensors"
-    kept = _cached(file, lambda: _tokenise(task, tokenizer, read(), max_length, training=training))
+    stored = _cached(file, lambda: _tokenise(task, tokenizer, read(), max_length, training=training))
     names = {"references", "candidates", "truncated"}
     return Encoded(
-        **{name: kept.get(name) for name in (*_REQUIRED, *_OPTIONAL) if name not in names},  # type: ignore[arg-type]
-        references=_from_bytes(kept.get("references")),
-        candidates=_from_bytes(kept.get("candidates")),
-        truncated=int(kept["truncated"]),
+        **{name: stored.get(name) for name in (*_REQUIRED, *_OPTIONAL) if name not in names},  # type: ignore[arg-type]
+        references=_from_bytes(stored.get("references")),
+        candidates=_from_bytes(stored.get("candidates")),
+        truncated=int(stored["truncated"]),
         pad=int(tokenizer.pad_token_id),
     )
 
 
 @functools.cache
 def code() -> list[str]:
-    """What reads and tokenises: this package's code, and the versions of the tokenizers' libraries."""
+    """Hash and versions of all code that reads and tokenises: this package, and the tokenizers' libraries."""
     libraries = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
     return [fingerprint.of_code(paths.PACKAGE), *libraries]
 
@@ -278,9 +278,9 @@ def _from_bytes(tensor: torch.Tensor | None) -> Any:
 def _cached(file: Path, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """A cache entry's tensors, made where it isn't there or doesn't hold. Two runs may do so at once; a full disk costs
     the file alone."""
-    kept = cached.read(file, load_file)
-    if kept is not None:
-        return kept
+    stored = cached.read(file, load_file)
+    if stored is not None:
+        return stored
     tensors = make()
     with files.spared(f"tokens in {file}", []):
         cached.write(file, lambda temporary: save_file(tensors, temporary))

@@ -1,6 +1,6 @@
 """What a data set's rows say, whatever the model and however it is asked: a row becomes one or more `Example`s.
 
-A `Reader` is a task type's way of reading. Free of torch: the command line checks data before anything is imported.
+A `Reader` is a task type's way of reading.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +44,8 @@ class Reader(Protocol):
     """How a task type reads rows. Built from the data set's configuration: `Reader(config)` raises ConfigError for one
     that it can't read by."""
 
-    #: What metrics compare: labels, numbers or texts; and whether labels are those that the data set declares.
+    #: `answers`: what metrics compare (labels, numbers or texts); `takes_labels`: labels are those that the data
+    #: set declares.
     answers: ClassVar[str]
     takes_labels: ClassVar[bool]
     #: The columns that say which rows belong together; empty: none do.

@@ -1,6 +1,4 @@
-"""Where the questions lie that show what tuning made a model forget, and what can be known of them before training.
-Free of torch and of lm-eval.
-"""
+"""Where the questions lie that show what tuning made a model forget, and what can be known of them before training."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -53,7 +51,7 @@ def locate(config: RunConfig) -> dict[str, Questions]:
     if importlib.util.find_spec("lm_eval") is None:
         names = ", ".join(config.forgetting)
         raise ConfigError(f'forgetting ({names}): needs lm-eval: pip install "peftbench[lm_eval]"')
-    found = {}
+    by_name = {}
     for name, benchmark in config.forgetting.items():
         if config.data_root:
             files = _local(name, benchmark, Path(config.data_root))
@@ -61,14 +59,14 @@ def locate(config: RunConfig) -> dict[str, Questions]:
             paths = [file for _, splits in files for of in splits.values() for file in of]
         else:
             (files, every), paths = _hub(name, benchmark), []  # What a commit names never changes.
-        found[name] = Questions(dict(files), fingerprint.of_json(every), sources.checksums(paths))
+        by_name[name] = Questions(dict(files), fingerprint.of_json(every), sources.checksums(paths))
         for part in benchmark.parts:
-            _check(name, benchmark, part, found[name])
-    return found
+            _check(name, benchmark, part, by_name[name])
+    return by_name
 
 
 def check(config: RunConfig, formulation: str) -> None:
-    """Whether what a run tunes can be asked questions at all.
+    """Refuses a run whose model can't be asked questions after tuning.
 
     Args:
         formulation: how the run solves its task.
@@ -97,7 +95,7 @@ Files = list[tuple[str, dict[str, list[str]]]]
 
 def _local(name: str, benchmark: BenchmarkConfig, root: Path) -> Files:
     folder = root / benchmark.path.rstrip("/").split("/")[-1]
-    found: Files = []
+    parts: Files = []
     for part in [_WHOLE] if benchmark.column else benchmark.parts:
         place = folder / (part or benchmark.config or "")
         if benchmark.column and not place.is_dir():
@@ -108,13 +106,13 @@ def _local(name: str, benchmark: BenchmarkConfig, root: Path) -> Files:
             if not files:
                 raise ConfigError(f"data_root={root}: there is no {place}/{split}-*.parquet for forgetting.{name}")
             splits[split] = [str(file.resolve()) for file in files]
-        found.append((part, splits))
-    return found
+        parts.append((part, splits))
+    return parts
 
 
 def _hub(name: str, benchmark: BenchmarkConfig) -> tuple[Files, dict[str, str]]:
     """The files, and by part what identifies them."""
-    found: Files = []
+    parts: Files = []
     identities = {}
     for part in [_WHOLE] if benchmark.column else benchmark.parts:
         config = part or benchmark.config
@@ -130,9 +128,9 @@ def _hub(name: str, benchmark: BenchmarkConfig) -> tuple[Files, dict[str, str]]:
                 f"forgetting.{name}: can't get {benchmark.path} {config or ''}: {error}; or point data_root= at a "
                 f"folder that holds {benchmark.path.split('/')[-1]}/"
             ) from None
-        found.append((part, {split: [str(file) for file in of] for split, of in files.items()}))
+        parts.append((part, {split: [str(file) for file in of] for split, of in files.items()}))
         identities[part] = f"{benchmark.path}/{config}@{commit}"
-    return found, identities
+    return parts, identities
 
 
 def _columns(benchmark: BenchmarkConfig) -> list[str]:
@@ -143,30 +141,30 @@ def _columns(benchmark: BenchmarkConfig) -> list[str]:
 _CHECKED: set[tuple[str, str, str]] = set()
 
 
-def _check(name: str, benchmark: BenchmarkConfig, part: str, found: Questions) -> None:
-    if (found.fingerprint, part, repr(benchmark)) in _CHECKED:
+def _check(name: str, benchmark: BenchmarkConfig, part: str, questions: Questions) -> None:
+    if (questions.fingerprint, part, repr(benchmark)) in _CHECKED:
         return
     for split in benchmark.splits:
         try:
-            count = found.rows(benchmark, part, split).num_rows
+            count = questions.rows(benchmark, part, split).num_rows
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ConfigError(
                 f"forgetting.{name}: {part}/{split} can't be read ({str(error).splitlines()[0]})"
             ) from None
         if not count:
             raise ConfigError(
-                f"forgetting.{name}.parts: {split} has no {part}; {_there(benchmark, found, split, part)}"
+                f"forgetting.{name}.parts: {split} has no {part}; {_there(benchmark, questions, split, part)}"
             )
-    _CHECKED.add((found.fingerprint, part, repr(benchmark)))
+    _CHECKED.add((questions.fingerprint, part, repr(benchmark)))
 
 
-def _there(benchmark: BenchmarkConfig, found: Questions, split: str, part: str) -> str:
+def _there(benchmark: BenchmarkConfig, questions: Questions, split: str, part: str) -> str:
     if benchmark.column is None:
         return "its files are empty"
-    tables = [pq.read_table(file, columns=[benchmark.column]) for file in found.files[_WHOLE][split]]
+    tables = [pq.read_table(file, columns=[benchmark.column]) for file in questions.files[_WHOLE][split]]
     return nearest(part, sorted(pc.unique(pa.concat_tables(tables).column(benchmark.column)).to_pylist()))
 
 
-def fingerprints(found: Mapping[str, Questions]) -> dict[str, str]:
-    """By benchmark, as a run's key takes them."""
-    return {f"forgetting.{name}": questions.fingerprint for name, questions in found.items()}
+def fingerprints(by_name: Mapping[str, Questions]) -> dict[str, str]:
+    """Maps `forgetting.<benchmark>` to the fingerprint of its questions, as a run's key takes them."""
+    return {f"forgetting.{name}": questions.fingerprint for name, questions in by_name.items()}

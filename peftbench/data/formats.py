@@ -1,4 +1,4 @@
-"""Columns of CSV, JSON lines and Parquet files, as texts: what they mean is decided elsewhere. Free of torch.
+"""Columns of CSV, JSON lines and Parquet files, as texts: what they mean is decided elsewhere.
 
 Only the columns that are asked for are parsed. `/a/b` names a field of a nested one, where no column is called so: a
 JSON pointer (RFC 6901).
@@ -162,7 +162,7 @@ def _path(name: str, schema: pa.Schema) -> list[str] | None:
 
 
 def _pointers(f: pa.Field, before: str = "") -> Iterable[str]:
-    """What a column is called, or the fields in it."""
+    """Names a column, or, for a nested one, the JSON pointers of its fields."""
     if not pa.types.is_struct(f.type):
         return [f"{before}/{jsonlines.escaped(f.name)}" if before else f.name]
     here = f"{before}/{jsonlines.escaped(f.name)}"
@@ -186,7 +186,7 @@ def _texts(column: pa.ChunkedArray, inner: list[str]) -> list[Any]:
 
 
 def _as_text(kind: pa.DataType) -> pa.DataType | None:
-    """What a column is cast to: texts, or lists of texts; None: neither is possible."""
+    """Chooses the type a column is cast to: texts, or lists of texts; None: neither is possible."""
     if pa.types.is_dictionary(kind):
         return _as_text(kind.value_type)
     if isinstance(kind, pa.BaseExtensionType):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from peftbench.data import kept
+from peftbench.data import parquet_cache
 from peftbench.errors import ConfigError
 from peftbench.system import download, fingerprint
 from peftbench.system.fetching import HubError
@@ -82,7 +82,7 @@ def _converted(file: Path, texts: Sequence[str], *, name: str, cache: Path) -> s
     if file.suffix != ".csv":
         raise ConfigError(f"dataset.files: {file.name} is neither Parquet nor CSV")
     folder = cache / "data" / fingerprint.of_json([name, file.name, sorted(texts), _READER])[:32]
-    return kept.tables(folder, [file.stem], lambda: {file.stem: _read_csv(file, texts)})[file.stem][0]
+    return parquet_cache.tables(folder, [file.stem], lambda: {file.stem: _read_csv(file, texts)})[file.stem][0]
 
 
 def _read_csv(file: Path, texts: Sequence[str]) -> pa.Table:

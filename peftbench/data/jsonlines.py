@@ -1,4 +1,4 @@
-"""Columns of JSON lines, as texts, and the names of nested fields. Free of torch."""
+"""Columns of JSON lines, as texts, and the names of nested fields."""
 
 import json
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def read(content: bytes, wanted: Sequence[str]) -> "Columns":
     _check_start(content)
     objects = [_object(line, number) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     values = {name: _values(objects, name) for name in wanted}
-    names = dict.fromkeys(name for found in objects[:_MOST_NAMES] for name in _names(found))
-    twice = {name for found in objects for name in found.twice}
+    names = dict.fromkeys(name for item in objects[:_MOST_NAMES] for name in _names(item))
+    twice = {name for item in objects for name in item.twice}
     return Columns({n: v for n, v in values.items() if v is not None}, list(names)[:_MOST_NAMES], twice, len(objects))
 
 
@@ -63,15 +63,15 @@ def _check_start(content: bytes) -> None:
 
 def _object(line: bytes, number: int) -> _Object:
     try:
-        found = _DECODER.decode(line.decode())
+        value = _DECODER.decode(line.decode())
     except UnicodeDecodeError:
         raise
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"line {number} is no JSON object ({reason}); jsonl takes one object a line") from None
-    if not isinstance(found, _Object):
+    if not isinstance(value, _Object):
         raise ConfigError(f"line {number} is no JSON object; jsonl takes one object a line")
-    return found
+    return value
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
@@ -90,10 +90,10 @@ _DECODER = json.JSONDecoder(
 
 def _values(objects: list[_Object], name: str) -> list[Any] | None:
     """A key's value in every object; None where no object has it."""
-    parts = [name] if any(name in found for found in objects) else pointed(name)
+    parts = [name] if any(name in item for item in objects) else pointed(name)
     if parts is None:
         return None
-    nodes = [_inner(found, parts) for found in objects]
+    nodes = [_inner(item, parts) for item in objects]
     return [_plain(node) for node in nodes] if any(node is not _ABSENT for node in nodes) else None
 
 
@@ -123,10 +123,10 @@ def _plain(value: Any) -> Any:
     return Structure("an object") if isinstance(value, _Object) else value
 
 
-def _names(found: _Object, before: str = "") -> list[str]:
+def _names(item: _Object, before: str = "") -> list[str]:
     """An object's keys; of objects in it their pointers."""
     names = []
-    for name, value in found.items():
+    for name, value in item.items():
         here = f"{before}/{escaped(name)}"
         names += _names(value, here) if isinstance(value, _Object) and value else [here if before else name]
     return list(map(_printable, names))

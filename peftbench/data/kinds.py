@@ -1,4 +1,4 @@
-"""What a column of the user's own files is read as. Free of torch."""
+"""What a column of the user's own files is read as."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -27,12 +27,12 @@ class Kind(Enum):
 
     @property
     def is_target(self) -> bool:
-        """Whether a row without it is a row without a label."""
+        """True if a row that lacks this column's value counts as unlabelled."""
         return self in (Kind.ANSWERS, Kind.LABEL, Kind.CHOICE, Kind.NUMBER)
 
     @property
     def is_listed(self) -> bool:
-        """Whether its values may be lists."""
+        """True if the column's values may be lists."""
         return self in (Kind.TEXTS, Kind.ANSWERS, Kind.LIST)
 
 

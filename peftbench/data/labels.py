@@ -1,4 +1,4 @@
-"""What the values of a column of the user's own files mean: labels, numbers, texts. Free of torch."""
+"""What the values of a column of the user's own files mean: labels, numbers, texts."""
 
 import math
 import re
@@ -86,9 +86,9 @@ class Labels:
     def __init__(self, names: Sequence[str], training: Sequence[str]) -> None:
         self._names = list(names)
         named = {name: index for index, name in enumerate(names)}
-        ways = [named, _booleans(names), {} if any(map(_NUMBER.fullmatch, names)) else _indices(len(names))]
+        mappings = [named, _booleans(names), {} if any(map(_NUMBER.fullmatch, names)) else _indices(len(names))]
         different = set(training)
-        self._indices = max(ways, key=lambda way: sum(value in way for value in different))
+        self._indices = max(mappings, key=lambda mapping: sum(value in mapping for value in different))
 
     def read(self, values: Sequence[str], where: str) -> list[int]:
         """(rows,) indices; of a hidden test `NO_LABEL`.
@@ -161,14 +161,14 @@ def _texts(values: Sequence[Any]) -> pa.Array:
 def _numbers(values: Sequence[Any], role: Role, where: str) -> pa.Array:
     whole = role.kind is Kind.WHOLE
     form, allowed = (_WHOLE, "whole numbers") if whole else (_NUMBER, "numbers")
-    found: list[Any] = []
+    numbers: list[Any] = []
     for row, value in enumerate(values):
         match = form.fullmatch(value.strip()) if isinstance(value, str) else None
         number = None if match is None else float(match[0])
         if number is None or not math.isfinite(number) or (whole and abs(number) > 2**53):
             raise ConfigError(f"{where} row {row} has {value!r:.80}; allowed are {allowed}")
-        found.append(int(number) if whole else number)
-    return pa.array(found, pa.int64() if whole else pa.float64())
+        numbers.append(int(number) if whole else number)
+    return pa.array(numbers, pa.int64() if whole else pa.float64())
 
 
 def _leaves(value: Any) -> list[Any]:

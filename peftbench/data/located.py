@@ -1,4 +1,4 @@
-"""A data set prepared once a process, and not once a run: thousands of runs are named at a start. Free of torch."""
+"""A data set prepared once a process, and not once a run: thousands of runs are named at a start."""
 
 import os
 from collections.abc import Iterator

@@ -32,7 +32,7 @@ class Mixed(Encoded):
         return sum(examples.row_count for _, examples in self.pieces)
 
     def collate(self, indices: Sequence[int]) -> Batch:
-        """As `Encoded`, and part (n,)."""
+        """Collates as `Encoded.collate`, and adds `part`, (n,): the number of each example's part."""
         return {**super().collate(indices), "part": self.part[torch.as_tensor(list(indices))]}
 
 
@@ -92,8 +92,8 @@ class MixtureDataModule(TaskDataModule):
         self.carved = sum(module.carved for module in self.modules)
         self.train = self._join([module.train for module in self.modules])
         for name in ("train", "selection"):
-            own = [module.slices[name] for module in self.modules]
-            self.slices[name] = self._join(own) if all(examples is not None for examples in own) else None
+            slices = [module.slices[name] for module in self.modules]
+            self.slices[name] = self._join(slices) if all(examples is not None for examples in slices) else None
         for number, module in enumerate(self.modules):
             for split in module.config.dataset.evaluation:
                 examples = module.slices[split]
@@ -126,8 +126,8 @@ class MixtureDataModule(TaskDataModule):
         return [task.columns(number).start for number in range(len(task.parts))]
 
     def _join(self, sets: Sequence[Encoded | None]) -> Mixed:
-        there = [(number, examples) for number, examples in enumerate(sets) if examples is not None]
-        return join(there, self._first_labels())
+        numbered = [(number, examples) for number, examples in enumerate(sets) if examples is not None]
+        return join(numbered, self._first_labels())
 
 
 class MixedBatches(LengthBucketBatches):
@@ -159,7 +159,7 @@ class MixedBatches(LengthBucketBatches):
 
 
 def shares(sizes: Sequence[int], temperature: float) -> list[int]:
-    """How many examples of each part an epoch has, as many in all as there are: by largest remainder, at least one."""
+    """Divides an epoch among the parts: examples of each, by largest remainder, at least one; their sum is `sizes`'."""
     weights = [size ** (1 / temperature) for size in sizes]
     exact = [sum(sizes) * weight / sum(weights) for weight in weights]
     counts = [int(share) for share in exact]

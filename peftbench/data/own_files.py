@@ -1,5 +1,5 @@
 """The user's own files (`dataset=csv`, `jsonl`, `parquet`): columns by what they are for, whatever types a file or its
-reader would give them, with what wasn't said filled in. Free of torch."""
+reader would give them, with what wasn't said filled in."""
 
 import codecs
 import os
@@ -67,14 +67,14 @@ def tables(config: DatasetConfig) -> dict[str, pa.Table]:
     roles, name, files = _merged(reader(config).roles), identity(config), _files(config)
     read = {split: _rows(config, split, file, roles) for split, file in files.items()}
     label = next((role.column for role in roles if role.kind is Kind.LABEL), None)
-    known = None if label is None else labels.Labels(config.labels or [], read[config.train][label])
+    label_reader = None if label is None else labels.Labels(config.labels or [], read[config.train][label])
     made = {}
     for split, values in read.items():
         where = files[split].name
         columns: list[Any] = []
         for role in roles:
-            if role.column == label and known is not None:
-                columns.append(pa.array(known.read(values[label], where), pa.int64()))
+            if role.column == label and label_reader is not None:
+                columns.append(pa.array(label_reader.read(values[label], where), pa.int64()))
             else:
                 columns.append(labels.array(values[role.column], role, where))
         made[split] = pa.table(columns, names=list(stored(config).values()))
@@ -84,7 +84,7 @@ def tables(config: DatasetConfig) -> dict[str, pa.Table]:
 
 
 def stored(config: DatasetConfig) -> dict[str, str]:
-    """By column what `tables` calls it: a name that nothing reads anything into."""
+    """Maps each column to its name in `tables`: a neutral one (`column_0`), which no library interprets."""
     return {role.column: f"column_{number}" for number, role in enumerate(_merged(reader(config).roles))}
 
 
@@ -107,7 +107,7 @@ def _merged(roles: Sequence[Role]) -> list[Role]:
 
 
 def _rows(config: DatasetConfig, split: str, file: Path, roles: Sequence[Role]) -> dict[str, list[Any]]:
-    """By column the values of every row that has a label.
+    """Reads the columns of a split: name -> the values of every row that has a label.
 
     Raises:
         ConfigError: a column isn't there, or a row has no label.
@@ -130,8 +130,8 @@ def _rows(config: DatasetConfig, split: str, file: Path, roles: Sequence[Role]) 
             values[role.column] = _label_texts(values[role.column], role, file)
     if len(unlabelled) == columns.rows:
         raise ConfigError(f"dataset.drop_unlabelled=true: every row of {file.name} is without a label")
-    kept = [row for row in range(columns.rows) if row not in unlabelled]
-    return {name: [found[row] for row in kept] for name, found in values.items()} if unlabelled else values
+    labelled = [row for row in range(columns.rows) if row not in unlabelled]
+    return {name: [column[row] for row in labelled] for name, column in values.items()} if unlabelled else values
 
 
 def _label_texts(values: Sequence[Any], role: Role, file: Path) -> list[Any]:
@@ -155,22 +155,22 @@ _KEYS = {True: "train_file", False: "validation_file"}
 
 
 def _files(config: DatasetConfig) -> dict[str, Path]:
-    """By split; relative paths from where the user stands."""
+    """Maps each split to its file; a relative path is resolved from the working directory."""
     if config.train == config.evaluation[0]:
         raise ConfigError(f"dataset.evaluation={config.train}: is dataset.train too; the two files are two splits")
     files = {}
     for split in (config.train, config.evaluation[0]):
         key = _KEYS[split == config.train]
-        given = getattr(config, key)
-        if given is None:
+        path = getattr(config, key)
+        if path is None:
             raise ConfigError(f"dataset.{key}: is required and not set: a {config.format} file")
-        files[split] = _file(f"dataset.{key}={given}", given)
+        files[split] = _file(f"dataset.{key}={path}", path)
     return files
 
 
-def _file(key: str, given: str) -> Path:
+def _file(key: str, path: str) -> Path:
     try:
-        file = Path(given).expanduser()
+        file = Path(path).expanduser()
         if file.is_file():
             return file
         what = "is a folder" if file.is_dir() else "is no plain file" if file.exists() else "there is no such file"
@@ -194,7 +194,7 @@ def _name(config: DatasetConfig, file: Path) -> str:
 
 
 def _without_own(config: DatasetConfig) -> DatasetConfig:
-    """Raises ConfigError where keys of one's own files are given for data of another kind."""
+    """Raises ConfigError where keys that only own files take are set for data of another kind."""
     for key in ("separator", "encoding", "drop_unlabelled"):
         if getattr(config, key) is not None:
             raise ConfigError(f"dataset.{key}: goes with dataset=csv, jsonl or parquet")
@@ -226,7 +226,7 @@ def _written(config: DatasetConfig) -> dict[str, Any]:
 
 
 def _called(config: DatasetConfig, split: str) -> dict[str, str]:
-    """What a split's file calls the columns, by the names here, where that differs."""
+    """Maps our column names to those in a split's file, where they differ."""
     return {**(config.columns or {}), **((config.train_columns or {}) if split == config.train else {})}
 
 
@@ -250,7 +250,7 @@ def _short(names: Sequence[str]) -> str:
 
 
 def _cure(names: Sequence[str]) -> str:
-    """What may be wrong with a file of one column."""
+    """Suggests a separator where a file seems to have one column only."""
     if len(names) != 1:
         return ""
     between = [word for word, character in formats.SEPARATORS.items() if word.isalpha() and character in names[0]]

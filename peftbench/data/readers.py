@@ -1,6 +1,6 @@
 """The readers of the task types: the closed table, and those of choices, marked words and rows that belong together.
 
-Free of torch. A new task type is one class here (or beside), one line in `READERS`, and its ways of solving in
+A new task type is one class here (or beside), one line in `READERS`, and its ways of solving in
 `peftbench.tasks.table`.
 """
 
@@ -54,24 +54,24 @@ class Choices(Texts):
             for name in self.listed:
                 check_text(table, name, where, key="choices")
         choices = self._choices(table)
-        for row, found in enumerate(choices):
-            if not found or not all(isinstance(choice, str) for choice in found):
+        for row, options in enumerate(choices):
+            if not options or not all(isinstance(choice, str) for choice in options):
                 raise ConfigError(f"dataset.choices={self.listed[0]}: {where} row {row} has no list of texts")
         self._labels(table, choices, where)
 
     def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
         choices = self._choices(table)
         return [
-            Example(row, fields, label, choices=found)
-            for row, fields, label, found in zip(
+            Example(row, fields, label, choices=options)
+            for row, fields, label, options in zip(
                 rows.tolist(), self.texts(table), self._labels(table, choices, ""), choices, strict=True
             )
         ]
 
     def _choices(self, table: pa.Table) -> list[list[Any]]:
         if len(self.listed) == 1:
-            found = column(table, self.listed[0])
-            return [list(value) if isinstance(value, list) else [] for value in found]
+            lists = column(table, self.listed[0])
+            return [list(value) if isinstance(value, list) else [] for value in lists]
         return [list(values) for values in zip(*(column(table, name) for name in self.listed), strict=True)]
 
     def _labels(self, table: pa.Table, choices: list[list[Any]], where: str) -> list[int]:
@@ -80,13 +80,14 @@ class Choices(Texts):
         if all(value == NO_LABEL for value in values):
             return [NO_LABEL] * len(values)
         letters = {chr(ord("A") + i): i for i in range(26)} | {str(i): i for i in range(_MOST_CHOICES)}
-        found: list[Any] = [letters.get(value, value) if isinstance(value, str) else value for value in values]
-        for row, (value, of) in enumerate(zip(found, choices, strict=True)):
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(of):
+        indices: list[Any] = [letters.get(value, value) if isinstance(value, str) else value for value in values]
+        for row, (value, options) in enumerate(zip(indices, choices, strict=True)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(options):
+                allowed = f"0 to {len(options) - 1}"
                 raise ConfigError(
-                    f"dataset.label={self.label}: {where} row {row} has {values[row]!r}; allowed are 0 to {len(of) - 1}"
+                    f"dataset.label={self.label}: {where} row {row} has {values[row]!r}; allowed are {allowed}"
                 )
-        return found
+        return indices
 
 
 class Spans(Labelled):
@@ -125,8 +126,8 @@ class Spans(Labelled):
     def examples(self, table: pa.Table, rows: np.ndarray) -> list[Example]:
         places = list(zip(*(self._places(table, span) for span in self.spans), strict=True))
         return [
-            self._marked(row, fields, label, found)
-            for row, fields, label, found in zip(
+            self._marked(row, fields, label, of_row)
+            for row, fields, label, of_row in zip(
                 rows.tolist(), self.texts(table), self.labels(table, ""), places, strict=True
             )
         ]
@@ -140,16 +141,16 @@ class Spans(Labelled):
         return [_words(text, number, surface) for text, number, surface in words]
 
     def _marked(self, row: int, fields: dict[str, str], label: int, places: tuple[Any, ...]) -> Example:
-        """With the marks in the text, and what lies between the outer ones kept."""
-        kept: dict[str, tuple[int, int]] = {}
+        """Builds an example with the marks in its text; what lies between the outer marks must not be cut."""
+        protected: dict[str, tuple[int, int]] = {}
         bare = {f"span{i + 1}": fields[s.text][slice(*places[i])] for i, s in enumerate(self.spans)}
         marked = dict(fields)
         for name in {span.text for span in self.spans}:
-            own = [(*place, span.mark) for span, place in zip(self.spans, places, strict=True) if span.text == name]
-            marked[name] = _with_marks(fields[name], own)
-            start, end = min(start for start, _, _ in own), max(end for _, end, _ in own)
-            kept[name] = (start, end + len(marked[name]) - len(fields[name]))
-        return Example(row, {**marked, **bare}, label, kept=kept)
+            marks = [(*place, span.mark) for span, place in zip(self.spans, places, strict=True) if span.text == name]
+            marked[name] = _with_marks(fields[name], marks)
+            start, end = min(start for start, _, _ in marks), max(end for _, end, _ in marks)
+            protected[name] = (start, end + len(marked[name]) - len(fields[name]))
+        return Example(row, {**marked, **bare}, label, kept=protected)
 
 
 def _with_marks(text: str, spans: list[tuple[int, int, str]]) -> str:
@@ -231,11 +232,11 @@ class Candidates(Texts):
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)
         for name in (self.candidates, self.right):
-            for row, found in enumerate(column(table, name)):
-                if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            for row, texts in enumerate(column(table, name)):
+                if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
                     raise ConfigError(f"dataset.candidates={name}: {where} row {row} has no list of texts")
-        for row, (fields, found) in enumerate(zip(self.texts(table), column(table, self.candidates), strict=True)):
-            if not found:
+        for row, (fields, texts) in enumerate(zip(self.texts(table), column(table, self.candidates), strict=True)):
+            if not texts:
                 raise ConfigError(f"dataset.candidates={self.candidates}: {where} row {row} has none")
             if not any(self.placeholder in text for text in fields.values()):
                 raise ConfigError(f"dataset.placeholder={self.placeholder}: {where} row {row} has none")

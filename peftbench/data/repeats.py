@@ -22,7 +22,7 @@ _CHUNK = 10_000
 
 
 class Divided(Protocol):
-    """What is looked at of a data module that is set up."""
+    """The part of a data module, once it is set up, that counting repeats needs."""
 
     config: RunConfig
     train: Encoded
@@ -53,7 +53,7 @@ class Repeats:
 
 
 def count(parts: Parts, cache: Path) -> dict[str, Repeats]:
-    """By slice of every evaluation split that is there: the rows scored that were trained on, in whichever part.
+    """Counts, for every evaluation slice, the scored rows that were trained on, in whichever part of a mixture.
 
     Args:
         parts: set up.
@@ -69,9 +69,9 @@ def count(parts: Parts, cache: Path) -> dict[str, Repeats]:
     names = [[name, *_identity(*rows)] for name, rows in scored.items()]
     identity = [fingerprint.of_code(paths.PACKAGE), [_identity(*rows) for rows in asked], names]
     entry = cache / "repeats" / f"{fingerprint.of_json(identity)[:24]}.json"
-    kept = cached.read(entry, lambda file: json.loads(file.read_bytes()))
-    if kept is not None:
-        return {name: Repeats(**value) for name, value in kept.items()}
+    stored = cached.read(entry, lambda file: json.loads(file.read_bytes()))
+    if stored is not None:
+        return {name: Repeats(**value) for name, value in stored.items()}
     made = _count(asked, scored)
     text = json.dumps({name: asdict(repeats) for name, repeats in made.items()})
     with files.spared("the count of rows trained on", []):
@@ -86,7 +86,7 @@ Rows = tuple[Divided, str, np.ndarray]
 def _count(trained: Sequence[Rows], scored: dict[str, Rows]) -> dict[str, Repeats]:
     # The scored rows are the few: of the others only those are kept that are among them.
     rows = {name: list(_texts(*asked)) for name, asked in scored.items()}
-    exact = {texts for found in rows.values() for texts in found}
+    exact = {texts for row_texts in rows.values() for texts in row_texts}
     folded = {_fold(texts) for texts in exact}
     exact_seen, folded_seen = set(), set()
     for texts in (texts for asked in trained for texts in _texts(*asked)):
@@ -96,16 +96,16 @@ def _count(trained: Sequence[Rows], scored: dict[str, Rows]) -> dict[str, Repeat
             folded_seen.add(fold)
     return {
         name: Repeats(
-            scored=len(found),
-            exact=sum(texts in exact_seen for texts in found),
-            folded=sum(_fold(texts) in folded_seen for texts in found),
+            scored=len(row_texts),
+            exact=sum(texts in exact_seen for texts in row_texts),
+            folded=sum(_fold(texts) in folded_seen for texts in row_texts),
         )
-        for name, found in rows.items()
+        for name, row_texts in rows.items()
     }
 
 
 def _texts(part: Divided, split: str, rows: np.ndarray) -> Iterator[Texts]:
-    """What a model is shown of some rows, without the answers."""
+    """Yields the texts that a model is shown of some rows, without the answers."""
     shown = part.reader.shown
     table = sources.read(part.source, split, shown)
     for start in range(0, len(rows), _CHUNK):
@@ -127,7 +127,7 @@ def _train(part: Divided) -> str:
 
 
 def _identity(part: Divided, split: str, rows: np.ndarray) -> list[Any]:
-    """What decides the texts of some rows."""
+    """A JSON value that changes whenever the texts of some rows would."""
     source = part.source
     contents = [source.checksums.get(file) for file in source.files[split]]
     digest = hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""What reading rows has in common, and the readers of classification and regression. Free of torch."""
+"""What reading rows has in common, and the readers of classification and regression."""
 
 import math
 from collections.abc import Iterable
@@ -80,14 +80,14 @@ class Texts:
     def texts(self, table: pa.Table) -> list[dict[str, str]]:
         """The text columns of every row, with what `dataset.phrases` puts in their place."""
         phrases = self.config.phrases or {}
-        found = [
+        columns = [
             [phrases[name][value] for value in column(table, name)] if name in phrases else column(table, name)
             for name in self.config.text
         ]
-        return [dict(zip(self.config.text, values, strict=True)) for values in zip(*found, strict=True)]
+        return [dict(zip(self.config.text, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def labels(self, table: pa.Table, where: str) -> list[Any]:
-        """Of every row; raises ConfigError for one that isn't allowed."""
+        """Reads the label of every row. Raises ConfigError for a value that isn't allowed."""
         raise NotImplementedError
 
     def groups(self, table: pa.Table, rows: np.ndarray) -> np.ndarray:
@@ -177,13 +177,13 @@ def indices(config: DatasetConfig, values: list[Any], where: str) -> list[int]:
     by_name = {name: index for index, name in enumerate(names)}
     if values and all(value == NO_LABEL for value in values):
         return [NO_LABEL] * len(values)
-    found = [_index(value, by_name) for value in values]
-    for row, value in enumerate(found):
+    numbers = [_index(value, by_name) for value in values]
+    for row, value in enumerate(numbers):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(names):
             raise ConfigError(
                 f"dataset.labels: {where} row {row} has the label {values[row]!r}; allowed are {allowed_labels(names)}"
             )
-    return found
+    return numbers
 
 
 def allowed_labels(names: list[str]) -> str:

@@ -35,7 +35,7 @@ class LengthBucketBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._batches(self.epoch)
         for index in range(self.position, len(batches)):
-            # Before the batch is given: nobody asks for the one after the last.
+            # Moved on before the batch is yielded: the generator isn't resumed after the last one.
             last = index + 1 == len(batches)
             self.epoch, self.position = (self.epoch + 1, 0) if last else (self.epoch, index + 1)
             yield batches[index]
@@ -81,12 +81,12 @@ class Steps(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         epoch, position = divmod(self.start, len(self.epochs))
         self.epochs.load_state_dict({"epoch": epoch, "position": position})
-        given = self.start
-        while given < self.total:
+        step = self.start
+        while step < self.total:
             for batch in self.epochs:
-                given += 1
+                step += 1
                 yield batch
-                if given == self.total:
+                if step == self.total:
                     return
 
 

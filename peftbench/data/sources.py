@@ -1,4 +1,4 @@
-"""Where a data set's rows are: local Parquet files, the hub, or a generator. Free of torch and of `datasets`.
+"""Where a data set's rows are: local Parquet files, the hub, or a generator.
 
 Everything ends as Parquet files, so that a run never imports `datasets` (0.3 s and a thread) nor asks the network.
 """
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from peftbench.config import targets
 from peftbench.config.types import DatasetConfig
-from peftbench.data import hub_files, kept, own_files
+from peftbench.data import hub_files, own_files, parquet_cache
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError, NotApplicable
@@ -80,8 +80,8 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: 
         source = replace(source, checksums=checksums(file for split in source.files.values() for file in split))
     _check(config, source)
     if train and config.train not in source.files:
-        there = ", ".join(source.files)
-        raise NotApplicable(f"dataset.train={config.train}: the data has no such split; it has {there}")
+        splits = ", ".join(source.files)
+        raise NotApplicable(f"dataset.train={config.train}: the data has no such split; it has {splits}")
     return source
 
 
@@ -96,14 +96,14 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
     Raises:
         ConfigError: a file can't be read, or isn't any more what it was when it was found.
     """
-    there = source.renamed.get(split, {})
-    names = list(dict.fromkeys(name if name in there else name.split(".")[0] for name in columns))
+    in_file = source.renamed.get(split, {})
+    names = list(dict.fromkeys(name if name in in_file else name.split(".")[0] for name in columns))
     tables = []
     for file in source.files[split]:
         check_unchanged(file, source.checksums)
         try:
             # Not memory-mapped: a file may be replaced while a sweep runs.
-            wanted = [there.get(name, name) for name in names]
+            wanted = [in_file.get(name, name) for name in names]
             table = pq.read_table(
                 file, columns=[name.split(".")[0] for name in wanted], memory_map=False, partitioning=None
             )
@@ -114,7 +114,7 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
 
 
 def checksums(files: Iterable[str]) -> dict[str, str]:
-    """By file the hash of its contents. Raises ConfigError for one that can't be read."""
+    """Hashes files: path -> hash of the contents. Raises ConfigError for a file that can't be read."""
     try:
         return {file: fingerprint.of_file(Path(file)) for file in files}
     except OSError as error:
@@ -137,10 +137,10 @@ def check_unchanged(file: str, expected: Mapping[str, str]) -> None:
 def _inner(table: pa.Table, name: str) -> pa.ChunkedArray:
     """A column; of `lex.text` the field of a struct column, which `dataset.columns` may give a name of its own."""
     first, *inner = name.split(".")
-    found = table.column(first)
+    values = table.column(first)
     for part in inner:
-        found = pc.struct_field(found, part)
-    return found
+        values = pc.struct_field(values, part)
+    return values
 
 
 def count(source: DataSource, split: str) -> int:
@@ -149,7 +149,7 @@ def count(source: DataSource, split: str) -> int:
 
 
 def _configs(config: DatasetConfig) -> dict[str, str | None]:
-    """By split the hub config that it is a part of."""
+    """Maps each split to the hub config that holds it."""
     own = dict.fromkeys(wanted_splits(config), config.config)
     return {**own, config.train: config.train_config or config.config}
 
@@ -177,7 +177,7 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
 def _own(config: DatasetConfig, cache: Path) -> DataSource:
     """The user's own files, kept under a name of everything that decides what they become."""
     name, splits = own_files.identity(config), [config.train, config.evaluation[0]]
-    files = kept.tables(cache / "data" / name[:32], splits, lambda: own_files.tables(config))
+    files = parquet_cache.tables(cache / "data" / name[:32], splits, lambda: own_files.tables(config))
     return DataSource(files, name, dict.fromkeys(splits, own_files.stored(config)))
 
 
@@ -227,7 +227,7 @@ def _answered(source: DataSource, answers: str, cache: Path) -> DataSource:
         right = [bool(value) for value in column(read(source, split, [answers]), answers)]
         if not all(right):
             folder = cache / "data" / fingerprint.of_json([source.fingerprint, split, answers])[:32]
-            files |= kept.tables(folder, [split], functools.partial(_some, split, given, right))
+            files |= parquet_cache.tables(folder, [split], functools.partial(_some, split, given, right))
     return replace(source, files=files)
 
 
@@ -247,7 +247,7 @@ def content_named(splits: dict[str, pa.Table], cache: Path) -> DataSource:
 
 def _keep(splits: dict[str, pa.Table], folder: Path) -> dict[str, list[str]]:
     """Tables in a folder of the cache that is named by them."""
-    return kept.tables(folder, splits, lambda: splits)
+    return parquet_cache.tables(folder, splits, lambda: splits)
 
 
 def _check(config: DatasetConfig, source: DataSource) -> None:
@@ -269,11 +269,11 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
     where, read_by, renamed = f"{config.name}/{split}", reader(config), source.renamed.get(split, {})
     for file in source.files[split]:
         try:
-            there = pq.read_schema(file)
+            schema = pq.read_schema(file)
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
         for name in read_by.columns:
-            _check_column(config, there, name, where=where, renamed=renamed)
+            _check_column(config, schema, name, where=where, renamed=renamed)
     table = read(source, split, read_by.columns)
     if table.num_rows == 0:
         raise ConfigError(f"dataset={config.name}: the split {split} is empty ({source.files[split][0]})")
@@ -283,13 +283,13 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
     _CHECKED.add((source.fingerprint, split, repr(config)))
 
 
-def _check_column(config: DatasetConfig, there: pa.Schema, name: str, *, where: str, renamed: dict[str, str]) -> None:
+def _check_column(config: DatasetConfig, schema: pa.Schema, name: str, *, where: str, renamed: dict[str, str]) -> None:
     first, *inner = renamed.get(name, name).split(".")
     key = "text" if name in config.text else "label" if name == config.label else "columns"
-    names = there.names
+    names = schema.names
     first = renamed.get(first, first)
     if first not in names:
         raise ConfigError(f"dataset.{key}={name}: {where} has no such column; it has {', '.join(names)}")
-    kind = there.field(first).type
+    kind = schema.field(first).type
     if inner and not (pa.types.is_struct(kind) and kind.get_field_index(inner[0]) >= 0):
         raise ConfigError(f"dataset.{key}={name}: {where} has no such field; {first} is {kind}")

@@ -1,4 +1,4 @@
-"""Texts with places `{name}` in them. Free of torch.
+"""Texts with places `{name}` in them.
 
 Python's own `format` reads `{a.b}`, `{a!r}`, `{a:b}` and `{a[0]}` as something other than a name, and columns are
 called so.

@@ -1,4 +1,4 @@
-"""The reader of generation: rows of texts to answer with a text. Free of torch."""
+"""The reader of generation: rows of texts to answer with a text."""
 
 from typing import Any, ClassVar
 

@@ -16,9 +16,7 @@ from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
-
-#: peft's names for section 3.2's sensitivity, its average and its uncertainty.
-_AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+from peftbench.methods.tuners import peft_compat
 
 
 class AdaLora(Hub):
@@ -64,15 +62,11 @@ class AdaLora(Hub):
 
     def state_dict(self) -> dict[str, Any]:
         """Sensitivities so far and, once it is final, which singular values are left."""
-        allocator = self._model.base_model.rankallocator  # type: ignore[union-attr]
-        kept = {name: dict(getattr(allocator, name)) for name in _AVERAGES}
-        return {**kept, "rank_pattern": self._model.active_peft_config.rank_pattern}  # type: ignore[union-attr]
+        averages = peft_compat.rank_averages(self._model.base_model)
+        return {**averages, "rank_pattern": self._model.active_peft_config.rank_pattern}  # type: ignore[union-attr]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        allocator = self._model.base_model.rankallocator  # type: ignore[union-attr]
-        device = next(self._model.parameters()).device
-        for name in _AVERAGES:
-            setattr(allocator, name, {key: tensor.to(device) for key, tensor in state[name].items()})
+        peft_compat.put_rank_averages(self._model.base_model, state, next(self._model.parameters()).device)
         self._model.active_peft_config.rank_pattern = state["rank_pattern"]  # type: ignore[union-attr]
 
     def reallocate(self, step: int) -> None:

@@ -8,10 +8,11 @@ from torch import nn
 from peftbench.data.batch import Batch
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
+from peftbench.methods.tuners import peft_compat
 
 
-class _Remembering(Hub):
-    """Knows the tuner that it has put on the model, and how the task is solved."""
+class _WithTuner(Hub):
+    """Remembers the tuner that `apply` has put on the model, and the task's formulation, for `loss`."""
 
     _tuner: Any
     _formulation: str
@@ -22,15 +23,15 @@ class _Remembering(Hub):
         return adapted
 
 
-class Kasa(_Remembering):
+class Kasa(_WithTuner):
     """KaSA: singular values are kept small and factors orthonormal. Source: Wang et al., arXiv 2412.06071, equations 9
     to 12; the weights are `method.adapter.kasa_config`'s beta and gamma."""
 
     def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
-        return task_loss + self._tuner._get_kasa_loss()
+        return task_loss + peft_compat.kasa_loss(self._tuner)
 
 
-class Shadow(_Remembering):
+class Shadow(_WithTuner):
     """ShadowPEFT: the small network's own prediction is trained too. Source: arXiv 2604.19254, equations 8 and 9.
 
     With a head over classes only: a scored label word has no token labels, which peft's term wants of a language model.
@@ -41,5 +42,5 @@ class Shadow(_Remembering):
         labels = batch["labels"]
         if not weight or self._formulation != "head" or "sequences" in batch or labels.is_floating_point():
             return task_loss
-        own = self._tuner.shadow_auxiliary_loss(labels, attention_mask=batch["attention_mask"])
-        return task_loss if own is None else task_loss + weight * own
+        shadow_loss = self._tuner.shadow_auxiliary_loss(labels, attention_mask=batch["attention_mask"])
+        return task_loss if shadow_loss is None else task_loss + weight * shadow_loss

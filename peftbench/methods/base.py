@@ -1,4 +1,10 @@
-"""`Method`: what a way of training may decide. Each decision has a default, so that a method states its own alone."""
+"""`Method`: what a way of training may decide. Each decision has a default, so that a method states its own alone.
+
+A class that a configuration names by dotted path neither moves nor changes its name. The paths `method.target` (here),
+`method.adapter._target_` (a peft configuration, ours among them) and `dataset.generator` (`data/demo.py`) are part of a
+run's key: under another path every recorded run of the method would be a run that nobody has made, and saved adapters
+would lose the module that registers them. `tests/results/test_contract.py` keeps this for published records.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -50,7 +56,7 @@ class Method:
         self.config = config
 
     def refusal(self, config: RunConfig) -> str | None:
-        """Why this method can't be used in a run, or None if it can. Asked before weights are loaded."""
+        """Says why this method can't be used in a run; None: it can. Called before weights are loaded."""
         model = config.model
         if model.family not in self.config.supports:
             return f"supports {', '.join(self.config.supports)}; {model.name} is of the family {model.family}"
@@ -64,19 +70,19 @@ class Method:
         return None
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        """The model to train, `requires_grad` set on exactly what is trained."""
+        """Returns the model to train, with `requires_grad` set on exactly what is trained."""
         raise NotImplementedError
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
-        """The optimiser; `default` makes the recipe's from parameter groups such as `optim.groups`."""
+        """Builds the optimiser; `default` builds the recipe's from parameter groups (`models.parameters.groups`)."""
         return default(parameters.groups(model))
 
     def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
-        """What is minimised; the task's own loss is what is reported in any case."""
+        """The loss that is minimised, a scalar. What is reported is always `task_loss`."""
         return task_loss
 
     def prepare_batch(self, batch: Batch) -> Batch:
-        """The model's arguments, from those that the task gives it."""
+        """Turns the arguments that the task gives the model into those that the model is called with."""
         return batch
 
     def callbacks(self) -> list[Callback]:
@@ -84,30 +90,30 @@ class Method:
         return []
 
     def cycle(self) -> int:
-        """Steps in which everything that is trained has had its turn (LISA trains some layers at a time)."""
+        """The optimiser steps after which all that is trained has been updated (LISA trains some layers at a time)."""
         return 1
 
     def may_select(self, step: int) -> bool:
-        """Whether the weights after a step may be the ones that are scored (not while a model still shrinks)."""
+        """True if the weights after this optimiser step may be scored (not while a model still shrinks)."""
         return True
 
     def describe(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
-        """What a reader wants to know of what was trained, as JSON values by name; kept in the record."""
+        """Describes what was trained, as JSON values by name, for the record (`learnt`)."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the method keeps between steps besides weights, buffers and the optimiser's state, for a run that is
-        stopped and taken up again: tensors, numbers, text, and lists and dicts of them."""
+        """State for a resume, besides weights, buffers and the optimiser's: tensors, numbers, text, and lists and dicts
+        of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken; called once the optimiser is built, before its state and the weights are
-        put back."""
+        """Restores what `state_dict` gave. Called after the optimiser is built, before its state and the weights are
+        restored."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Keep what was trained, so that the method's own library loads it onto a fresh base."""
+        """Writes what was trained to `folder`; the method's own library can load it onto a fresh base."""
         model.save_pretrained(folder)  # type: ignore[operator]
 
     def merge(self, model: nn.Module) -> nn.Module | None:
-        """A copy as a plain model, with the method folded into its weights; None where it can't be."""
+        """Returns a plain copy of the model with the method folded into its weights; None where that isn't possible."""
         return None

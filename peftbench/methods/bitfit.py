@@ -132,17 +132,17 @@ class BitFitTuner(AdapterTuner):
         kind: Any = type(module)
         if getattr(module, "bias", None) is None:
             raise ValueError(f"bitfit: {name} ({kind.__name__}) has no bias to train")
-        if not any(issubclass(kind, known) and kind.forward is known.forward for known in LAYERS):
+        if not any(issubclass(kind, layer_class) and kind.forward is layer_class.forward for layer_class in LAYERS):
             raise ValueError(f"bitfit: {name} is a {kind.__name__}, whose bias can't be shifted")
 
     def wrap(self, name: str, module: nn.Module, config: Any) -> BitFitLayer:
-        return next(LAYERS[known] for known in LAYERS if isinstance(module, known))(module)
+        return next(LAYERS[layer_class] for layer_class in LAYERS if isinstance(module, layer_class))(module)
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         # a head's own biases don't count: T5ForSequenceClassification has some, T5 has none
         backbone = getattr(model, "base_model", model)
-        found = any(self.is_default_target(module) for module in backbone.modules())
-        if peft_config.target_modules is None and not found:
+        has_bias = any(self.is_default_target(module) for module in backbone.modules())
+        if peft_config.target_modules is None and not has_bias:
             raise ValueError(f"bitfit: no layer of {type(backbone).__name__} has a bias to train")
         super()._prepare_model(peft_config, model)
 

@@ -49,8 +49,8 @@ class BottleneckConfig(PeftConfig):
         if type(size) is not int or size < 1:
             raise ValueError(f"bottleneck_size must be an integer above 0, not {size!r}")
         if self.non_linearity not in ACT2FN:
-            known = ", ".join(sorted(ACT2FN))
-            raise ValueError(f"non_linearity must be one of {known}, not {self.non_linearity!r}")
+            names = ", ".join(sorted(ACT2FN))
+            raise ValueError(f"non_linearity must be one of {names}, not {self.non_linearity!r}")
         if not _finite(self.init_std) or self.init_std <= 0:  # at 0 there would be no gradient
             raise ValueError(f"init_std must be a finite number above 0, not {self.init_std!r}")
         if not _finite(self.scaling) or self.scaling == 0:

@@ -51,7 +51,7 @@ class CompacterLinear(AdapterLayer):
 
     adapter_layer_names = (
         "compacter_rule",
-        *(f"compacter_{way}_{part}" for way in ("down", "up") for part in ("left", "right", "bias")),
+        *(f"compacter_{side}_{part}" for side in ("down", "up") for part in ("left", "right", "bias")),
     )
     other_param_names = ("scaling",)
 
@@ -70,19 +70,19 @@ class CompacterLinear(AdapterLayer):
         """Adds 2 k (d + r) + r + d weights, and n^3 in the whole model."""
         n, rank, width, inner = config.division, config.rank, output_width(self), config.bottleneck_size
         device = self.weight.device
-        for way, inward, outward in (("down", width, inner), ("up", inner, width)):
+        for side, inward, outward in (("down", width, inner), ("up", inner, width)):
             for part, shape in (("left", (n, inward // n, rank)), ("right", (n, rank, outward // n))):
                 factor = nn.Parameter(torch.empty(shape, device=device))
                 for slice_ in factor:
                     nn.init.xavier_uniform_(slice_)
-                getattr(self, f"compacter_{way}_{part}")[adapter_name] = factor
-            getattr(self, f"compacter_{way}_bias")[adapter_name] = nn.Parameter(torch.zeros(outward, device=device))
+                getattr(self, f"compacter_{side}_{part}")[adapter_name] = factor
+            getattr(self, f"compacter_{side}_bias")[adapter_name] = nn.Parameter(torch.zeros(outward, device=device))
         self.activation[adapter_name] = ACT2FN[config.non_linearity]
         self.scaling[adapter_name] = config.scaling
 
-    def project(self, adapter_name: str, way: str, x: torch.Tensor) -> torch.Tensor:
+    def project(self, adapter_name: str, side: str, x: torch.Tensor) -> torch.Tensor:
         """One of the two projections ("down", "up"); x: (..., in), result: (..., out)."""
-        parts = (getattr(self, f"compacter_{way}_{part}") for part in ("left", "right", "bias"))
+        parts = (getattr(self, f"compacter_{side}_{part}") for part in ("left", "right", "bias"))
         left, right, bias = (part[adapter_name] for part in parts)
         return x.to(left.dtype) @ kronecker_sum(self.compacter_rule[adapter_name], left, right) + bias
 

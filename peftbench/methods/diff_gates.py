@@ -75,11 +75,11 @@ class DiffLinear(ShiftedLinear):
     def difference(self, adapter_name: str, *, noisy: bool) -> torch.Tensor:
         """z * w (* z_g), (out * in + out,)."""
         alpha = self.diff_gate[adapter_name]
-        found = hard_concrete(alpha, _noise(alpha) if noisy else None) * self.diff_weight[adapter_name]
+        gated = hard_concrete(alpha, _noise(alpha) if noisy else None) * self.diff_weight[adapter_name]
         if adapter_name not in self.diff_group:
-            return found
+            return gated
         group = self.diff_group[adapter_name]
-        return found * self._spread(hard_concrete(group, _noise(group) if noisy else None))
+        return gated * self._spread(hard_concrete(group, _noise(group) if noisy else None))
 
     def open_gates(self, adapter_name: str) -> torch.Tensor:
         """The expected L0 norm of the difference."""

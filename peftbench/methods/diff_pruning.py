@@ -23,40 +23,40 @@ from peftbench.models import parameters
 
 @torch.no_grad()
 def largest(model: PeftModel, density: float) -> dict[str, torch.Tensor]:
-    """By layer the places of the share `density` of all differences that is largest."""
+    """Finds the largest differences of all, a share `density`: layer name -> their places in the layer."""
     name, base = model.active_adapter, model.get_base_model()
-    found = {
+    differences = {
         path: layer.difference(name, noisy=False).abs()
         for path, layer in base.named_modules()
         if isinstance(layer, DiffLinear)
     }
-    sizes = torch.cat(list(found.values()))
+    sizes = torch.cat(list(differences.values()))
     least = sizes.topk(max(1, round(density * len(sizes)))).values[-1]
-    return {path: (size >= least).nonzero()[:, 0] for path, size in found.items()}
+    return {path: (size >= least).nonzero()[:, 0] for path, size in differences.items()}
 
 
 @torch.no_grad()
 def narrow(model: PeftModel, places: dict[str, torch.Tensor]) -> None:
     """Turns the adapter into the sparse one that keeps the differences at these places and trains on with this mask."""
     name, base = model.active_adapter, model.get_base_model()
-    for path, kept in places.items():
+    for path, indices in places.items():
         layer = base.get_submodule(path)
-        base.set_submodule(path, _sparse(layer, name, kept) if len(kept) else layer.base_layer)
+        base.set_submodule(path, _sparse(layer, name, indices) if len(indices) else layer.base_layer)
     old = model.peft_config[name]
-    counts = {path: len(kept) for path, kept in places.items() if len(kept)}
+    counts = {path: len(indices) for path, indices in places.items() if len(indices)}
     new = SparseConfig(counts=counts, modules_to_save=old.modules_to_save, task_type=old.task_type)
     new.base_model_name_or_path, new.revision = old.base_model_name_or_path, old.revision
     model.peft_config[name] = new
 
 
 def _sparse(layer: DiffLinear, name: str, places: torch.Tensor) -> SparseLinear:
-    found = SparseLinear(layer.base_layer)
-    found.count[name] = len(places)
-    found.update_layer(name, None)
-    found.choose(name, places)
-    found.sparse_values[name].copy_(layer.difference(name, noisy=False)[places])
-    found.set_adapter(name)
-    return found.train(layer.training)
+    sparse = SparseLinear(layer.base_layer)
+    sparse.count[name] = len(places)
+    sparse.update_layer(name, None)
+    sparse.choose(name, places)
+    sparse.sparse_values[name].copy_(layer.difference(name, noisy=False)[places])
+    sparse.set_adapter(name)
+    return sparse.train(layer.training)
 
 
 class DiffPruning(Hub):
@@ -76,10 +76,10 @@ class DiffPruning(Hub):
 
     def optimizer(self, model: nn.Module, default: Any) -> torch.optim.Optimizer:
         """The gates learn at a rate of their own; the group of the differences is marked for `fix_mask`."""
-        own = {part: {id(p) for n, p in model.named_parameters() if part in n} for part in ("diff_weight", "diff_g")}
-        groups = parameters.at_rate(parameters.groups(model), own["diff_g"], self.config.args["gate_lr"])
+        marked = {part: {id(p) for n, p in model.named_parameters() if part in n} for part in ("diff_weight", "diff_g")}
+        groups = parameters.at_rate(parameters.groups(model), marked["diff_g"], self.config.args["gate_lr"])
         for group in groups:
-            group["differences"] = any(id(p) in own["diff_weight"] for p in group["params"])
+            group["differences"] = any(id(p) in marked["diff_weight"] for p in group["params"])
         self._optimizer = default(groups)
         return self._optimizer
 
@@ -101,19 +101,19 @@ class DiffPruning(Hub):
 
     def _narrow(self, places: dict[str, torch.Tensor]) -> None:
         narrow(self._model, places)
-        self._counts = {path: len(kept) for path, kept in places.items()}
+        self._counts = {path: len(indices) for path, indices in places.items()}
         alive = {id(p): p for p in self._model.parameters() if p.requires_grad}
         groups = self._optimizer.param_groups
         for group in groups:
             for gone in [p for p in group["params"] if id(p) not in alive]:
                 self._optimizer.state.pop(gone, None)
             group["params"] = [p for p in group["params"] if id(p) in alive]
-        known = {id(p) for group in groups for p in group["params"]}
+        grouped = {id(p) for group in groups for p in group["params"]}
         holder = next(group for group in groups if group["differences"])
-        holder["params"] += [p for key, p in alive.items() if key not in known]
+        holder["params"] += [p for key, p in alive.items() if key not in grouped]
 
     def state_dict(self) -> dict[str, Any]:
-        """How many entries each layer keeps, once the mask is fixed; which ones is in the layers' buffers."""
+        """`counts`: the entries that a layer keeps once the mask is fixed; their places are in the layers' buffers."""
         return {"counts": self._counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -17,11 +17,11 @@ from peftbench.tasks.base import Task
 from peftbench.tasks.table import build as build_task
 
 
-def plain(found: FinishedRun, config: RunConfig, checkpoint: Checkpoint) -> nn.Module:
+def plain(finished: FinishedRun, config: RunConfig, checkpoint: Checkpoint) -> nn.Module:
     """The finished run's model without an adapter beside it."""
     task = build_task(config)
     task.prepare(backbones.load_tokenizer(config.model, checkpoint))
-    model = trained(found, config, checkpoint, task)
+    model = trained(finished, config, checkpoint, task)
     if not isinstance(model, PeftModel):
         return model
     merged = build(config.method).merge(model)
@@ -30,16 +30,16 @@ def plain(found: FinishedRun, config: RunConfig, checkpoint: Checkpoint) -> nn.M
     return merged
 
 
-def empty(found: FinishedRun, config: RunConfig, checkpoint: Checkpoint) -> nn.Module:
+def empty(finished: FinishedRun, config: RunConfig, checkpoint: Checkpoint) -> nn.Module:
     """`plain` without weights: names and shapes alone."""
     task = build_task(config)
-    if found.is_adapter:
+    if finished.is_adapter:
         return backbones.build_empty(config.model, checkpoint, task)
     with torch.device("meta"):  # Its own configuration knows how many layers it has left.
-        return task.auto_model.from_config(AutoConfig.from_pretrained(found.weights))
+        return task.auto_model.from_config(AutoConfig.from_pretrained(finished.weights))
 
 
-def trained(found: FinishedRun, config: RunConfig, checkpoint: Checkpoint, task: Task) -> Any:
+def trained(finished: FinishedRun, config: RunConfig, checkpoint: Checkpoint, task: Task) -> Any:
     """The model that a finished run left: whole, or its adapter on the base.
 
     Args:
@@ -47,7 +47,7 @@ def trained(found: FinishedRun, config: RunConfig, checkpoint: Checkpoint, task:
         checkpoint: its base.
         task: its task, prepared.
     """
-    if found.is_adapter:
+    if finished.is_adapter:
         base: Any = backbones.load_model(config, checkpoint, task)
-        return PeftModel.from_pretrained(base, found.weights)
-    return backbones.exact_head(task.auto_model.from_pretrained(found.weights, dtype=torch.float32), config, task)
+        return PeftModel.from_pretrained(base, finished.weights)
+    return backbones.exact_head(task.auto_model.from_pretrained(finished.weights, dtype=torch.float32), config, task)

@@ -24,7 +24,7 @@ def first_rows(context: Context, *, size: int, batches: int) -> list[Batch]:
 def gradients(
     model: nn.Module, context: Context, tensors: list[nn.Parameter], rows: list[Batch]
 ) -> Iterator[list[torch.Tensor]]:
-    """Of each batch the gradients of the mean task loss, in the shapes of `tensors`; in evaluation mode."""
+    """Yields, for each batch, the gradients of the mean task loss in the shapes of `tensors`; in evaluation mode."""
     trained = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(False).eval()
     for tensor in tensors:

@@ -31,18 +31,20 @@ class GaLore(Full):
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
         optimizer = default(parameters.groups(model))
         args = self.config.args
-        projected = {id(p): _Projected(p, optimizer, args) for p in _weights(model)}
-        kept = {key: found for key, found in projected.items() if min(found.weight.shape) > args["rank"]}
+        candidates = {id(p): _Projected(p, optimizer, args) for p in _weights(model)}
+        projected = {
+            key: projection for key, projection in candidates.items() if min(projection.weight.shape) > args["rank"]
+        }
 
         def before(*_: Any) -> None:
             for group in optimizer.param_groups:
                 for p in group["params"]:
-                    if id(p) in kept and p.grad is not None:
-                        kept[id(p)].reduce(decay=group["lr"] * group["weight_decay"])
+                    if id(p) in projected and p.grad is not None:
+                        projected[id(p)].reduce(decay=group["lr"] * group["weight_decay"])
 
         def after(*_: Any) -> None:
-            for found in kept.values():
-                found.restore()
+            for projection in projected.values():
+                projection.restore()
 
         optimizer.register_step_pre_hook(before)
         optimizer.register_step_post_hook(after)
@@ -52,8 +54,8 @@ class GaLore(Full):
 def _weights(model: nn.Module) -> list[nn.Parameter]:
     modules = (module for stack in layers.stacks(model).values() for module in stack.modules())
     linear = (module for module in modules if isinstance(module, nn.Linear | Conv1D))
-    found = (pair for module in linear for pair in module.named_parameters(recurse=False))
-    return [p for name, p in found if name == "weight" and p.requires_grad]
+    pairs = (pair for module in linear for pair in module.named_parameters(recurse=False))
+    return [p for name, p in pairs if name == "weight" and p.requires_grad]
 
 
 class _Projected:

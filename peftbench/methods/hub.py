@@ -34,18 +34,18 @@ class Hub(Method):
         super().__init__(config)
         arguments = dict(config.adapter or {})
         named = targets.subclass("method.adapter._target_", arguments.pop("_target_", None), PeftConfig)
-        known = list(inspect.signature(named).parameters)
+        allowed = list(inspect.signature(named).parameters)
         for name in arguments:
-            if name not in known:
+            if name not in allowed:
                 raise ConfigError(
-                    f"method.adapter.{name}: {named.__name__} has no such argument; {nearest(name, known)}"
+                    f"method.adapter.{name}: {named.__name__} has no such argument; {nearest(name, allowed)}"
                 )
         targets.check_arguments("method.adapter", arguments)
         self._class = with_head(named)
         self._given = arguments
 
     def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
-        """Of the peft configuration, what this run decides, over what `method.adapter` says."""
+        """Arguments of the peft configuration that depend on this run; they override `method.adapter`."""
         return {}
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
@@ -77,9 +77,9 @@ class Hub(Method):
         fields = {f.name for f in dataclasses.fields(self._class)}
         named = {"task_type": context.task.peft_type, "modules_to_save": [*head, *also] or None}
         named |= _sizes(model) if issubclass(self._class, PromptLearningConfig) else {}
-        given = {**chosen, **{k: v for k, v in named.items() if k in fields}}
+        arguments = {**chosen, **{k: v for k, v in named.items() if k in fields}}
         try:
-            config: PeftConfig = self._class(**_with_parts(self._class, given))
+            config: PeftConfig = self._class(**_with_parts(self._class, arguments))
         except _REFUSALS as error:
             raise ConfigError(f"method={self.config.name}: {error}") from error
         return config
@@ -137,10 +137,11 @@ def _is_encoder_decoder(model: nn.Module) -> bool:
     return bool(getattr(model.config, "is_encoder_decoder", False))
 
 
-def _with_parts(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
+def _with_parts(config_class: type, arguments: dict[str, Any]) -> dict[str, Any]:
     """Arguments that are configurations themselves (`eva_config: {_target_: peft.EvaConfig, rho: 2}`) built."""
     return {
-        name: _built(config_class, name, value) if isinstance(value, dict) else value for name, value in given.items()
+        name: _built(config_class, name, value) if isinstance(value, dict) else value
+        for name, value in arguments.items()
     }
 
 
@@ -149,10 +150,10 @@ def _built(config_class: type, name: str, value: dict[str, Any]) -> Any:
         return value
     arguments = dict(value)
     path = arguments.pop("_target_")
-    found = targets.subclass(f"method.adapter.{name}._target_", path, object)
+    part_class = targets.subclass(f"method.adapter.{name}._target_", path, object)
     hint = typing.get_type_hints(config_class).get(name)
     allowed = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
-    if found not in allowed:
+    if part_class not in allowed:
         names = ", ".join(kind.__name__ for kind in allowed) or "no class"  # type: ignore[union-attr]
         raise ConfigError(f"method.adapter.{name}._target_={path}: allowed is {names}")
-    return found(**arguments)
+    return part_class(**arguments)

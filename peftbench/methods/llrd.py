@@ -25,9 +25,9 @@ class Llrd(Full):
 
     def optimizer(self, model: nn.Module, default: MakeOptimizer) -> torch.optim.Optimizer:
         assert self.config.lr is not None
-        found = layers.parts(model)
-        *lower, last = [found.embeddings, *found.layers]
-        levels = [[*found.top, *last], *reversed(lower)]
+        parts = layers.parts(model)
+        *lower, last = [parts.embeddings, *parts.layers]
+        levels = [[*parts.top, *last], *reversed(lower)]
         rates = [self.config.lr * self.config.args["decay"] ** depth for depth in range(len(levels))]
         return default(
             [{**g, "lr": rate} for level, rate in zip(levels, rates, strict=True) for g in parameters.split(level)]

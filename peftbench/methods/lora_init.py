@@ -50,10 +50,10 @@ class Residual(Hub):
         return adapted
 
     def look(self, model: nn.Module, config: PeftConfig, context: Context) -> None:
-        """What is learnt from data before the factors are made: nothing, here."""
+        """Hook for what is learnt from data before the factors are made; here nothing."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """As the plain LoRA of twice the rank that fits the base as it comes."""
+        """Saves the plain LoRA of twice the rank, which fits the unchanged base."""
         super().save(model, folder)
         state, file = load_file(folder / _WEIGHTS), folder / "adapter_config.json"
         for name, start in self._start.items():

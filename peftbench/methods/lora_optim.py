@@ -22,12 +22,12 @@ class LoraPlus(Hub):
     def optimizer(self, model: nn.Module, default: Default) -> torch.optim.Optimizer:
         assert self.config.lr is not None
         fast = {id(p) for name, p in model.named_parameters() if "lora_B" in name}
-        found = []
+        groups = []
         for group in parameters.groups(model):
             for rate, quick in ((self.config.lr, False), (self.config.lr * self.config.args["ratio"], True)):
                 chosen = [p for p in group["params"] if (id(p) in fast) is quick]
-                found += [{**group, "params": chosen, "lr": rate}] if chosen else []
-        return default(found)
+                groups += [{**group, "params": chosen, "lr": rate}] if chosen else []
+        return default(groups)
 
 
 class LoraFA(Hub):

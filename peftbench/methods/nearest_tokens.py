@@ -17,12 +17,12 @@ def nearest_tokens(vectors: torch.Tensor, embeddings: torch.Tensor, tokenizer: A
     """For each of n vectors, (n, width), the nearest of the vocabulary's embeddings, (tokens, width), nearest first:
     `token` as the tokenizer spells it and `similarity`, the cosine."""
     cosines = F.normalize(vectors.float(), dim=1) @ F.normalize(embeddings.float(), dim=1).T
-    found = cosines.topk(min(NEAREST, cosines.shape[1]), dim=1)
+    nearest = cosines.topk(min(NEAREST, cosines.shape[1]), dim=1)
     return [
         [
             # Some models have more embeddings than their tokenizer has tokens.
             {"token": str(tokenizer.convert_ids_to_tokens(index)), "similarity": round(value, 4)}
             for index, value in zip(indices, values, strict=True)
         ]
-        for indices, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        for indices, values in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)
     ]

@@ -53,15 +53,15 @@ def tap_before(model: nn.Module, name: str, wanted: list[str] | str | None) -> T
     """A tap on the nearest of the `wanted` modules that the model has before the one called `name`.
 
     Raises ValueError if there is none."""
-    found = None
+    nearest = None
     for other, module in model.named_modules():
         if other == name:
             break
         if names_module(wanted, other):
-            found = module
-    if found is None:
+            nearest = module
+    if nearest is None:
         raise ValueError(f"input_modules={wanted!r} match nothing before {name}")
-    return Tap(found)
+    return Tap(nearest)
 
 
 class ParallelLinear(BottleneckLinear):

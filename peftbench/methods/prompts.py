@@ -66,13 +66,13 @@ class Cpt(Hub):
         task: Any = context.task
         if not hasattr(task, "words"):
             raise NotApplicable(f"method={self.config.name}: needs a label word for every answer")
-        found: list[tuple[list[int], list[int]]] = []
+        examples: list[tuple[list[int], list[int]]] = []
         for batch in context.batches():
             for ids, mask, label in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
-                found.append((ids[mask.bool()].tolist(), [task.words[int(label)]]))
-                if len(found) == self.config.args["examples"]:
-                    return found
-        return found or [([0], [0])]
+                examples.append((ids[mask.bool()].tolist(), [task.words[int(label)]]))
+                if len(examples) == self.config.args["examples"]:
+                    return examples
+        return examples or [([0], [0])]
 
 
 class FrequentTokens(Hub):

@@ -21,5 +21,5 @@ class Quantised(Hub):
             return usual  # On a CPU there is nothing to page out of.
         import bitsandbytes as bnb
 
-        kept = {k: usual.defaults[k] for k in ("lr", "betas", "eps", "weight_decay")}
-        return bnb.optim.PagedAdamW32bit(parameters.groups(model), **kept)  # type: ignore[no-any-return]
+        settings = {k: usual.defaults[k] for k in ("lr", "betas", "eps", "weight_decay")}
+        return bnb.optim.PagedAdamW32bit(parameters.groups(model), **settings)  # type: ignore[no-any-return]

@@ -71,7 +71,7 @@ class ReftLayer(AdapterLayer):
         self.width, self.reading = width, reading
 
     def __getattr__(self, name: str) -> Any:
-        """What a model asks its layers for, the wrapped layer answers."""
+        """Delegates to the wrapped layer: models read attributes of their layers."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -92,7 +92,7 @@ class ReftLayer(AdapterLayer):
         return (h @ self.reft_weight[adapter_name].T + self.reft_bias[adapter_name] - h @ r_t) @ r_t.T
 
     def _chosen(self, adapter_name: str, h: torch.Tensor) -> torch.Tensor | None:
-        """(n, length, 1); None while answers are generated: the tokens of the input have gone by."""
+        """The mask of edited tokens, (n, length, 1). None while an answer is generated: the input's tokens are past."""
         mask = self.reading.mask
         if mask is None:
             mask = torch.ones(h.shape[:2], device=h.device)

@@ -20,13 +20,13 @@ from peftbench.models import layers
 
 
 class Chosen(Hub):
-    """`total` decides what the gradients say about an entry."""
+    """The base of methods that choose entries; a subclass's `total` turns gradients into scores."""
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
-        found = linears(model, config)
-        if not found:
+        modules = linears(model, config)
+        if not modules:
             raise ValueError(f"the layers of {type(model).__name__} hold no linear module")
-        places = self.choose(model, found, context)
+        places = self.choose(model, modules, context)
         config.counts = {name: len(chosen) for name, chosen in places.items() if len(chosen)}
         config.target_modules = list(config.counts)
         adapted = super().inject(model, config, context)
@@ -34,25 +34,28 @@ class Chosen(Hub):
             adapted.get_base_model().get_submodule(name).choose(adapted.active_adapter, places[name])
         return adapted
 
-    def choose(self, model: nn.Module, found: dict[str, nn.Module], context: Context) -> dict[str, torch.Tensor]:
+    def choose(self, model: nn.Module, modules: dict[str, nn.Module], context: Context) -> dict[str, torch.Tensor]:
         """The places of the entries with the largest scores, by module; evenly spread where there are no data."""
-        sizes = {name: sum(t.numel() for t in tensors(module)) for name, module in found.items()}
+        sizes = {name: sum(t.numel() for t in tensors(module)) for name, module in modules.items()}
         density = self.config.args["density"]
         rows = first_rows(context, size=self.config.args["batch_size"], batches=self.config.args["batches"])
         if not rows:
             return {name: torch.arange(max(1, round(density * size))) for name, size in sizes.items()}
-        scores = self._scores(model, list(found.values()), context, rows)
+        scores = self._scores(model, list(modules.values()), context, rows)
         best = torch.zeros(len(scores), dtype=torch.bool)
         best[scores.topk(max(1, round(density * len(scores)))).indices] = True
         parts = best.split(list(sizes.values()))
         return {name: part.nonzero()[:, 0] for name, part in zip(sizes, parts, strict=True)}
 
     def _scores(self, model: nn.Module, modules: list[nn.Module], context: Context, rows: list[Any]) -> torch.Tensor:
-        """Of all entries, one module behind the other, weight before bias; (n,)."""
+        """Scores of all entries, (n,): module after module, weight before bias."""
         wanted = [t for module in modules for t in tensors(module)]
-        return self.total(torch.cat([g.flatten() for g in found]) for found in gradients(model, context, wanted, rows))
+        return self.total(
+            torch.cat([g.flatten() for g in batch_gradients])
+            for batch_gradients in gradients(model, context, wanted, rows)
+        )
 
-    def total(self, found: Iterable[torch.Tensor]) -> torch.Tensor:
+    def total(self, per_batch: Iterable[torch.Tensor]) -> torch.Tensor:
         """The scores, (n,), from each batch's gradients, (n,)."""
         raise NotImplementedError
 
@@ -61,8 +64,8 @@ class FishMask(Chosen):
     """Sung et al., "Training Neural Networks with Fixed Sparse Masks", arXiv 2111.09839, section 3: the largest entries
     of the empirical Fisher information, F_i = 1/N sum_n (d log p(y_n | x_n) / d theta_i)^2 (equation 5)."""
 
-    def total(self, found: Iterable[torch.Tensor]) -> torch.Tensor:
-        total: Any = sum(gradient.square() for gradient in found)
+    def total(self, per_batch: Iterable[torch.Tensor]) -> torch.Tensor:
+        total: Any = sum(gradient.square() for gradient in per_batch)
         return total
 
 
@@ -71,8 +74,8 @@ class Sam(Chosen):
     approximation method: to second order the loss falls by (dL / d theta_i)^2 / (2 h_i) for each chosen entry, and with
     one bound for all h_i the best mask holds the largest (dL / d theta_i)^2, L being the loss of all examples."""
 
-    def total(self, found: Iterable[torch.Tensor]) -> torch.Tensor:
-        total: Any = sum(found)
+    def total(self, per_batch: Iterable[torch.Tensor]) -> torch.Tensor:
+        total: Any = sum(per_batch)
         return total.square()
 
 

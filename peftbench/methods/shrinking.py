@@ -58,8 +58,8 @@ class Shrinking(Full):
 
     def _left(self, size: int) -> list[int]:
         """The layers of a stack that stay, by their first places."""
-        kept = layers.share(size, self.config.args["keep"])
-        return list(range(kept)) if self.config.args["drop"] == "top" else layers.spread(size, kept)
+        count = layers.share(size, self.config.args["keep"])
+        return list(range(count)) if self.config.args["drop"] == "top" else layers.spread(size, count)
 
     def _removals(self, name: str, size: int, total: int) -> list[tuple[int, str, list[int]]]:
         args, left = self.config.args, self._left(size)

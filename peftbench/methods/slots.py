@@ -100,8 +100,8 @@ class SlotsTuner(AdapterTuner):
     _check_merge_allowed = refuse_merge
 
     def is_default_target(self, module: nn.Module) -> bool:
-        found = self.model.get_input_embeddings()
-        return module is (found.base_layer if isinstance(found, SlotsEmbedding) else found)
+        embeddings = self.model.get_input_embeddings()
+        return module is (embeddings.base_layer if isinstance(embeddings, SlotsEmbedding) else embeddings)
 
     def check_target(self, name: str, module: nn.Module) -> None:
         if not isinstance(module, nn.Embedding):
@@ -125,20 +125,20 @@ class SlotsTuner(AdapterTuner):
             ones = torch.ones(len(part), device=mask.device)
             embedded, mask = insert(embedded, part, places), insert(mask, ones, places)
             types = None if types is None else insert(types, 0 * ones, places)
-        more = {} if types is None else {"token_type_ids": types}
+        type_ids = {} if types is None else {"token_type_ids": types}
         with contextlib.ExitStack() as after:
             if config.family == "decoder" and config.task_type == TaskType.SEQ_CLS:
                 # The head looks for the last token among ids that aren't there: it is put where it looks then.
                 move = functools.partial(put_pooled, prompt=0, lengths=mask.sum(dim=1))
                 backbone = getattr(self.model, self.model.base_model_prefix)
                 after.callback(backbone.register_forward_hook(move).remove)
-            return super().forward(inputs_embeds=embedded, attention_mask=mask, **more, **kwargs)
+            return super().forward(inputs_embeds=embedded, attention_mask=mask, **type_ids, **kwargs)
 
     def generate(self, *_: Any, **__: Any) -> None:
         raise NotImplementedError("slots: prompts before an answer are for scored answers, not for generated ones")
 
     def _answer(self, ids: torch.Tensor, mask: torch.Tensor, config: SlotsConfig) -> torch.Tensor:
-        """Where the answer is asked for, (n,)."""
+        """The position before which the answer is asked for, (n,)."""
         end = mask.sum(dim=1) - int(config.family != "decoder")
         if config.mask_token_id is None:
             return end

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners._buffer_dict import BufferDict
 from torch import nn
 
 from peftbench.methods.tuners.adapter import AdapterParameters, register
+from peftbench.methods.tuners.peft_compat import BufferDict
 from peftbench.methods.tuners.shift import Shift, ShiftedLinear, ShiftTuner
 
 

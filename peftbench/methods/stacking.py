@@ -79,8 +79,8 @@ class Stackable(Hub):
             return {}
         self._below = bank.read(_KEY, path)
         self._class = with_head(StackedConfig)
-        found = self._below.config
-        return {"below_size": found["bottleneck_size"], "below_non_linearity": found["non_linearity"]}
+        below = self._below.config
+        return {"below_size": below["bottleneck_size"], "below_non_linearity": below["non_linearity"]}
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
         adapted = super().inject(model, config, context)

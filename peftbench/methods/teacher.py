@@ -33,11 +33,11 @@ class Teacher:
 
     @torch.no_grad()
     def predictions(self, batch: Batch) -> torch.Tensor:
-        """What it would be scored on: logits, (n, labels)."""
-        given = self.task.inputs(batch)
-        given = given if self.method is None else self.method.prepare_batch(given)
-        # No part of the student's module, so nobody else moves it.
-        return self.task.predictions(self.model.to(batch["input_ids"].device)(**given), batch)
+        """The teacher's logits, (n, labels), as its task would score them."""
+        inputs = self.task.inputs(batch)
+        inputs = inputs if self.method is None else self.method.prepare_batch(inputs)
+        # Not a submodule of the student's: Lightning doesn't move it to the device.
+        return self.task.predictions(self.model.to(batch["input_ids"].device)(**inputs), batch)
 
 
 def load(path: str, context: Context) -> Teacher:
@@ -47,22 +47,24 @@ def load(path: str, context: Context) -> Teacher:
         ConfigError: there is none, or it can't be loaded.
         NotApplicable: it has other labels, solves the task otherwise or reads other tokens than the student.
     """
-    found = finished.find(_KEY, path)
-    model, task, method, tokenizer = _of_checkpoint(found, context) if found.record is None else _of_run(found, context)
+    finished_run = finished.find(_KEY, path)
+    model, task, method, tokenizer = (
+        _of_checkpoint(finished_run, context) if finished_run.record is None else _of_run(finished_run, context)
+    )
     _compare_tokenizers(tokenizer, context)
     return Teacher(model.requires_grad_(False).eval(), task, method)
 
 
-def _of_run(found: FinishedRun, context: Context) -> tuple[nn.Module, Task, Method, Any]:
-    assert found.record is not None
-    config = loading.from_description(found.record.config)
+def _of_run(finished_run: FinishedRun, context: Context) -> tuple[nn.Module, Task, Method, Any]:
+    assert finished_run.record is not None
+    config = loading.from_description(finished_run.record.config)
     task, method = build_task(config), build(config.method)
     _compare_tasks(config, task, context)
     checkpoint = checkpoints.locate(config.model, context.model_root)
-    finished.check_adapter(_KEY, found, checkpoint.folder, checkpoint.fingerprint)
+    finished.check_adapter(_KEY, finished_run, checkpoint.folder, checkpoint.fingerprint)
     tokenizer = backbones.load_tokenizer(config.model, checkpoint)
     task.prepare(tokenizer)
-    return trained(found, config, checkpoint, task), task, method, tokenizer
+    return trained(finished_run, config, checkpoint, task), task, method, tokenizer
 
 
 def _compare_tasks(config: RunConfig, task: Task, context: Context) -> None:
@@ -82,17 +84,19 @@ def _labels(task: Any) -> list[str] | None:
     return names
 
 
-def _of_checkpoint(found: FinishedRun, context: Context) -> tuple[nn.Module, Task, None, Any]:
+def _of_checkpoint(finished_run: FinishedRun, context: Context) -> tuple[nn.Module, Task, None, Any]:
     task = context.task
     try:
         model, info = task.auto_model.from_pretrained(
-            found.weights, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            finished_run.weights, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(found.weights, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(finished_run.weights, trust_remote_code=False)
     except Exception as error:  # Each kind of file fails in its own way.
-        raise ConfigError(f"{_KEY}={found.weights}: can't be loaded ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{_KEY}={finished_run.weights}: can't be loaded ({str(error).splitlines()[0]})") from None
     if info["missing_keys"]:
-        raise ConfigError(f"{_KEY}={found.weights}: lacks trained weights ({sorted(info['missing_keys'])[0]}, ...)")
+        raise ConfigError(
+            f"{_KEY}={finished_run.weights}: lacks trained weights ({sorted(info['missing_keys'])[0]}, ...)"
+        )
     names, mine = list(model.config.id2label.values()), _labels(task)
     named = not all(str(name).startswith("LABEL_") for name in names)
     if task.formulation == "head" and mine and (len(names) != len(mine) or (named and names != mine)):

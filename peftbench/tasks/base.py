@@ -25,11 +25,11 @@ class Task(Encodes, Protocol):
     generates: bool
 
     def inputs(self, batch: Batch) -> Batch:
-        """Of a collated batch, what the model is called with."""
+        """Picks from a collated batch the arguments that the model is called with."""
         ...
 
     def terms(self, batch: Batch) -> int:
-        """How many loss terms a batch has: what its mean is taken over."""
+        """Counts the loss terms of a batch, over which its mean is taken: examples, or tokens of written answers."""
         ...
 
     def losses(self, outputs: Any, batch: Batch) -> torch.Tensor:
@@ -38,15 +38,15 @@ class Task(Encodes, Protocol):
         ...
 
     def predictions(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """What is kept of a batch to score it: (n, ...)."""
+        """What scoring needs of the model's outputs, (n, ...): logits, unless answers are written."""
         ...
 
     def decide(self, predictions: np.ndarray) -> np.ndarray:
-        """From kept predictions to answers, (n,)."""
+        """Turns predictions into answers, (n,): labels, or numbers."""
         ...
 
     def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
-        """The data set's metrics by name; `predictions`: those of all examples, in their order."""
+        """Computes the data set's metrics, by name, from the predictions of all examples in their order."""
         ...
 
 
@@ -57,13 +57,13 @@ class Generating(Task, Protocol):
     generation: dict[str, Any]
 
     def prompt(self, batch: Batch) -> Batch:
-        """Of a collated batch, what `generate` is called with: no answer among it."""
+        """Picks from a collated batch the arguments of `generate`, without any answer."""
         ...
 
     def decode(self, ids: torch.Tensor, batch: Batch) -> list[str]:
-        """What `generate` gave, as the n answers' texts."""
+        """Decodes the ids that `generate` returned into the n answers' texts."""
         ...
 
     def written(self, ids: torch.Tensor, batch: Batch) -> int:
-        """How many tokens of what `generate` gave are the answers', padding and ends left out."""
+        """Counts the answers' tokens among those that `generate` returned, without padding and end tokens."""
         ...

@@ -99,14 +99,14 @@ def shorten(
     return result
 
 
-def _fixed(spans: list[tuple[int, int]], kept: tuple[int, int] | None) -> int:
-    """How many tokens touch what must stay."""
-    return 0 if kept is None else sum(end > kept[0] and start < kept[1] for start, end in spans)
+def _fixed(spans: list[tuple[int, int]], protected: tuple[int, int] | None) -> int:
+    """Counts the tokens that overlap the protected characters [start, end)."""
+    return 0 if protected is None else sum(end > protected[0] and start < protected[1] for start, end in spans)
 
 
-def _window(spans: list[tuple[int, int]], drop: int, kept: tuple[int, int] | None, size: int) -> tuple[int, int]:
+def _window(spans: list[tuple[int, int]], drop: int, protected: tuple[int, int] | None, size: int) -> tuple[int, int]:
     """Characters [start, end) that remain: `drop` tokens less at the end, and what can't be had there at the start."""
-    low, high = (0, 0) if kept is None else kept
+    low, high = (0, 0) if protected is None else protected
     behind = sum(start >= high for start, _ in spans)
     at_end, at_start = min(drop, behind), max(0, drop - behind)
     last = len(spans) - at_end

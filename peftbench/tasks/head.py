@@ -68,7 +68,7 @@ class Head(ScoredLabels):
 
     @staticmethod
     def arguments(data: DatasetConfig) -> dict[str, Any]:
-        """Of the model's configuration, what the head needs."""
+        """Arguments of the model's configuration that the head needs."""
         raise NotImplementedError
 
     @property

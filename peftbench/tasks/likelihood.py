@@ -76,10 +76,10 @@ class Likelihood(InTemplate):
         return torch.cat([ids[:place], ids[place].expand(len(answer)), ids[place + 1 :]])
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        told, real = self.told(outputs, batch)
-        return by_example((told * real).sum(dim=1) / real.sum(dim=1), batch)
+        log_probabilities, real = self.log_probabilities(outputs, batch)
+        return by_example((log_probabilities * real).sum(dim=1) / real.sum(dim=1), batch)
 
-    def told(self, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def log_probabilities(self, outputs: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(s, longest answer) log probabilities of the answers' tokens in 32 bits, and which of them are tokens."""
         targets, scores = batch["targets"], outputs.logits
         real = targets >= 0

@@ -73,43 +73,43 @@ class Mixture(ScoredLabels):
             part.prepare(tokenizer)
 
     def columns(self, part: int) -> slice:
-        """Where a part's labels are among all."""
+        """The slice of a part's labels among those of all parts."""
         sizes = [len(task.config.labels) for task in self.parts]
         return slice(sum(sizes[:part]), sum(sizes[: part + 1]))
 
     def inputs(self, batch: Batch) -> Batch:
-        kept = super().inputs(batch)
-        for part, rows, own in self._split(batch):
-            for name, values in self.parts[part].inputs(own).items():
-                if name not in own or name == "labels":  # What an encoder-decoder is given to answer from.
-                    kept[name] = _put(kept.get(name), rows, values, len(batch["input_ids"]))
-        return kept
+        merged = super().inputs(batch)
+        for part, rows, part_batch in self._split(batch):
+            for name, values in self.parts[part].inputs(part_batch).items():
+                if name not in part_batch or name == "labels":  # What an encoder-decoder is given to answer from.
+                    merged[name] = _put(merged.get(name), rows, values, len(batch["input_ids"]))
+        return merged
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
         """(n, all labels), -inf outside an example's part."""
         scores = outputs.logits
         width = sum(len(task.config.labels) for task in self.parts)
-        found = torch.full((len(scores), width), -torch.inf, device=scores.device)
-        for part, rows, own in self._split(batch):
+        joined = torch.full((len(scores), width), -torch.inf, device=scores.device)
+        for part, rows, part_batch in self._split(batch):
             place, mine = self.columns(part), scores[rows]
             if self.formulation == "head":
                 mine = mine[:, place]
-            elif "labels" in (given := self.parts[part].inputs(own)):
-                mine = mine[:, : given["labels"].shape[1]]
-            found[rows, place] = self.parts[part].logits(SimpleNamespace(logits=mine), own)
-        return found
+            elif "labels" in (part_inputs := self.parts[part].inputs(part_batch)):
+                mine = mine[:, : part_inputs["labels"].shape[1]]
+            joined[rows, place] = self.parts[part].logits(SimpleNamespace(logits=mine), part_batch)
+        return joined
 
     def score(self, predictions: np.ndarray, examples: Any) -> dict[str, float]:
         """One part's metrics, or of several the score of each; `examples`: `Mixed`."""
-        start, found = 0, {}
-        for part, own in examples.pieces:
-            of_part = predictions[start : start + len(own), self.columns(part)]
-            values = self.parts[part].score(of_part, own)
+        start, by_part = 0, {}
+        for part, part_examples in examples.pieces:
+            of_part = predictions[start : start + len(part_examples), self.columns(part)]
+            values = self.parts[part].score(of_part, part_examples)
             if len(examples.pieces) == 1:
                 return dict(values)
-            found[self.parts[part].config.name] = sum(values.values()) / len(values)
-            start += len(own)
-        return found
+            by_part[self.parts[part].config.name] = sum(values.values()) / len(values)
+            start += len(part_examples)
+        return by_part
 
     def _split(self, batch: Batch) -> Iterator[tuple[int, torch.Tensor, Batch]]:
         """The parts in a batch: number, rows, and what the batch holds of them."""
@@ -122,8 +122,8 @@ class Mixture(ScoredLabels):
 def _put(into: torch.Tensor | None, rows: torch.Tensor, values: torch.Tensor, count: int) -> torch.Tensor:
     """Lines of values, (rows, width), put in their places of (count, largest width)."""
     width = max(values.shape[1], 0 if into is None else into.shape[1])
-    found = torch.full((count, width), _IGNORED, dtype=values.dtype, device=values.device)
+    result = torch.full((count, width), _IGNORED, dtype=values.dtype, device=values.device)
     if into is not None:
-        found[:, : into.shape[1]] = into
-    found[rows, : values.shape[1]] = values
-    return found
+        result[:, : into.shape[1]] = into
+    result[rows, : values.shape[1]] = values
+    return result

@@ -45,7 +45,7 @@ class Posing:
         return answer
 
     def room(self, answers: list[list[int]], *, training: bool) -> list[int]:
-        """How many tokens of `max_length` each sequence keeps free for its answer."""
+        """The tokens of `max_length` that each sequence keeps free for its answer."""
         return [len(ids) for ids in answers]
 
     def encode(
@@ -83,7 +83,8 @@ class Posing:
         return predictions.argmax(axis=1)
 
     def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
-        """Where examples propose candidates, a group's answer is the one whose label 1 is likeliest."""
+        """Computes the metrics. Where examples propose candidates, a group's answer is the one whose label 1 is
+        likeliest."""
         if examples.candidates is not None:
             chosen = best_of_groups(label_one(predictions), numbers(examples))
             answers = np.array([examples.candidates[i] for i in chosen], dtype=object)
@@ -113,12 +114,13 @@ def pose(examples: Sequence[Example]) -> tuple[list[Posed], list[int]]:
     return posed, counts
 
 
-def encoding(config: DatasetConfig, *more: object) -> list[Any]:
-    """What decides how a data set's examples are encoded: all of its configuration but how it is split and scored."""
+def encoding(config: DatasetConfig, *values: object) -> list[Any]:
+    """A JSON value of all that decides how a data set's examples are encoded: its configuration without how it is split
+    and scored, and `values`."""
     import dataclasses
 
     apart = ("rows", "metrics", "carve", "evaluation", "suite", "title")
-    return [*more, {k: v for k, v in dataclasses.asdict(config).items() if k not in apart and v is not None}]
+    return [*values, {k: v for k, v in dataclasses.asdict(config).items() if k not in apart and v is not None}]
 
 
 def numbers(examples: Encoded) -> np.ndarray | None:

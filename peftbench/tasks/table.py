@@ -44,7 +44,7 @@ def build(config: RunConfig) -> Task:
         mixture: Any = Mixture.build(config, parts, how)
         return mixture
     # What is put in a gap is named, not judged.
-    way: Any = Name if how == "text" and config.dataset.candidates else TASKS[config.dataset.task, how]
-    task: Task = way.build(config)
+    task_class: Any = Name if how == "text" and config.dataset.candidates else TASKS[config.dataset.task, how]
+    task: Task = task_class.build(config)
     metrics.check(config.dataset, task.reader)
     return task

@@ -68,7 +68,7 @@ class Text(Likelihood):
 
     @classmethod
     def read(cls, data: DatasetConfig) -> Reader:
-        """How rows become examples."""
+        """The reader that turns rows into examples."""
         return reader(data)
 
     @classmethod
@@ -148,8 +148,8 @@ class Text(Likelihood):
         return int((batch["targets"] >= 0).sum())
 
     def losses(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        told, real = self.told(outputs, batch)
-        return -told[real]
+        log_probabilities, real = self.log_probabilities(outputs, batch)
+        return -log_probabilities[real]
 
     def prompt(self, batch: Batch) -> Batch:
         """A decoder goes on where its text ends: padded on the left."""
@@ -167,28 +167,34 @@ class Text(Likelihood):
         return int((new.ne(self.pad) & new.ne(self.end)).sum())
 
     def _new(self, ids: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Without what `generate` was given: a decoder's prompt, an encoder-decoder's start token."""
+        """The new ids, without what `generate` was given: a decoder's prompt, an encoder-decoder's start token."""
         return ids[:, batch["input_ids"].shape[1] if self.family == "decoder" else 1 :]
 
     def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         if self.words:
             labels = examples.labels.numpy()
-            found = np.array([self._label(text, int(right)) for text, right in zip(predictions, labels, strict=True)])
-            return metrics.compute(self.config.metrics, found, labels, groups=numbers(examples))
+            answered = np.array(
+                [self._label(text, int(right)) for text, right in zip(predictions, labels, strict=True)]
+            )
+            return metrics.compute(self.config.metrics, answered, labels, groups=numbers(examples))
         return metrics.compute(self.config.metrics, *questions(predictions, examples))
 
     def _label(self, text: str, right: int) -> int:
         """The label that a text says, in another case too where only one does then; of a text that says none another
         than the right one."""
-        said = self._labels_of(text)
-        return said[0] if len(said) == 1 else (right + 1) % len(self.words)
+        named = self._labels_of(text)
+        return named[0] if len(named) == 1 else (right + 1) % len(self.words)
 
     def _labels_of(self, text: str) -> list[int]:
         """The labels whose word a text is, letter by letter; else those whose word it is in another case."""
-        said = _in_line(text)
+        answer = _in_line(text)
         forms = self.forms or [{_in_line(word)} for word in self.words]
-        exact = [label for label, own in enumerate(forms) if said in own]
-        folded = [label for label, own in enumerate(forms) if said.casefold() in {form.casefold() for form in own}]
+        exact = [label for label, spellings in enumerate(forms) if answer in spellings]
+        folded = [
+            label
+            for label, spellings in enumerate(forms)
+            if answer.casefold() in {form.casefold() for form in spellings}
+        ]
         return exact or folded
 
     def _check_words(self) -> None:
@@ -204,7 +210,7 @@ class Text(Likelihood):
 
 
 def _in_line(text: str) -> str:
-    """Without white space at the ends, and one space for what is between."""
+    """Strips a text and replaces each run of white space in it by one space."""
     return " ".join(text.split())
 
 
@@ -218,7 +224,7 @@ def questions(predictions: list[str], examples: Encoded) -> tuple[list[str], lis
     """A text and all right ones of every question: of rows that are one (`group`), the first one's text."""
     references = examples.references or []
     groups = range(len(predictions)) if examples.groups is None else examples.groups.tolist()
-    found: dict[int, tuple[str, list[str]]] = {}
+    by_group: dict[int, tuple[str, list[str]]] = {}
     for text, right, group in zip(predictions, references, groups, strict=True):
-        found.setdefault(group, (text, []))[1].extend(right)
-    return [text for text, _ in found.values()], [right for _, right in found.values()]
+        by_group.setdefault(group, (text, []))[1].extend(right)
+    return [text for text, _ in by_group.values()], [right for _, right in by_group.values()]

@@ -121,12 +121,12 @@ class Verbaliser(InTemplate):
         return ids if self.family == "encoder_decoder" else [*ids, *self.lead]
 
     def inputs(self, batch: Batch) -> Batch:
-        kept = super().inputs(batch)
+        arguments = super().inputs(batch)
         if self.family == "encoder_decoder":
             # The model shifts these to the right: it is given its start token and `lead`. The last isn't looked at.
             answer = torch.tensor([*self.lead, self.words[0]], device=batch["input_ids"].device)
-            kept["labels"] = answer.repeat(len(batch["input_ids"]), 1)
-        return kept
+            arguments["labels"] = answer.repeat(len(batch["input_ids"]), 1)
+        return arguments
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
         scores = outputs.logits

@@ -53,8 +53,8 @@ class Number(Written):
         right = examples.labels.double().numpy()
         low, high = right.min(), right.max()
         wrong = np.where(right - low > high - right, low, high)
-        said = [read(text) for text in predictions]
-        values = [other if number is None else number for number, other in zip(said, wrong, strict=True)]
+        answers = [read(text) for text in predictions]
+        values = [other if number is None else number for number, other in zip(answers, wrong, strict=True)]
         return metrics.compute(self.config.metrics, np.array(values), examples.labels.numpy())
 
 
@@ -71,8 +71,8 @@ def in_digits(value: float, step: float | None) -> str:
 
 def read(text: str) -> float | None:
     """The number that a text is; None where it is none, or too large for one."""
-    said = text.strip()
-    number = float(said) if _NUMBER.fullmatch(said) else math.inf
+    answer = text.strip()
+    number = float(answer) if _NUMBER.fullmatch(answer) else math.inf
     return number if math.isfinite(number) else None
 
 

@@ -1,6 +1,6 @@
 """What peftbench's own tuners share: registration with peft, target checks, wrapping a layer.
 
-Written against peft 0.21. A tuner is three classes: a config (what the user sets), a layer (the
+A tuner is three classes: a config (what the user sets), a layer (the
 mathematics, an `AdapterLayer`) and a tuner (which modules get the layer, an `AdapterTuner`).
 """
 
@@ -9,11 +9,12 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from peft import PeftConfig, mapping
-from peft.tuners import tuners_utils
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 from torch import nn
+
+from peftbench.methods.tuners import peft_compat
 
 
 def register(
@@ -25,29 +26,30 @@ def register(
 ) -> None:
     """Makes `get_peft_model`, `save_pretrained` and `PeftModel.from_pretrained` know a tuner.
 
-    peft's own `register_peft_method` refuses names outside its enum; the dicts it fills take any
-    string. A process that loads a saved adapter must have imported the module that calls this.
-    Raises ValueError if the name belongs to another config class. Calling it again is harmless.
+    A process that loads a saved adapter must have imported the module that calls this. Calling it again is harmless.
+
+    Args:
+        prefix: what the names of all the tuner's parameters begin with.
+
+    Raises:
+        ValueError: the name belongs to another config class.
     """
-    types: Any = mapping  # its dicts are annotated as keyed by the enum
-    known = types.PEFT_TYPE_TO_CONFIG_MAPPING.get(peft_type, config_class)
+    registered = peft_compat.config_classes().get(peft_type, config_class)
     # compared by name: a reloaded module brings a new class object
-    if (known.__module__, known.__name__) != (config_class.__module__, config_class.__name__):
-        raise ValueError(f"the adapter type {peft_type!r} is taken by {known.__name__}")
-    types.PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_class
-    types.PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = tuner_class
-    types.PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = prefix
+    if (registered.__module__, registered.__name__) != (config_class.__module__, config_class.__name__):
+        raise ValueError(f"the adapter type {peft_type!r} is taken by {registered.__name__}")
+    peft_compat.add_tuner(peft_type, config_class=config_class, tuner_class=tuner_class, prefix=prefix)
 
 
 def names_module(wanted: list[str] | str | None, name: str) -> bool:
-    """Whether a module's name has one of these endings, or fits the regular expression."""
+    """True if a module's name has one of these endings, or matches the regular expression whole."""
     if isinstance(wanted, str):
         return re.fullmatch(wanted, name) is not None
     return any(f".{name}".endswith(f".{ending}") for ending in wanted or ())
 
 
 def trained_whole(config: Any, name: str) -> bool:
-    """Whether a module is, or lies in, one that peft copies and trains whole (`modules_to_save`).
+    """True for a module that peft copies and trains whole (`modules_to_save`), and for every part of one.
 
     peft finds those by plain `endswith`, so "classifier" takes DistilBERT's `pre_classifier` too,
     and raises if an adapter is there already. The other two names are the insides of peft's
@@ -111,7 +113,7 @@ class AdapterTuner(BaseTuner):
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def is_default_target(self, module: nn.Module) -> bool:
-        """Whether `target_modules=None` means this module."""
+        """True if `target_modules=None` means this module."""
         return False
 
     @abstractmethod
@@ -122,7 +124,10 @@ class AdapterTuner(BaseTuner):
     def wrap(self, name: str, module: nn.Module, config: Any) -> AdapterLayer:
         """A layer around a module that `check_target` has let pass, without an adapter yet."""
 
+    # The methods from `_prepare_adapter_config` on are peft's private API: `peft_compat.OVERRIDDEN` lists them.
+
     def _bare(self, name: str) -> nn.Module:
+        """The module of that name without the layer that another adapter has put around it."""
         module = self.model.get_submodule(name)
         return module.base_layer if isinstance(module, self.tuner_layer_cls) else module
 
@@ -131,9 +136,9 @@ class AdapterTuner(BaseTuner):
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         if peft_config.target_modules == INCLUDE_LINEAR_LAYERS_SHORTHAND:
-            tuners_utils._maybe_include_all_linear_layers(peft_config, model)
-            found = sorted(peft_config.target_modules)  # parts of the head among them
-            peft_config.target_modules = [n for n in found if not trained_whole(peft_config, n)]
+            peft_compat.name_all_linear(peft_config, model)
+            linear = sorted(peft_config.target_modules)  # parts of the head among them
+            peft_config.target_modules = [n for n in linear if not trained_whole(peft_config, n)]
         names = [name for name, _ in model.named_modules() if name]
         targets = [name for name in names if self._check_target_module_exists(peft_config, name)]
         for field in self.target_fields:
@@ -165,8 +170,8 @@ class AdapterTuner(BaseTuner):
         parent: nn.Module,
         current_key: str,
     ) -> None:
-        known = isinstance(target, self.tuner_layer_cls)
-        layer = target if known else self.wrap(current_key, target, peft_config)
+        wrapped = isinstance(target, self.tuner_layer_cls)
+        layer = target if wrapped else self.wrap(current_key, target, peft_config)
         layer.update_layer(adapter_name, peft_config)
         setattr(parent, target_name, layer)
 

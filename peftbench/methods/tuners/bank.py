@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft.tuners._buffer_dict import BufferDict
 from safetensors.torch import load_file
 from transformers.activations import ACT2FN
 
 from peftbench.errors import ConfigError
 from peftbench.methods.tuners.adapter import AdapterLayer
+from peftbench.methods.tuners.peft_compat import BufferDict
 from peftbench.results import finished
 
 _PARTS = ("down", "down_bias", "up", "up_bias")
@@ -44,9 +44,9 @@ def read(key: str, path: str) -> Saved:
     for name, tensor in load_file(weights).items():
         module, _, part = name.removeprefix(_LEAD).rpartition(".bottleneck_")
         if module:
-            way, _, kind = part.partition(".")
-            scaled = tensor * config["scaling"] if way == "up" else tensor
-            modules.setdefault(module, {})[way if kind == "weight" else f"{way}_bias"] = scaled
+            side, _, kind = part.partition(".")
+            scaled = tensor * config["scaling"] if side == "up" else tensor
+            modules.setdefault(module, {})[side if kind == "weight" else f"{side}_bias"] = scaled
     if any(set(parts) != set(_PARTS) for parts in modules.values()):
         raise ConfigError(f"{key}={path}: an activation with weights of its own can't be used")
     return Saved(config, modules)

@@ -1,4 +1,4 @@
-"""Sequence classification with peft's methods, where peft itself goes wrong. Written against peft 0.21.
+"""Sequence classification with peft's methods, where peft itself goes wrong.
 
 1. A soft prompt shifts the token that the head reads. Encoders then read the first virtual token instead of [CLS];
    decoders, given embeddings instead of ids, read the last position, which is padding in all but the longest example
@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModelForSequenceClassification, PeftType, mapping
-from peft.mapping_func import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+from peft import PeftConfig, PeftModelForSequenceClassification, PeftType
 from torch import nn
+
+from peftbench.methods.tuners import peft_compat
 
 #: These add keys and values, not positions: the head's token stays where it is.
 NO_POSITIONS = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
@@ -45,17 +46,13 @@ class SequenceClassifier(PeftModelForSequenceClassification):
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """peft's own asks for a method of generating models where there is a prompt, and fails."""
+        """As peft's own, which raises where there is a soft prompt."""
         if not self.active_peft_config.is_prompt_learning:
             with super().disable_adapter():
                 yield
             return
-        disabled, forward = self._adapters_disabled, self.forward
-        try:
-            self._adapters_disabled, self.forward = True, self.base_model.forward  # type: ignore[method-assign]
+        with peft_compat.prompt_disabled(self):
             yield
-        finally:
-            self._adapters_disabled, self.forward = disabled, forward  # type: ignore[method-assign]
 
 
 def put_pooled(backbone: nn.Module, _: Any, output: Any, *, prompt: int, lengths: torch.Tensor) -> Any:
@@ -72,7 +69,7 @@ def put_pooled(backbone: nn.Module, _: Any, output: Any, *, prompt: int, lengths
     return output
 
 
-MODEL_TYPE_TO_PEFT_MODEL_MAPPING["SEQ_CLS"] = SequenceClassifier
+peft_compat.use_for_sequence_classification(SequenceClassifier)
 
 
 def with_head(config_class: type[PeftConfig]) -> type[PeftConfig]:
@@ -85,10 +82,10 @@ def _add_field(config_class: type[PeftConfig]) -> type[PeftConfig]:
     return dataclasses.make_dataclass(config_class.__name__, [extra], bases=(config_class,))
 
 
-_types: Any = mapping.PEFT_TYPE_TO_CONFIG_MAPPING
+_types = peft_compat.config_classes()
 _headed = {
-    known: _add_field(known)
-    for known in _types.values()
-    if "modules_to_save" not in {f.name for f in dataclasses.fields(known)}
+    config_class: _add_field(config_class)
+    for config_class in _types.values()
+    if "modules_to_save" not in {f.name for f in dataclasses.fields(config_class)}
 }
-_types.update({name: _headed[known] for name, known in _types.items() if known in _headed})
+_types.update({name: _headed[config_class] for name, config_class in _types.items() if config_class in _headed})

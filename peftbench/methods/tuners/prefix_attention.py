@@ -43,7 +43,7 @@ class PrefixLinear(AdapterLayer):
             part[adapter_name] = nn.Parameter(nn.init.normal_(start, std=0.02))
 
     def prefix(self, part: str) -> list[torch.Tensor]:
-        """Of the adapters in use: P_k ("key") or P_v ("value"), each (n or 1, heads, length, width)."""
+        """P_k ("key") or P_v ("value") of each adapter in use, (n or 1, heads, length, width)."""
         return [getattr(self, f"hybrid_{part}")[name][None] for name in self.in_use() if name in self.hybrid_key]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -54,7 +54,7 @@ class PrefixLinear(AdapterLayer):
 
 
 def heads(attention: nn.Module) -> tuple[int, int]:
-    """How many heads an attention layer's keys have, and how wide one is."""
+    """The number of heads of an attention layer's keys, and the width of one."""
     config: Any = attention.config
     width = next(
         getattr(attention, name)
@@ -67,6 +67,7 @@ def heads(attention: nn.Module) -> tuple[int, int]:
 
 def check(name: str, attention: nn.Module) -> None:
     """Raises ValueError where an attention layer doesn't look up how it attends, or attends so that no prefix fits."""
+    # transformers has no public way to ask it: a model's module imports the table if its layers attend by name.
     if not hasattr(sys.modules[type(attention).__module__], "ALL_ATTENTION_FUNCTIONS"):
         raise ValueError(f"{name}: {type(attention).__name__} attends in its own way and takes no prefix")
     implementation = attention.config._attn_implementation.removeprefix(_PREFIXED)
@@ -78,6 +79,8 @@ def install(model: nn.Module) -> None:
     """Makes a model's attention layers ask their parts for a prefix. Harmless where there is none."""
     for module in model.modules():
         config: Any = getattr(module, "config", None)
+        # Private, and written below: the name by which a layer looks its attention up at every call. Parts of a model
+        # may have configurations of their own, so each module's is asked.
         plain = getattr(config, "_attn_implementation", None)
         if plain is None or plain.startswith(_PREFIXED):
             continue
@@ -101,8 +104,8 @@ def attend(
     query: (n, heads, q, width); key, value: (n, heads, k, width); attention_mask: (n, 1, q, k), True or 0 where a query
     may look; `position_bias` (T5): (1, heads, q, k), 0 for a prefix.
     """
-    own = sys.modules[type(module).__module__]
-    function: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get(plain) or own.eager_attention_forward  # type: ignore[attr-defined]
+    source = sys.modules[type(module).__module__]
+    function: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get(plain) or source.eager_attention_forward  # type: ignore[attr-defined]
     holders = [child for child in module.children() if isinstance(child, PrefixLinear)]
     keys, values = ([p for holder in holders for p in holder.prefix(part)] for part in ("key", "value"))
     length = sum(p.shape[2] for p in keys)
@@ -121,9 +124,9 @@ def attend(
     return function(module, query, key, value, attention_mask, **kwargs)
 
 
-def _causal(module: nn.Module, told: bool | None, q: int, k: int, device: torch.device) -> torch.Tensor | None:
+def _causal(module: nn.Module, is_causal: bool | None, q: int, k: int, device: torch.device) -> torch.Tensor | None:
     """The mask that the library leaves out where it is causal and nothing else: the prefix needs it written down."""
-    causal = getattr(module, "is_causal", True) if told is None else told
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if not causal or q == 1:
         return None
     return torch.ones(q, k, dtype=torch.bool, device=device).tril(k - q)[None, None]

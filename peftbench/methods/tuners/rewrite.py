@@ -16,8 +16,8 @@ def rewrite(
     """Replaces the tensors with `drop` in their names by those of `add`, and the configuration by one of the class
     `kind` with these values changed."""
     weights, file = folder / "adapter_model.safetensors", folder / "adapter_config.json"
-    kept = {name: tensor for name, tensor in load_file(weights).items() if drop not in name}
-    save_file({**kept, **{name: tensor.contiguous() for name, tensor in add.items()}}, weights)
+    others = {name: tensor for name, tensor in load_file(weights).items() if drop not in name}
+    save_file({**others, **{name: tensor.contiguous() for name, tensor in add.items()}}, weights)
     fields = {f.name for f in dataclasses.fields(kind)}
     values = {k: v for k, v in json.loads(file.read_text()).items() if k in fields}
     file.write_text(json.dumps({**values, **config}, indent=2, sort_keys=True))

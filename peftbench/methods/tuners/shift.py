@@ -15,7 +15,7 @@ Shift = tuple[torch.Tensor | None, torch.Tensor | None]
 
 
 def plain_linear(module: nn.Module) -> bool:
-    """Whether a module is a Linear or Conv1D whose weights are numbers that can be added to."""
+    """True for a Linear or Conv1D with its class's own forward; quantised ones have another, and packed weights."""
     kinds = {nn.Linear: nn.Linear.forward, Conv1D: Conv1D.forward}
     return any(isinstance(module, kind) and type(module).forward is forward for kind, forward in kinds.items())
 
@@ -37,8 +37,8 @@ class ShiftedLinear(AdapterLayer):
             # Adapters are float32 on a half-precision base: add first, round once.
             for place, change in enumerate(self.shift(name)):
                 both[place] = both[place] if change is None else both[place] + change
-        kept = [None if tensor is None else tensor.to(weight.dtype) for tensor in both]
-        return kept[0], kept[1]
+        rounded = [None if tensor is None else tensor.to(weight.dtype) for tensor in both]
+        return rounded[0], rounded[1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (..., in); result: (..., out)."""
@@ -66,9 +66,9 @@ class ShiftedLinear(AdapterLayer):
         self._plain, self.merged_adapters = plain, names
 
     def _put(self, tensors: Shift) -> None:
-        for own, new in zip((self.base_layer.weight, self.base_layer.bias), tensors, strict=True):
+        for pretrained, new in zip((self.base_layer.weight, self.base_layer.bias), tensors, strict=True):
             if new is not None:
-                own.copy_(new)  # In place: it may be tied to another parameter.
+                pretrained.copy_(new)  # In place: it may be tied to another parameter.
 
     @torch.no_grad()
     def unmerge(self) -> None:

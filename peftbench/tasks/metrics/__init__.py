@@ -62,13 +62,13 @@ def directed(wanted: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ConfigError: no such metric, or they don't all point one way, so that they have no mean.
     """
-    told = {
+    directions = {
         name: getattr(get(name), "direction", "max") if direction == AS_METRIC else direction
         for name, direction in wanted.items()
     }
-    if len(set(told.values())) > 1:
-        raise ConfigError(f"dataset.metrics={told}: allowed are metrics that all are max or all are min")
-    return told
+    if len(set(directions.values())) > 1:
+        raise ConfigError(f"dataset.metrics={directions}: allowed are metrics that all are max or all are min")
+    return directions
 
 
 def compute(
@@ -80,12 +80,12 @@ def compute(
         predictions: (n,) labels, numbers or texts; `references` the same, or a list of right texts each.
         groups: (n,) numbers of what is scored together, for the metrics that take them.
     """
-    found = {}
+    values = {}
     for name in wanted:
         metric = get(name)
-        more = {"groups": groups} if "groups" in inspect.signature(metric).parameters else {}
-        found[name] = metric(predictions, references, **more)
-    return found
+        grouping = {"groups": groups} if "groups" in inspect.signature(metric).parameters else {}
+        values[name] = metric(predictions, references, **grouping)
+    return values
 
 
 def path(name: str) -> str:

@@ -51,12 +51,12 @@ def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
     return _correlation(stats.spearmanr, predictions, references)
 
 
-def _correlation(of: object, predictions: np.ndarray, references: np.ndarray) -> float:
+def _correlation(coefficient: object, predictions: np.ndarray, references: np.ndarray) -> float:
     # In 64 bits before anything is compared: a range below 32 bits' resolution isn't constant.
     a, b = np.asarray(predictions, np.float64), np.asarray(references, np.float64)
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    return float(of(a, b).statistic)  # type: ignore[operator]
+    return float(coefficient(a, b).statistic)  # type: ignore[operator]
 
 
 @scores(LABELS, classes=2, groups=True)
@@ -83,10 +83,10 @@ def gender_parity(predictions: np.ndarray, references: np.ndarray, groups: np.nd
     It is 1 for a constant prediction: look at the accuracy too.
     """
     _, numbers = np.unique(groups, return_inverse=True)
-    found = np.asarray(predictions)
+    predicted = np.asarray(predictions)
     low, high = np.full(numbers.max() + 1, np.inf), np.full(numbers.max() + 1, -np.inf)
-    np.minimum.at(low, numbers, found)
-    np.maximum.at(high, numbers, found)
+    np.minimum.at(low, numbers, predicted)
+    np.maximum.at(high, numbers, predicted)
     return float(np.mean(low == high))
 
 
@@ -102,14 +102,14 @@ def record_em(predictions: list[str], references: list[list[str]]) -> float:
     return float(np.mean([_best(_same, p, r) for p, r in zip(predictions, references, strict=True)]))
 
 
-def _best(of: object, prediction: str, references: list[str]) -> float:
-    return max((of(_normal(prediction), _normal(text)) for text in references), default=0.0)  # type: ignore[operator]
+def _best(score: object, prediction: str, references: list[str]) -> float:
+    return max((score(_normal(prediction), _normal(text)) for text in references), default=0.0)  # type: ignore[operator]
 
 
 def _normal(text: str) -> str:
     """Lower case, without punctuation (ASCII) and articles, single blanks: in this order."""
-    kept = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+    bare = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
 def _same(prediction: str, text: str) -> float:

@@ -23,8 +23,8 @@ def metric(where: str) -> type[evaluate.Metric]:
     """The class for the module `where`, named as its function; `evaluate` looks for a class that is defined there."""
     name = Path(sys.modules[where].__file__ or "").stem
     function, scored = metrics.get(name), scope(name)
-    given = _FEATURES[scored.kind] | ({"groups": datasets.Value("int64")} if scored.groups else {})
-    features = datasets.Features(given)
+    columns = _FEATURES[scored.kind] | ({"groups": datasets.Value("int64")} if scored.groups else {})
+    features = datasets.Features(columns)
     described = evaluate.MetricInfo(
         description=str(function.__doc__),
         citation=str(sys.modules[function.__module__].__doc__),
@@ -32,7 +32,9 @@ def metric(where: str) -> type[evaluate.Metric]:
         features=features,
     )
 
-    def compute(self: Any, **given: Any) -> dict[str, float]:
-        return {name: function(**(given if scored.kind == "texts" else {k: np.asarray(v) for k, v in given.items()}))}
+    def compute(self: Any, **columns: Any) -> dict[str, float]:
+        return {
+            name: function(**(columns if scored.kind == "texts" else {k: np.asarray(v) for k, v in columns.items()}))
+        }
 
     return type(name, (evaluate.Metric,), {"_info": lambda self: described, "_compute": compute, "__module__": where})

@@ -51,7 +51,7 @@ class Answers:
         return f"{which} in groups" if self.groups else which
 
     def suit(self, scope: Scope) -> bool:
-        """Whether a metric of this scope can score them."""
+        """True if a metric of this scope can score them."""
         return (
             self.kind == scope.kind
             and (scope.classes is None or scope.classes == self.classes)
@@ -64,17 +64,17 @@ METRICS: dict[str, Metric] = {}
 _SCOPES: dict[str, Scope] = {}
 
 
-def scores(kind: str, **more: Any) -> Callable[[_Metric], _Metric]:
+def scores(kind: str, **scope: Any) -> Callable[[_Metric], _Metric]:
     """Marks a function as the metric of its name; arguments as `Scope`."""
 
     def mark(function: _Metric) -> _Metric:
         name = function.__name__
-        METRICS[name], _SCOPES[name] = function, Scope(kind, **more)
+        METRICS[name], _SCOPES[name] = function, Scope(kind, **scope)
         return function
 
     return mark
 
 
 def scope(name: str) -> Scope:
-    """What a metric can score."""
+    """The scope of a metric: the answers that it can score."""
     return _SCOPES[name]

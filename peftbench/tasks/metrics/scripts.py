@@ -45,36 +45,36 @@ def _words(text: str) -> Iterable[tuple[str, str]]:
     """Words and the kind of their first letter, of digits alone DIGIT."""
     word, kind = "", DIGIT
     for character in unicodedata.normalize("NFC", text).lower():
-        own = _kind(character)
-        if own == MARK:
+        script = _kind(character)
+        if script == MARK:
             word += character if word else ""
             continue
-        if word and (own is None or HAN in (own, kind) or UNSPACED in (own, kind)):
+        if word and (script is None or HAN in (script, kind) or UNSPACED in (script, kind)):
             yield word, kind
             word, kind = "", DIGIT
-        if own is not None:
-            word, kind = word + character, own if kind == DIGIT else kind
+        if script is not None:
+            word, kind = word + character, script if kind == DIGIT else kind
     if word:
         yield word, kind
 
 
 def counts(texts: Iterable[str]) -> Counter[str]:
-    """How many words texts have of each kind of script; of digits alone none."""
+    """Counts the words of texts by kind of script; words of digits alone aren't counted."""
     return Counter(kind for text in texts for _, kind in _words(text) if kind != DIGIT)
 
 
 def usual(texts: Iterable[str]) -> bool:
-    """Whether the usual tokenisers know texts: at most half of their words are of another script."""
-    found = counts(texts)
-    return found[LATIN] * 2 >= found.total()
+    """True if the usual tokenisers suit these texts: at most half of their words are of another script than Latin."""
+    by_script = counts(texts)
+    return by_script[LATIN] * 2 >= by_script.total()
 
 
 def sacrebleu_tokeniser(references: Sequence[Sequence[str]]) -> str:
     """The name of sacrebleu's tokeniser for right texts: 13a where that knows them; zh for Chinese, char for other
     scripts without spaces (Japanese and Thai words need dictionaries), intl for the rest, as Russian and Hindi."""
-    found = counts(text for texts in references for text in texts)
-    if found[LATIN] * 2 >= found.total():
+    by_script = counts(text for texts in references for text in texts)
+    if by_script[LATIN] * 2 >= by_script.total():
         return "13a"
-    if found[SPACED] > found[HAN] + found[UNSPACED]:
+    if by_script[SPACED] > by_script[HAN] + by_script[UNSPACED]:
         return "intl"
-    return "zh" if found[UNSPACED] * 10 <= found[HAN] else "char"
+    return "zh" if by_script[UNSPACED] * 10 <= by_script[HAN] else "char"

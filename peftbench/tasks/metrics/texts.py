@@ -85,7 +85,7 @@ def _rouge(kind: str, predictions: Texts, references: References) -> float:
 
 
 def _rouge_of(kind: str, prediction: str, references: Sequence[str]) -> float:
-    """Of one example, against the best of its references."""
+    """Scores one example against the best of its references."""
     usual = scripts.usual(references)
     if kind == "rougeLsum":
         end = _SENTENCE_END if usual else _OTHER_END
@@ -112,20 +112,20 @@ def _lines(text: str, end: re.Pattern[str]) -> str:
 
 
 def notes(names: Collection[str], references: References) -> list[str]:
-    """What must be said of how metrics split these right texts, in the order of the metrics; nothing where all are
+    """Notes for the reader on how metrics split these right texts, in the order of the metrics; empty where all are
     split as usual."""
     others = sum(not scripts.usual(texts) for texts in references)
     tokens = scripts.sacrebleu_tokeniser(references)
     rouge = [name for name in names if name.startswith("rouge")]
-    found = []
+    lines = []
     if rouge and others:
-        found.append(
+        lines.append(
             f"{', '.join(rouge)}: {others} of {len(references)} texts are split into the words (without spaces the "
             "characters) of their script, not into rouge_score's a to z and digits"
         )
     if "bleu" in names and tokens != "13a":
-        found.append(f"bleu: sacrebleu's tokens {tokens}, not 13a")
-    return found
+        lines.append(f"bleu: sacrebleu's tokens {tokens}, not 13a")
+    return lines
 
 
 def _corpus(metric: Any, predictions: Texts, references: References) -> float:

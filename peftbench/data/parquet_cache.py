@@ -1,4 +1,4 @@
-"""Tables that are kept as Parquet in a folder of the cache, by split. Free of torch."""
+"""A folder of the cache that keeps tables as Parquet files, one a split."""
 
 import functools
 import re
