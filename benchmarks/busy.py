@@ -43,6 +43,9 @@ def rate(spins: str, folder: Path, overrides: list[str]) -> float:
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
+    if "--help" in arguments:
+        print(__doc__)
+        return
     options = dict(argument.split("=", 1) for argument in arguments)
     rounds, threads = int(options.pop("rounds", 5)), options.pop("busy", "2")
     spins = options.pop("spins", "1000,10000,100000,300000").split(",")

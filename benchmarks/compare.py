@@ -16,13 +16,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peftbench.run.prepared import PreparedRun
+    from peftbench.run.training.meter import Memory
 
 EXAMPLES = 1920
 OVERRIDES = ["dataset=sst2", f"recipe.train_samples={EXAMPLES}", "recipe.epochs=1", "recipe.selection=last",
              "recipe.eval_samples=64", "save_adapters=false"]  # fmt: skip
 
 
-def _cell(*more: str):
+def _cell(*more: str) -> "PreparedRun":
     from peftbench.config import compose
     from peftbench.run.prepared import prepare
 
@@ -39,7 +44,8 @@ def peftbench(*more: str) -> dict[str, float]:
     store = ResultStore(cell.config.results_dir)
     job = RunContext(cell, store.places(cell.config, cell.key), [], lambda event: None)
     store.forget(cell.key)  # The state of the round before: nothing would be left to train.
-    figures = run(job).efficiency
+    record: Any = run(job)
+    figures = record.efficiency
     return {"samples_per_s": EXAMPLES / figures["train_time_s"], "peak": figures["peak_memory_bytes"]}
 
 
@@ -48,7 +54,8 @@ def peftbench_bf16(*more: str) -> dict[str, float]:
     return peftbench(*more, "hardware=cpu_bf16")
 
 
-def _parts(*more: str):
+def _parts(*more: str) -> tuple[Any, Any, Any, Any]:
+    """Configuration, tokenizer, data and adapted model, as a run has them."""
     import torch
 
     from peftbench.data.datamodule import TaskDataModule
@@ -63,12 +70,23 @@ def _parts(*more: str):
     task = build_task(cell.config)
     tokenizer = backbones.load_tokenizer(cell.config.model, cell.checkpoint)
     cache = ResultStore(cell.config.results_dir).cache
-    inputs = {"source": cell.source, "tokenizer_fingerprint": cell.checkpoint.fingerprint, "cache": cache}
+    inputs: dict[str, Any] = {
+        "source": cell.source,
+        "tokenizer_fingerprint": cell.checkpoint.fingerprint,
+        "cache": cache,
+    }
     data = TaskDataModule(cell.config, task, tokenizer, **inputs)
     data.setup()
     context = Context(cell.config.model, task, 60, 0, list)
     model = build(cell.config.method).apply(backbones.load_model(cell.config, cell.checkpoint, task), context)
     return cell.config, tokenizer, data, model.train()
+
+
+def _peak(memory: "Memory") -> float:
+    """Bytes."""
+    peak = memory.peak()["peak_memory_bytes"]
+    assert peak is not None, "this system doesn't tell a process's memory"
+    return peak
 
 
 def plain_loop(*more: str) -> dict[str, float]:
@@ -88,7 +106,7 @@ def plain_loop(*more: str) -> dict[str, float]:
         torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-    return {"samples_per_s": EXAMPLES / (time.perf_counter() - start), "peak": memory.peak()["peak_memory_bytes"]}
+    return {"samples_per_s": EXAMPLES / (time.perf_counter() - start), "peak": _peak(memory)}
 
 
 def hf_trainer(*more: str) -> dict[str, float]:
@@ -107,10 +125,10 @@ def hf_trainer(*more: str) -> dict[str, float]:
     times: dict[str, float] = {}
 
     class Clock(TrainerCallback):
-        def on_train_begin(self, *_, **__) -> None:
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
             times["start"] = time.perf_counter()
 
-        def on_step_end(self, *_, **__) -> None:
+        def on_step_end(self, *_: Any, **__: Any) -> None:
             times["end"] = time.perf_counter()
 
     arguments = TrainingArguments(
@@ -129,7 +147,7 @@ def hf_trainer(*more: str) -> dict[str, float]:
     )
     collator = DataCollatorWithPadding(tokenizer)
     Trainer(model, arguments, train_dataset=rows, data_collator=collator, callbacks=[Clock()]).train()
-    return {"samples_per_s": EXAMPLES / (times["end"] - times["start"]), "peak": memory.peak()["peak_memory_bytes"]}
+    return {"samples_per_s": EXAMPLES / (times["end"] - times["start"]), "peak": _peak(memory)}
 
 
 CONTENDERS = {f.__name__: f for f in (peftbench, plain_loop, hf_trainer, peftbench_bf16)}
@@ -181,6 +199,10 @@ def _fresh_process() -> float:
 
 
 def main(arguments: list[str]) -> None:
+    """Measure and print; `--one <contender>`: that one alone, as a line of JSON."""
+    if "--help" in arguments:
+        print(__doc__)
+        return
     if arguments[0] == "--one":
         print(json.dumps(CONTENDERS[arguments[1]](*arguments[2:])))
         return
@@ -202,7 +224,7 @@ def main(arguments: list[str]) -> None:
         Path(out).write_text(text)
 
 
-def _table(measured: dict, commands: dict[str, float], fresh: float, rounds: int) -> str:
+def _table(measured: dict[str, list[dict[str, float]]], commands: dict[str, float], fresh: float, rounds: int) -> str:
     from peftbench.run import environment
 
     machine = environment.describe()

@@ -12,11 +12,12 @@ import random
 import statistics
 import sys
 import time
+from typing import Any
 
 EXAMPLES = 12
 
 
-def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
+def _variants(methods: list[str], data_root: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     import torch
 
     from peftbench.config import compose
@@ -30,7 +31,8 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
     from peftbench.tasks.table import build as build_task
 
     torch.set_num_threads(1)
-    found, batches = {}, []
+    found: dict[str, Any] = {}
+    batches: list[dict[str, Any]] = []
     for method in methods:
         cell = prepare(compose.one([f"method={method}", "dataset=sst2", f"data_root={data_root}"]))
         task, tokenizer = build_task(cell.config), backbones.load_tokenizer(cell.config.model, cell.checkpoint)
@@ -41,6 +43,7 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
             )
             data.setup()
             examples = data.slices["validation"]
+            assert examples is not None
             batches = [task.inputs(examples.collate([i * len(examples) // EXAMPLES])) for i in range(EXAMPLES)]
             found["base"] = backbones.load_model(cell.config, cell.checkpoint, task)
             dropout.install(found["base"])
@@ -63,6 +66,10 @@ def _variants(methods: list[str], data_root: str) -> tuple[dict, list[dict]]:
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
+    if "--help" in arguments:
+        print(__doc__)
+        return
+
     import torch
 
     given = dict(argument.split("=", 1) for argument in arguments)

@@ -229,7 +229,7 @@ def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
     key = f"{prefix}{error.full_key or ''}".replace("method.target", "method._target_")
     first = str(error.msg or error).splitlines()[0]
     if "not in" in first and error.parent_node is not None:
-        allowed = sorted(str(k) for k in error.parent_node.keys())  # type: ignore[attr-defined]
+        allowed = sorted(str(k) for k in error.parent_node.keys())
         return f"{key}: no such key; allowed are {', '.join(allowed)}"
     if "missing" in first.lower() or "'None'" in first:
         return f"{key}: is required and not set"

@@ -37,7 +37,7 @@ def function(key: str, path: str | None, returns: Any) -> Callable[[], Any]:
         raise ConfigError(f"{key}={path}: can't be imported ({str(error).splitlines()[0]})") from None
     if hints.get("return") != returns:
         raise ConfigError(f"{key}={path}: allowed is a function that is declared to return {returns}")
-    return named  # type: ignore[no-any-return]
+    return named
 
 
 def _named(path: str) -> Any:

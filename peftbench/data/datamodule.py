@@ -240,7 +240,7 @@ class TaskDataModule(L.LightningDataModule):
         workers = self.config.hardware.workers
         return DataLoader(
             examples,  # type: ignore[arg-type]
-            batch_sampler=batches,  # type: ignore[arg-type]
+            batch_sampler=batches,
             collate_fn=examples.collate,
             # Else each epoch's start would draw from torch's global stream, from which dropout draws.
             generator=torch.Generator().manual_seed(self.config.seed),

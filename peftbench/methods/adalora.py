@@ -23,7 +23,7 @@ class AdaLora(Hub):
     """`args`: `initial` and `final`, the shares of the run before the budget falls and after it has fallen;
     `interval`, the steps between reallocations."""
 
-    _model: nn.Module
+    _model: Any  # The adapted model.
 
     def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
         """Raises ConfigError if the shares leave no step for the budget to fall in."""
@@ -41,7 +41,7 @@ class AdaLora(Hub):
 
     def loss(self, task_loss: torch.Tensor, outputs: Any, batch: Batch) -> torch.Tensor:
         """Equation 4, as peft weighs it: the mean over all P and Q. peft adds it to `outputs.loss` only."""
-        weight = self._model.active_peft_config.orth_reg_weight  # type: ignore[union-attr]
+        weight = self._model.active_peft_config.orth_reg_weight
         norms = []
         for name, p in self._model.named_parameters():
             if "lora_A" in name or "lora_B" in name:
@@ -52,7 +52,7 @@ class AdaLora(Hub):
     def save(self, model: nn.Module, folder: Path) -> None:
         """At the initial rank, cut singular values and all: peft would cut by the last step's pattern, which isn't that
         of the step that was selected."""
-        config = model.active_peft_config
+        config: Any = model.active_peft_config
         pattern, config.rank_pattern = config.rank_pattern, None
         super().save(model, folder)
         config.rank_pattern = pattern
@@ -63,15 +63,15 @@ class AdaLora(Hub):
     def state_dict(self) -> dict[str, Any]:
         """Sensitivities so far and, once it is final, which singular values are left."""
         averages = peft_compat.rank_averages(self._model.base_model)
-        return {**averages, "rank_pattern": self._model.active_peft_config.rank_pattern}  # type: ignore[union-attr]
+        return {**averages, "rank_pattern": self._model.active_peft_config.rank_pattern}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         peft_compat.put_rank_averages(self._model.base_model, state, next(self._model.parameters()).device)
-        self._model.active_peft_config.rank_pattern = state["rank_pattern"]  # type: ignore[union-attr]
+        self._model.active_peft_config.rank_pattern = state["rank_pattern"]
 
     def reallocate(self, step: int) -> None:
         """Section 3.2: sensitivity from the last gradients, then the masks of the singular values."""
-        self._model.base_model.update_and_allocate(step)  # type: ignore[union-attr, operator]
+        self._model.base_model.update_and_allocate(step)
 
 
 class _Reallocate(Callback):

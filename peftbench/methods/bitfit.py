@@ -76,7 +76,7 @@ class BitFitLayer(AdapterLayer):
         """b <- b + d. ValueError if `safe_merge` and the result isn't finite."""
         wanted = check_adapters_to_merge(self, adapter_names)
         names = [*self.merged_adapters, *(name for name in wanted if name in self.bitfit_delta)]
-        plain = self._plain_bias if self.merged else self.base_layer.bias.clone()
+        plain: Any = self._plain_bias if self.merged else self.base_layer.bias.clone()
         merged = self._shifted(plain, names)
         if safe_merge and not torch.isfinite(merged).all():
             raise ValueError(f"bitfit: the bias merged with {names} is not finite")
@@ -115,7 +115,11 @@ class BitFitLayerNorm(BitFitLayer):
         return F.layer_norm(x, base.normalized_shape, base.weight, bias, base.eps)
 
 
-LAYERS = {nn.Linear: BitFitLinear, Conv1D: BitFitConv1DLinear, nn.LayerNorm: BitFitLayerNorm}
+LAYERS: dict[type[nn.Module], type[BitFitLayer]] = {
+    nn.Linear: BitFitLinear,
+    Conv1D: BitFitConv1DLinear,
+    nn.LayerNorm: BitFitLayerNorm,
+}
 
 
 class BitFitTuner(AdapterTuner):

@@ -69,6 +69,13 @@ def output_width(module: nn.Module) -> int | None:
     return base.nf if isinstance(base, Conv1D) else None
 
 
+def checked_width(layer: AdapterLayer) -> int:
+    """`output_width` of a layer whose base the tuner has checked."""
+    width = output_width(layer)
+    assert width is not None, "the tuner wraps only a Linear or Conv1D"
+    return width
+
+
 class BottleneckLinear(AdapterLayer):
     """Equation: y = h + s (W_up f(W_down h + b_down) + b_up), h = base_layer(x).
 
@@ -79,7 +86,7 @@ class BottleneckLinear(AdapterLayer):
 
     # down, activation (prelu has a weight), up
     adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_act", "bottleneck_up")
-    other_param_names = ("scaling",)
+    other_param_names: tuple[str, ...] = ("scaling",)
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__(base_layer)
@@ -89,9 +96,9 @@ class BottleneckLinear(AdapterLayer):
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
         """Adds a bottleneck of 2 d r + r + d weights."""
-        width, weight, std = output_width(self), self.weight, config.init_std
+        width, weight, std = checked_width(self), self.weight, config.init_std
         dtype = weight.dtype if weight.is_floating_point() else torch.float32  # quantised base
-        place = {"device": weight.device, "dtype": dtype}
+        place: dict[str, Any] = {"device": weight.device, "dtype": dtype}
         down = nn.Linear(width, config.bottleneck_size, **place)
         up = nn.Linear(config.bottleneck_size, width, **place)
         for projection in (down, up):
@@ -102,9 +109,10 @@ class BottleneckLinear(AdapterLayer):
             getattr(self, name)[adapter_name] = part
         self.scaling[adapter_name] = config.scaling
 
-    def parts(self, adapter_name: str) -> list[nn.Module]:
+    def parts(self, adapter_name: str) -> tuple[nn.Linear, nn.Module, nn.Linear]:
         """Down projection, activation, up projection."""
-        return [getattr(self, name)[adapter_name] for name in self.adapter_layer_names[:3]]
+        down, activation, up = (getattr(self, name)[adapter_name] for name in self.adapter_layer_names[:3])
+        return down, activation, up
 
     def _bottleneck(self, adapter_name: str, h: torch.Tensor) -> torch.Tensor:
         down, activation, up = self.parts(adapter_name)
@@ -133,7 +141,7 @@ class BottleneckTuner(AdapterTuner):
         if output_width(module) is None:
             raise ValueError(f"bottleneck: {name} is a {kind}, not a Linear or Conv1D")
 
-    def wrap(self, name: str, module: nn.Module, config: Any) -> BottleneckLinear:
+    def wrap(self, name: str, module: nn.Module, config: Any) -> AdapterLayer:
         return BottleneckLinear(module)
 
     _check_merge_allowed = refuse_merge

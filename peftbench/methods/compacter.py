@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from peftbench.methods.bottleneck import BottleneckConfig, BottleneckTuner, output_width
+from peftbench.methods.bottleneck import BottleneckConfig, BottleneckTuner, checked_width, output_width
 from peftbench.methods.tuners.adapter import AdapterLayer, AdapterParameters, refuse_merge, register
 
 
@@ -49,6 +49,7 @@ class CompacterLinear(AdapterLayer):
     Shapes: h, y: (..., d); W_down: (d, r), W_up: (r, d). s_i and t_i start as Glorot's uniform, the A_i near zero.
     """
 
+    compacter_rule: AdapterParameters
     adapter_layer_names = (
         "compacter_rule",
         *(f"compacter_{side}_{part}" for side in ("down", "up") for part in ("left", "right", "bias")),
@@ -68,7 +69,7 @@ class CompacterLinear(AdapterLayer):
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
         """Adds 2 k (d + r) + r + d weights, and n^3 in the whole model."""
-        n, rank, width, inner = config.division, config.rank, output_width(self), config.bottleneck_size
+        n, rank, width, inner = config.division, config.rank, checked_width(self), config.bottleneck_size
         device = self.weight.device
         for side, inward, outward in (("down", width, inner), ("up", inner, width)):
             for part, shape in (("left", (n, inward // n, rank)), ("right", (n, rank, outward // n))):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
-from peft import PeftConfig, PeftModel
+from peft import PeftModel
 from torch import nn
 
 from peftbench.data.batch import Batch
@@ -40,9 +40,9 @@ def narrow(model: PeftModel, places: dict[str, torch.Tensor]) -> None:
     """Turns the adapter into the sparse one that keeps the differences at these places and trains on with this mask."""
     name, base = model.active_adapter, model.get_base_model()
     for path, indices in places.items():
-        layer = base.get_submodule(path)
+        layer: Any = base.get_submodule(path)
         base.set_submodule(path, _sparse(layer, name, indices) if len(indices) else layer.base_layer)
-    old = model.peft_config[name]
+    old: Any = model.peft_config[name]
     counts = {path: len(indices) for path, indices in places.items() if len(indices)}
     new = SparseConfig(counts=counts, modules_to_save=old.modules_to_save, task_type=old.task_type)
     new.base_model_name_or_path, new.revision = old.base_model_name_or_path, old.revision
@@ -67,7 +67,7 @@ class DiffPruning(Hub):
     _narrow_at: int
     _optimizer: torch.optim.Optimizer
 
-    def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
+    def inject(self, model: nn.Module, config: Any, context: Context) -> PeftModel:
         config.target_modules = list(linears(model, config))
         self._model = super().inject(model, config, context)
         self._counts: dict[str, int] = {}

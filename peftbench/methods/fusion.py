@@ -17,7 +17,7 @@ from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError
 from peftbench.methods.base import Context
-from peftbench.methods.bottleneck import BottleneckTuner, output_width
+from peftbench.methods.bottleneck import BottleneckTuner, checked_width
 from peftbench.methods.hub import Hub
 from peftbench.methods.tuners import bank
 from peftbench.methods.tuners.adapter import AdapterParameters, refuse_merge, register
@@ -42,6 +42,9 @@ class FusionConfig(PeftConfig):
 class FusionLinear(bank.BankLayer):
     """`fusion_query`: Q, `fusion_key`: K from N(0, 0.02^2), `fusion_value`: V, (d, d) each."""
 
+    fusion_query: AdapterParameters
+    fusion_key: AdapterParameters
+    fusion_value: AdapterParameters
     adapter_layer_names = ("fusion_query", "fusion_key", "fusion_value")
     other_param_names = tuple(f"fusion_bank_{part}" for part in ("down", "down_bias", "up", "up_bias"))
     bank = "fusion_bank_"
@@ -54,7 +57,7 @@ class FusionLinear(bank.BankLayer):
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
         """Adds 3 d^2 trained weights and n (2 d r + r + d) frozen ones."""
-        width, device = output_width(self), self.weight.device
+        width, device = checked_width(self), self.weight.device
         self.add_bank(adapter_name, (config.count, config.bottleneck_size, width), config.non_linearity)
         for part in (self.fusion_query, self.fusion_key):
             part[adapter_name] = nn.Parameter(nn.init.normal_(torch.empty(width, width, device=device), std=0.02))

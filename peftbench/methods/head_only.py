@@ -5,7 +5,7 @@ arXiv 1610.01644, here on the last layer only. Equation: y = head(backbone(x)), 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
@@ -39,10 +39,10 @@ class HeadOnlyTuner(BaseTuner):
 
     prefix = "head_only_"
     tuner_layer_cls = BaseTunerLayer
-    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+    target_module_mapping: dict[str, list[str]] = {}
     _replace_module = AdapterTuner._replace_module  # for merge_and_unload
 
-    def _prepare_model(self, peft_config: HeadOnlyConfig, model: nn.Module) -> None:
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         heads = tuple(peft_config.modules_to_save or ())
         if not heads:
             raise ValueError("head_only: modules_to_save must name the head: it is all that trains")

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from peftbench.methods.bitfit import BitFitConfig
 from peftbench.methods.hub import Hub
 from peftbench.methods.tuners.adapter import AdapterParameters, register
+from peftbench.methods.tuners.attribute import attribute
 from peftbench.methods.tuners.rewrite import rewrite
 from peftbench.methods.tuners.shift import Shift, ShiftedLinear, ShiftTuner
 
@@ -67,7 +68,8 @@ class HiwiLinear(ShiftedLinear):
 
     def _rows(self, adapter_name: str) -> Any:
         """theta, (rows, d): the pretrained one also while it is merged."""
-        weight, bias = self._plain or (self.base_layer.weight, self.base_layer.bias)
+        pretrained: tuple[Any, Any] = self._plain or (self.base_layer.weight, self.base_layer.bias)
+        weight, bias = pretrained
         if self.part[adapter_name] == "bias":
             return bias[None]
         return weight.T if isinstance(self.base_layer, Conv1D) else weight
@@ -100,8 +102,9 @@ class Hiwi(Hub):
     def save(self, model: nn.Module, folder: Path) -> None:
         super().save(model, folder)
         layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, HiwiLinear)}
+        adapter = attribute(model, "active_adapter", str)
         with torch.no_grad():
-            biases = {f"{n}.bitfit_delta": layer.shift(model.active_adapter)[1] for n, layer in layers.items()}
+            biases: dict[str, Any] = {f"{n}.bitfit_delta": layer.shift(adapter)[1] for n, layer in layers.items()}
         targets = [name.removeprefix("base_model.model.") for name in layers]
         changed = {"peft_type": "BITFIT", "target_modules": targets}
         rewrite(folder, drop="hiwi_", add=biases, kind=BitFitConfig, config=changed)

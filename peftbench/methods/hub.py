@@ -50,7 +50,7 @@ class Hub(Method):
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
         """The adapted model."""
-        return get_peft_model(model, config)  # type: ignore[arg-type, return-value]
+        return get_peft_model(model, config)
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         """Raises ConfigError for arguments that peft refuses, NotApplicable if it can't adapt this model by them."""

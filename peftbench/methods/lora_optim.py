@@ -38,12 +38,12 @@ class LoraFA(Hub):
     """
 
     def optimizer(self, model: nn.Module, default: Default) -> torch.optim.Optimizer:
-        usual, config = default(parameters.groups(model)).defaults, model.active_peft_config
-        return create_lorafa_optimizer(  # type: ignore[no-any-return]
-            model=model,
+        adapted: Any = model
+        usual, config = default(parameters.groups(model)).defaults, adapted.active_peft_config
+        return create_lorafa_optimizer(
+            model=adapted,
             r=config.r,
             lora_alpha=config.lora_alpha,
             lr=usual["lr"],
             weight_decay=usual["weight_decay"],
-            use_rslora=config.use_rslora,
         )

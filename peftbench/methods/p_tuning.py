@@ -10,6 +10,7 @@ from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
 from peftbench.methods.nearest_tokens import nearest_tokens
 from peftbench.methods.slots import SlotsConfig, SlotsEmbedding
+from peftbench.methods.tuners.attribute import attribute
 from peftbench.methods.tuners.rewrite import rewrite
 
 
@@ -32,7 +33,7 @@ class Slots(Hub):
         super().save(model, folder)
         name, layer = _embedding(model)
         with torch.no_grad():
-            prompt = layer.prompt(model.active_adapter)
+            prompt = layer.prompt(attribute(model, "active_adapter", str))
         rewrite(folder, drop="slots_", add={f"{name}.slots_rows": prompt}, kind=SlotsConfig, config={"encoded": False})
 
 

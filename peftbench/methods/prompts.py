@@ -20,7 +20,7 @@ class TextPrompt(Hub):
     """
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
-        adapted = super().inject(model, config, context)
+        adapted: Any = super().inject(model, config, context)
         labels = getattr(context.task, "config").labels or []  # noqa: B009  # What a task needn't have.
         text = self.config.args["text"].replace("{labels}", ", ".join(labels))
         ids = context.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -22,4 +22,5 @@ class Quantised(Hub):
         import bitsandbytes as bnb
 
         settings = {k: usual.defaults[k] for k in ("lr", "betas", "eps", "weight_decay")}
-        return bnb.optim.PagedAdamW32bit(parameters.groups(model), **settings)  # type: ignore[no-any-return]
+        optim: Any = bnb.optim  # Its names aren't exported to type checkers.
+        return optim.PagedAdamW32bit(parameters.groups(model), **settings)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftModel
 from torch import nn
 
 from peftbench.methods.base import Context
@@ -22,7 +22,7 @@ from peftbench.models import layers
 class Chosen(Hub):
     """The base of methods that choose entries; a subclass's `total` turns gradients into scores."""
 
-    def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
+    def inject(self, model: nn.Module, config: Any, context: Context) -> PeftModel:
         modules = linears(model, config)
         if not modules:
             raise ValueError(f"the layers of {type(model).__name__} hold no linear module")
@@ -31,7 +31,8 @@ class Chosen(Hub):
         config.target_modules = list(config.counts)
         adapted = super().inject(model, config, context)
         for name in config.counts:
-            adapted.get_base_model().get_submodule(name).choose(adapted.active_adapter, places[name])
+            layer: Any = adapted.get_base_model().get_submodule(name)
+            layer.choose(adapted.active_adapter, places[name])
         return adapted
 
     def choose(self, model: nn.Module, modules: dict[str, nn.Module], context: Context) -> dict[str, torch.Tensor]:
@@ -79,7 +80,7 @@ class Sam(Chosen):
         return total.square()
 
 
-def tensors(module: nn.Module) -> list[nn.Parameter]:
+def tensors(module: Any) -> list[nn.Parameter]:
     """Weight and, where there is one, bias."""
     return [t for t in (module.weight, module.bias) if t is not None]
 

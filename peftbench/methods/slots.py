@@ -118,7 +118,8 @@ class SlotsTuner(AdapterTuner):
         kwargs.pop("inputs_embeds", None)
         types, embedded = kwargs.pop("token_type_ids", None), layer(input_ids)
         (name,) = layer.in_use()
-        config, prompt = self.peft_config[name], layer.prompt(name)
+        config: Any = self.peft_config[name]
+        prompt = layer.prompt(name)
         answer = self._answer(input_ids, mask, config)
         front = torch.full_like(answer, int(config.family == "encoder"))
         for part, places in ((prompt[config.front :], answer), (prompt[: config.front], front)):

@@ -14,7 +14,7 @@ from torch import nn
 
 from peftbench.errors import ConfigError
 from peftbench.methods.base import Context
-from peftbench.methods.bottleneck import BottleneckConfig, BottleneckLinear, BottleneckTuner, output_width
+from peftbench.methods.bottleneck import BottleneckConfig, BottleneckLinear, BottleneckTuner, checked_width
 from peftbench.methods.hub import Hub
 from peftbench.methods.tuners import bank
 from peftbench.methods.tuners.adapter import register
@@ -47,7 +47,7 @@ class StackedLinear(BottleneckLinear, bank.BankLayer):
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
         super().update_layer(adapter_name, config)
-        self.add_bank(adapter_name, (1, config.below_size, output_width(self)), config.below_non_linearity)
+        self.add_bank(adapter_name, (1, config.below_size, checked_width(self)), config.below_non_linearity)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.base_layer(x)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftbench.methods.bottleneck import BottleneckLinear, output_width
+from peftbench.methods.bottleneck import BottleneckLinear, checked_width
 from peftbench.methods.mam import MamConfig, PrefixTuner
 from peftbench.methods.parallel import Tap, tap_before
 from peftbench.methods.tuners import prefix_attention
@@ -51,6 +51,11 @@ def gate(linear: nn.Linear, x: torch.Tensor, reading: TokenMask) -> torch.Tensor
 class GatedAttentionLinear(PrefixLinear):
     """A projection of attention: gated LoRA where `lora`, the gated prefix where `prefixed`."""
 
+    # By adapter an nn.Linear each; an nn.ModuleDict says no more than nn.Module.
+    hybrid_gate_prefix: Any
+    hybrid_gate_lora: Any
+    hybrid_lora_a: Any
+    hybrid_lora_b: Any
     _prefix_names, _lora_names = ("hybrid_key", "hybrid_value"), ("hybrid_lora_a", "hybrid_lora_b")
     adapter_layer_names = (*_prefix_names, *_lora_names, "hybrid_gate_prefix", "hybrid_gate_lora")
 
@@ -71,7 +76,7 @@ class GatedAttentionLinear(PrefixLinear):
             self.hybrid_gate_prefix[adapter_name] = nn.Linear(self.inputs, 1, device=device)
         if self.lora:
             down = nn.Linear(self.inputs, config.lora_r, bias=False, device=device)
-            up = nn.Linear(config.lora_r, output_width(self), bias=False, device=device)
+            up = nn.Linear(config.lora_r, checked_width(self), bias=False, device=device)
             nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
             nn.init.zeros_(up.weight)
             self.hybrid_lora_a[adapter_name], self.hybrid_lora_b[adapter_name] = down, up
@@ -100,6 +105,7 @@ class GatedAttentionLinear(PrefixLinear):
 class GatedFeedForwardLinear(BottleneckLinear):
     """The gated adapter behind a feed-forward block."""
 
+    hybrid_gate: Any  # An nn.ModuleDict: by adapter an nn.Linear.
     adapter_layer_names = ("hybrid_down", "hybrid_act", "hybrid_up", "hybrid_gate")
 
     def __init__(self, base_layer: nn.Module, tap: Tap, reading: TokenMask) -> None:
@@ -109,7 +115,7 @@ class GatedFeedForwardLinear(BottleneckLinear):
     def update_layer(self, adapter_name: str, config: Any) -> None:
         """Adds a bottleneck's 2 d r + r + d weights and d + 1 for the gate."""
         super().update_layer(adapter_name, config)
-        self.hybrid_gate[adapter_name] = nn.Linear(output_width(self), 1, device=self.weight.device)
+        self.hybrid_gate[adapter_name] = nn.Linear(checked_width(self), 1, device=self.weight.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y, block_input = self.base_layer(x), self.tap.take()

@@ -42,7 +42,7 @@ def settings(config: RunConfig) -> BitsAndBytesConfig | None:
     for name in arguments:
         if name not in allowed:
             raise ConfigError(f"method.quantization.{name}: allowed are {', '.join(sorted(allowed))}")
-    return kind(llm_int8_skip_modules=list(config.model.head), **arguments)  # type: ignore[no-any-return]
+    return kind(llm_int8_skip_modules=list(config.model.head), **arguments)
 
 
 def outputs(model: Any) -> list[str]:

@@ -67,9 +67,9 @@ def language_model(
     ends = tokenizer("a")["input_ids"][-1] in tokenizer.all_special_ids
     rows = max(1, _LOGITS // (_PROMPT * len(tokenizer)))
     return HFLM(
-        pretrained=model,  # type: ignore[arg-type]
+        pretrained=model,
         backend="causal",
-        tokenizer=tokenizer,  # type: ignore[arg-type]
+        tokenizer=tokenizer,
         add_bos_token=False if ends else None,
         batch_size=min(batch_size, rows),
         max_length=max_length,

@@ -76,7 +76,7 @@ def _redirect(log: str) -> None:
     os.close(descriptor)
     # Unbuffered below: what a full disk didn't take isn't tried again with every further line.
     sys.stdout, sys.stderr = (
-        _Log(io.FileIO(number, "w", closefd=False), encoding="utf-8", errors="replace", write_through=True)  # type: ignore[arg-type]
+        _Log(io.FileIO(number, "w", closefd=False), encoding="utf-8", errors="replace", write_through=True)
         for number in (1, 2)
     )
     faulthandler.enable(file=2)

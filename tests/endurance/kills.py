@@ -108,7 +108,7 @@ class Sweep:
         report = [sys.executable, "-m", "peftbench", "report", f"results_dir={self.results}"]
         root = str(HERE.parent.parent)
         subprocess.run(report, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": root})
-        rows = list(csv.reader((self.results / "leaderboard.csv").open()))
+        rows = list(csv.reader((self.results / "leaderboard.csv").read_text().splitlines()))
         kept = [i for i, name in enumerate(rows[0]) if not MEASURED.search(name)]
         return "\n".join(",".join(row[i] for i in kept) for row in rows)
 

@@ -59,7 +59,7 @@ def prepare_parent() -> None:
 
     store._complete = around(store._complete, "put", "put")  # type: ignore[assignment]
     ResultStore.forget = around(ResultStore.forget, "put", None)  # type: ignore[method-assign]
-    hydra_launcher.job = around(hydra_launcher.job, "between", "between")  # type: ignore[assignment]
+    hydra_launcher.hydra_job = around(hydra_launcher.hydra_job, "between", "between")  # type: ignore[assignment]
 
 
 def prepare_child() -> None:

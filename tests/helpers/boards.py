@@ -1,15 +1,17 @@
 """Records made up for reports, and the leaderboard of some."""
 
+from typing import Any
+
 from peftbench.config import identity
 from peftbench.results.records import RunRecord
 from peftbench.results.report import stats
 from peftbench.results.report.load import Results
 from tests.helpers.composed import composed
 
-CONFIGS: dict[tuple[str, ...], dict] = {}
+CONFIGS: dict[tuple[str, ...], dict[str, Any]] = {}
 
 
-def made(score: float | None, *overrides: str, status: str = "completed", **more) -> RunRecord:
+def made(score: float | None, *overrides: str, status: str = "completed", **more: Any) -> RunRecord:
     """A record of the given overrides; its key is made of them."""
     if overrides not in CONFIGS:
         CONFIGS[overrides] = identity.description(composed(["model=tiny_bert", *overrides]))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from peftbench.data.batch import Batch
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.errors import NotApplicable
 from peftbench.methods.base import Context
@@ -22,7 +23,8 @@ from peftbench.tasks.table import build as build_task
 def checkpoint(prepared: PreparedRun, folder: Path) -> Path:
     """An untrained model and its tokenizer, saved as a checkpoint: what a method may ask for beside its base."""
     task = build_task(prepared.config)
-    backbones.load_model(prepared.config, prepared.checkpoint, task).save_pretrained(folder)
+    model: Any = backbones.load_model(prepared.config, prepared.checkpoint, task)
+    model.save_pretrained(folder)
     backbones.load_tokenizer(prepared.config.model, prepared.checkpoint).save_pretrained(folder)
     return folder
 
@@ -79,7 +81,7 @@ class Built:
         torch.manual_seed(3)
         return backbones.load_model(self.config, self.cell.checkpoint, self.task)
 
-    def logits(self, model: Any = None, batch: dict | None = None) -> torch.Tensor:
+    def logits(self, model: Any = None, batch: Batch | None = None) -> torch.Tensor:
         """The scores that answers are decided from, (n, labels)."""
         model = (self.model if model is None else model).eval()
         batch = self.batch if batch is None else batch
@@ -95,13 +97,16 @@ class Built:
 
     def train(self, steps: int, *, head: bool = True) -> list[float]:
         """Steps on the one batch at the method's own rate; `head=False` keeps the task head as it is."""
+        assert self.config.method.lr is not None, "a method that trains nothing"
         optimizer = self.method.optimizer(self.model, factory(self.config.recipe, self.config.method.lr))
         frozen = [p for name, p in self.model.named_parameters() if p.requires_grad and self.in_head(name) and not head]
         losses = []
+        nobody: Any = None  # The module: no callback of a method looks at it.
         self.model.train()
         for step in range(1, steps + 1):
+            before: Any = SimpleNamespace(global_step=step - 1)
             for callback in self.method.callbacks():
-                callback.on_train_batch_start(SimpleNamespace(global_step=step - 1), None, None, 0)
+                callback.on_train_batch_start(before, nobody, None, 0)
             optimizer.zero_grad()
             outputs = self.tuner(self.batch)
             loss = self.task.losses(outputs, self.batch).mean()
@@ -109,7 +114,8 @@ class Built:
             for p in frozen:
                 p.grad = None
             optimizer.step()
+            after: Any = SimpleNamespace(global_step=step)
             for callback in self.method.callbacks():
-                callback.on_train_batch_end(SimpleNamespace(global_step=step), None, None, None, 0)
+                callback.on_train_batch_end(after, nobody, None, None, 0)
             losses.append(loss.item())
         return losses

@@ -17,7 +17,9 @@ _PLACES = ("results_dir", "data_root", "model_root")
 
 def composed(overrides: Sequence[str]) -> RunConfig:
     """`compose.one`, for tests whose subject isn't composing."""
-    places = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in _PLACES}
+    places: dict[str, Any] = {
+        key: value for key, _, value in (word.partition("=") for word in overrides) if key in _PLACES
+    }
     others = tuple(word for word in overrides if word.partition("=")[0] not in _PLACES)
     return replace(copy.deepcopy(_once(others)), **places)
 

@@ -99,7 +99,7 @@ def _questions(hub: Hub, root: Path) -> None:
     subjects = ["marketing", "management"]
     for split, count in {"test": 6, "dev": 5, "validation": 2}.items():
         rows = [subject for subject in subjects for _ in range(count)]
-        asked = {
+        asked: dict[str, list[Any]] = {
             "question": [f"Which is number {row}?" for row in range(len(rows))],
             "subject": rows,
             "choices": [["a", "b", "c", "d"]] * len(rows),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,17 +26,17 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(hub_root: Path, results: Path) -> Callable:
+def made(hub_root: Path, results: Path) -> Callable[..., Any]:
     return lambda *more: prepare(
         composed(["model=tiny_bert", *TINY, f"data_root={hub_root}", f"results_dir={results}", *more])
     )
 
 
 @pytest.fixture
-def recorded(made: Callable, results: Path) -> Callable:
+def recorded(made: Callable[..., Any], results: Path) -> Callable[..., Any]:
     """A run in this process, on made-up data in the hub's layout: its record and where its files are."""
 
-    def go(*more: str):
+    def go(*more: str) -> tuple[Any, Any]:
         found = made(*more)
         places = ResultStore(results).places(found.config, found.key)
         record = run(RunContext(found, places, [], lambda event: None))

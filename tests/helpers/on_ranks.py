@@ -35,7 +35,8 @@ class Watch(Callback):
     """Keeps every step's loss, and asks the last rank (alone: the only one) to stop after a step."""
 
     def __init__(self, step: int | None) -> None:
-        self.step, self.losses = step, {}
+        self.step = step
+        self.losses: dict[int, float] = {}
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         look = pl_module._look

@@ -1,6 +1,7 @@
 """Our own peft tuners, found by their files in conf/method."""
 
 import copy
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -24,4 +25,5 @@ def add_second(model: PeftModel) -> None:
 
 def layers_of(case: Built, kind: type[torch.nn.Module]) -> dict[str, torch.nn.Module]:
     """The model's modules of a class, by name."""
-    return {n: m for n, m in case.model.get_base_model().named_modules() if isinstance(m, kind)}
+    adapted: Any = case.model
+    return {n: m for n, m in adapted.get_base_model().named_modules() if isinstance(m, kind)}

@@ -32,9 +32,9 @@ TRAINED = list(trained())
 
 
 def cases(models: list[str], methods: list[str] = METHODS) -> list:
-    """BERT's in the default run, the others' in the slow tier."""
-    slow = [pytest.mark.slow]
-    return [pytest.param(a, b, marks=[] if b == "tiny_bert" else slow, id=f"{a}-{b}") for b in models for a in methods]
+    """BERT's in the default run, the others' in the matrix."""
+    rest = [pytest.mark.slow, pytest.mark.matrix]
+    return [pytest.param(a, b, marks=[] if b == "tiny_bert" else rest, id=f"{a}-{b}") for b in models for a in methods]
 
 
 @pytest.fixture
@@ -191,6 +191,7 @@ def neighbours_change_nothing(case: Built) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize(("method", "model"), cases(WHOLE, TRAINED))
 def test_gradient_checkpointing_works_or_is_refused(built, cell, named, method: str, model: str) -> None:
     arguments = (method, model, "hardware.gradient_checkpointing=true")
@@ -225,6 +226,7 @@ def test_gradient_checkpointing_works_or_is_refused(built, cell, named, method: 
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_records_everything(train, cell, named, method: str) -> None:
     for model in WHOLE:

@@ -32,9 +32,9 @@ DEPTHS = ("num_hidden_layers", "n_layer")
 
 
 def cases(rows: list[dict[str, Any]]) -> list:
-    """The small models' in the default run, the others' in the slow tier."""
-    slow = [pytest.mark.slow]
-    return [pytest.param(row, marks=[] if "quick" in MODELS[row["shape"]] else slow, id=row["id"]) for row in rows]
+    """The small models' in the default run, the others' in the matrix."""
+    rest = [pytest.mark.slow, pytest.mark.matrix]
+    return [pytest.param(row, marks=[] if "quick" in MODELS[row["shape"]] else rest, id=row["id"]) for row in rows]
 
 
 def _skipped(*, missing: bool) -> list[dict[str, Any]]:

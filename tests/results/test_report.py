@@ -204,7 +204,7 @@ def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # Loose: what it takes is measured by tests/performance; this only notices a heavy import.
+    # Loose: what it takes is measured by benchmarks/; this only notices a heavy import.
     assert time.monotonic() - start < 10
     assert "1000 completed" in done.stdout
 

@@ -255,6 +255,7 @@ def test_every_part_is_a_task_of_lm_eval(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize("method", paths.choices("method"))
 def test_every_method_is_asked_or_refused(composed, method: str) -> None:
     """Written and scored answers, of a model that is tuned by it."""

@@ -90,6 +90,7 @@ def test_stopped_and_taken_up_again_it_ends_where_it_would_have(at, method: str)
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize("method", sorted(trained().keys() - set(CASES)))
 def test_every_method_keeps_what_it_needs(at, fitting, method: str) -> None:
     try:

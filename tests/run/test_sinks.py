@@ -32,7 +32,7 @@ def _record(results: Path) -> RunRecord:
 def test_csv_holds_steps_and_figures(run_cli, tiny, results: Path) -> None:
     assert run_cli(*tiny("logger=csv", "recipe.max_steps=20"))[0] == 0
     (file,) = (results / "logs").rglob("metrics.csv")
-    rows = list(csv.DictReader(file.open()))
+    rows = list(csv.DictReader(file.read_text().splitlines()))
     steps = [int(row["step"]) for row in rows if row["train/loss"]]
     assert steps == [10, 20]
     scores = [float(row["metrics/validation/score"]) for row in rows if row["metrics/validation/score"]]

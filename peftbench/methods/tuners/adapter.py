@@ -110,7 +110,8 @@ class AdapterTuner(BaseTuner):
     method: ClassVar[str]
     #: The config's fields that say what is adapted; a hybrid has several.
     target_fields: ClassVar[tuple[str, ...]] = ("target_modules",)
-    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+    target_module_mapping: dict[str, list[str]] = {}
+    tuner_layer_cls: type[AdapterLayer]
 
     def is_default_target(self, module: nn.Module) -> bool:
         """True if `target_modules=None` means this module."""
@@ -154,7 +155,8 @@ class AdapterTuner(BaseTuner):
         for name in targets:
             self.check_target(name, self._bare(name))
 
-    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:
+    # peft declares a static method and calls it on the tuner; what is a default target needs the model.
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:  # type: ignore[override]
         if trained_whole(peft_config, key):
             return False
         if peft_config.target_modules is None:
@@ -169,9 +171,9 @@ class AdapterTuner(BaseTuner):
         target_name: str,
         parent: nn.Module,
         current_key: str,
+        parameter_name: str | None = None,
     ) -> None:
-        wrapped = isinstance(target, self.tuner_layer_cls)
-        layer = target if wrapped else self.wrap(current_key, target, peft_config)
+        layer = target if isinstance(target, self.tuner_layer_cls) else self.wrap(current_key, target, peft_config)
         layer.update_layer(adapter_name, peft_config)
         setattr(parent, target_name, layer)
 

@@ -37,7 +37,7 @@ def read(key: str, path: str) -> Saved:
     """
     folder = finished.find(key, path).weights
     file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
-    config = json.loads(file.read_text()) if file.is_file() else {"peft_type": "checkpoint, no"}
+    config: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"peft_type": "checkpoint, no"}
     if config["peft_type"] != "BOTTLENECK" or not weights.is_file():
         raise ConfigError(f"{key}={path}: a {config['peft_type']} adapter; allowed are houlsby's and pfeiffer's")
     modules: dict[str, dict[str, torch.Tensor]] = {}

@@ -29,11 +29,12 @@ NO_POSITIONS = (PeftType.PREFIX_TUNING, PeftType.CARTRIDGE)
 class SequenceClassifier(PeftModelForSequenceClassification):
     """peft's class, with the head reading the token behind the prompt (encoders) or the last real one (decoders)."""
 
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, **arguments: Any) -> Any:
+    # peft spells out arguments that are only passed on.
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, **arguments: Any) -> Any:  # type: ignore[override]
         config = self.active_peft_config
         if not config.is_prompt_learning or config.peft_type in NO_POSITIONS:
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, **arguments)
-        model = self.base_model
+        model: Any = self.base_model
         if getattr(model.config, "classifier_pooling", "cls") == "mean":
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, **arguments)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, mapping
-from peft.mapping_func import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel, mapping
 from peft.tuners import tuners_utils
 
 # The one container of peft's whose entries, buffers by adapter name, are saved with an adapter and never trained.
@@ -66,7 +65,7 @@ def name_all_linear(config: PeftConfig, model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def prompt_disabled(model: PeftModel) -> Iterator[None]:
+def prompt_disabled(model: Any) -> Iterator[None]:
     """A model with a soft prompt answers as its base model within the block.
 
     For a prompt `PeftModel.disable_adapter` calls a method that only generating models have, and raises. What it sets

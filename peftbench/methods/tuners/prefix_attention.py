@@ -28,6 +28,8 @@ class PrefixLinear(AdapterLayer):
     `hybrid_key`: P_k, `hybrid_value`: P_v, (heads of keys and values, length, width of a head), from N(0, 0.02^2).
     """
 
+    hybrid_key: AdapterParameters
+    hybrid_value: AdapterParameters
     adapter_layer_names: tuple[str, ...] = ("hybrid_key", "hybrid_value")
 
     def __init__(self, base_layer: nn.Module, heads: tuple[int, int]) -> None:
@@ -70,7 +72,8 @@ def check(name: str, attention: nn.Module) -> None:
     # transformers has no public way to ask it: a model's module imports the table if its layers attend by name.
     if not hasattr(sys.modules[type(attention).__module__], "ALL_ATTENTION_FUNCTIONS"):
         raise ValueError(f"{name}: {type(attention).__name__} attends in its own way and takes no prefix")
-    implementation = attention.config._attn_implementation.removeprefix(_PREFIXED)
+    config: Any = attention.config
+    implementation = config._attn_implementation.removeprefix(_PREFIXED)
     if implementation not in ("sdpa", "eager"):
         raise ValueError(f"attention by {implementation} takes no prefix; sdpa and eager do")
 
@@ -105,7 +108,7 @@ def attend(
     may look; `position_bias` (T5): (1, heads, q, k), 0 for a prefix.
     """
     source = sys.modules[type(module).__module__]
-    function: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get(plain) or source.eager_attention_forward  # type: ignore[attr-defined]
+    function: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get(plain) or source.eager_attention_forward
     holders = [child for child in module.children() if isinstance(child, PrefixLinear)]
     keys, values = ([p for holder in holders for p in holder.prefix(part)] for part in ("key", "value"))
     length = sum(p.shape[2] for p in keys)

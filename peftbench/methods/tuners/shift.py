@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from peftbench.methods.tuners.adapter import AdapterLayer, AdapterTuner
 
 Shift = tuple[torch.Tensor | None, torch.Tensor | None]
+Weights = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def plain_linear(module: nn.Module) -> bool:
@@ -25,19 +26,19 @@ class ShiftedLinear(AdapterLayer):
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__(base_layer)
-        self._plain: Shift | None = None
+        self._plain: Weights | None = None
 
     @abstractmethod
     def shift(self, adapter_name: str) -> Shift:
         """dW and db of an adapter in the shapes of W and b; None: not shifted."""
 
-    def _shifted(self, weight: torch.Tensor, bias: torch.Tensor | None, names: list[str]) -> Shift:
+    def _shifted(self, weight: torch.Tensor, bias: torch.Tensor | None, names: list[str]) -> Weights:
         both: list[Any] = [weight, bias]
         for name in names:
             # Adapters are float32 on a half-precision base: add first, round once.
             for place, change in enumerate(self.shift(name)):
                 both[place] = both[place] if change is None else both[place] + change
-        rounded = [None if tensor is None else tensor.to(weight.dtype) for tensor in both]
+        rounded: list[Any] = [None if tensor is None else tensor.to(weight.dtype) for tensor in both]
         return rounded[0], rounded[1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -50,6 +51,7 @@ class ShiftedLinear(AdapterLayer):
         weight, bias = self._shifted(base.weight, base.bias, names)
         if not isinstance(base, Conv1D):
             return F.linear(x, weight, bias)
+        assert bias is not None, "a Conv1D has a bias"
         return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ class Shards:
         self.model = model
         # A copy without weights, made first: sharding changes classes and hooks.
         empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
-        self._empty = copy.deepcopy(model, empty)  # type: ignore[arg-type]
+        self._empty = copy.deepcopy(model, empty)
         self.mesh = mesh()
         for part in [*_layers(model), model]:
             fully_shard(part, mesh=self.mesh)

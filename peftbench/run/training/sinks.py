@@ -161,7 +161,7 @@ def wandb_logger(
         if mode == "offline":
             raise
         _log.warning("logger: W&B failed (%s); this run is kept offline in %s", error, folder)
-        run = wandb.init(mode="offline", settings=settings, **common)  # type: ignore[arg-type]
+        run = wandb.init(mode="offline", settings=settings, **common)
     return WandbLogger(experiment=run)
 
 

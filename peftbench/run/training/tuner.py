@@ -99,7 +99,7 @@ class FineTuner(L.LightningModule):
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(stepped, self.recipe.gradient_clip)
         optimizer.step()
-        scheduler.step()  # type: ignore[union-attr, call-arg]
+        scheduler.step()  # type: ignore[union-attr]
         self._look(ranks.total(total))
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
