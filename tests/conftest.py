@@ -209,3 +209,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from tests.helpers.methods_table import MethodsTable
 
         config.pluginmanager.register(MethodsTable(file))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Show warnings in the slow tier instead of failing: it takes every method of peft to every architecture, and for
+    each pair a library may have a warning of its own."""
+    for item in items:
+        if item.get_closest_marker("slow") or item.get_closest_marker("matrix"):
+            item.add_marker(pytest.mark.filterwarnings("default"))

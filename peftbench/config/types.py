@@ -277,7 +277,6 @@ class RunConfig:
     results_dir: str = sink()
     data_root: Optional[str] = sink()
     model_root: Optional[str] = sink()
-    #: The record of a finished run whose weights the model starts from; their contents are part of the key.
     start_from: Optional[str] = sink(None)
     #: What BERTScore compares texts with; its contents are part of the key, not where it lies.
     bertscore_model: Optional[str] = sink(None)
@@ -285,7 +284,6 @@ class RunConfig:
     overwrite: bool = sink()
     save_adapters: bool = sink()
     checkpoint_every_s: Optional[float] = sink(rule=between(0, 1e9))
-    #: Whether inference speed is measured, on how many examples at the most, and for how many seconds.
     measure: bool = sink()
     measure_examples: int = sink(rule=COUNT)
     measure_s: float = sink(rule=between(0, 1e6, above=True))
@@ -295,9 +293,8 @@ class RunConfig:
     fail_fast: bool = sink()
     sweep: Optional[str] = sink(None)
     changed: list[str] = sink(default_factory=list)
-    #: Of the whole command line: which runs it means, and whether they are only shown.
     zip: list[Any] = sink(default_factory=list)
     exclude: list[str] = sink(default_factory=list)
     dry_run: bool = sink(False)
-    #: Trials a method had to find its own hyper-parameters. They are its identity: a row of tuned runs is one row.
+    #: Trials a method had for its hyper-parameters. They identify the run: a row of tuned runs is one row.
     tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})

@@ -181,7 +181,7 @@ def _texts(column: pa.ChunkedArray, inner: list[str]) -> list[Any]:
         column = pc.if_else(pc.is_nan(column), None, column)
     texts = column.cast(kind).to_pylist()
     if pa.types.is_decimal(column.type):
-        return [None if text is None else jsonlines.Number(text) for text in texts]
+        return [None if text is None else jsonlines.NumberText(text) for text in texts]
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Which files of the hub a data set's splits are, and reading those that aren't Parquet. Free of torch and `datasets`.
+"""Which files of the hub a data set's splits are, and reading those that aren't Parquet.
 
 A set that the hub has as a loading script alone is read from the hub's own conversion (`refs/convert/parquet`).
 """

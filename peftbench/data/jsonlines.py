@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _MOST_NAMES = 200
 
 
-class Number(str):
+class NumberText(str):
     """A number as it is written, in a format that tells numbers from texts."""
 
 
@@ -84,7 +84,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
 
 # Numbers stay as they are written: 1e400 and an integer of 5,000 digits are texts too. NaN is no value.
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_pairs, parse_int=Number, parse_float=Number, parse_constant=lambda _: None
+    object_pairs_hook=_pairs, parse_int=NumberText, parse_float=NumberText, parse_constant=lambda _: None
 )
 
 

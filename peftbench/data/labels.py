@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from peftbench.data.examples import NO_LABEL
-from peftbench.data.jsonlines import Number, Structure
+from peftbench.data.jsonlines import NumberText, Structure
 from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import allowed_labels
 from peftbench.errors import ConfigError
@@ -50,8 +50,8 @@ def listed(rows: Sequence[int]) -> str:
 
 def written(value: Any) -> Any:
     """A label as a text; of a format's own numbers 1.0 is 1."""
-    whole = _WHOLE.fullmatch(value) if isinstance(value, Number) else None
-    return whole[1] if whole else str(value) if type(value) is Number else value
+    whole = _WHOLE.fullmatch(value) if isinstance(value, NumberText) else None
+    return whole[1] if whole else str(value) if type(value) is NumberText else value
 
 
 def names(values: Iterable[str], where: str) -> list[str]:

@@ -1,5 +1,5 @@
 """Files of a repository on the Hugging Face hub, at one commit: from its local cache, and only where they aren't there
-by asking. Free of torch.
+by asking.
 
 The cache is huggingface_hub's own: `refs/<name>` says which commit a branch stood for when it was first asked for,
 `trees/<commit>.json` which files a commit has and how long they are, `snapshots/<commit>/` holds them.

@@ -1,4 +1,4 @@
-"""How long the hub is waited for, what is seen of it, and why it failed, in words. Free of torch."""
+"""How long the hub is waited for, what is seen of it, and why it failed, in words."""
 
 import contextlib
 import errno

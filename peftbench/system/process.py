@@ -47,7 +47,7 @@ class Stopped(KeyboardInterrupt):
         self.outcome = outcome
 
 
-class _Asked:
+class _StopRequest:
     """When this process was last asked to stop by SIGTERM or SIGHUP (`time.monotonic`); whether it is leaving
     already."""
 
@@ -55,7 +55,7 @@ class _Asked:
     leaving = False
 
 
-_asked = _Asked()
+_asked = _StopRequest()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

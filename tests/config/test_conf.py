@@ -46,7 +46,8 @@ def test_a_data_set_is_whole(name: str) -> None:
     assert set(data.rows) == {*trained, *data.evaluation}
     assert data.metrics
     file = paths.choice_files("dataset")[name].read_text()
-    assert data.parts or data.generator or (data.path and (data.revision or "\n# No commit is known" in file))
+    pinned = data.revision or data.commit or "\n# No commit is known" in file
+    assert data.parts or data.generator or (data.path and pinned)
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ class TestParent:
 
         def counting(*given: Any) -> RunRecord:
             gc.collect()
-            alive.append(sum(isinstance(thing, DictConfig) for thing in gc.get_objects()))
+            alive.append(sum(type(thing) is DictConfig for thing in gc.get_objects()))
             return keep(*given)
 
         monkeypatch.setattr(job, "keep", counting)
