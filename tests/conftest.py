@@ -3,6 +3,7 @@
 Nothing here needs a network; tests that want real data read PEFTBENCH_DATA_ROOT and are skipped without it.
 """
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -204,11 +205,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _keep_captured_streams_open()
     file = config.getoption("--methods-table")
     if file is not None and not hasattr(config, "workerinput"):
         from tests.helpers.methods_table import MethodsTable
 
         config.pluginmanager.register(MethodsTable(file))
+
+
+def _keep_captured_streams_open() -> None:
+    """Give absl's handler the process's own stderr: whatever configures logging closes the stream that the handler got
+    when absl was imported, and that would be pytest's, with which every later test fails."""
+    with contextlib.suppress(ImportError):  # rouge_score and tensorboard bring absl.
+        from absl import logging as absl_logging
+
+        absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
