@@ -1,4 +1,4 @@
-"""The keys of a run, read off conf/ and `types.py`: `peftbench list keys`, which docs/keys.md is made of."""
+"""The keys of a run, read off conf/ and the dataclasses: `peftbench list keys`, which docs/keys.md is made of."""
 
 import dataclasses
 import inspect
@@ -11,13 +11,14 @@ from types import UnionType
 from typing import Any
 
 from peftbench.config import paths, types
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.loading import read_yaml
 from peftbench.config.markdown import table as markdown_table
 
 #: Groups whose files all have the same keys, with the file that a run takes by default.
 _DEFAULTS = {"recipe": "default", "hardware": "cpu"}
 #: Groups whose files differ in the keys they have: all keys are those of the dataclass.
-_TYPED = {"method": types.MethodConfig, "dataset": types.DatasetConfig, "model": types.ModelConfig}
+_TYPED = {"method": types.MethodConfig, "dataset": DatasetConfig, "model": types.ModelConfig}
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from peftbench.config import hydra_guard, mixture, rules, wording
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
 from peftbench.config.identity import settable
 from peftbench.config.shorthand import written_out
-from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 
 # Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.

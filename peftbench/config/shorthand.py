@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from peftbench.config.types import AS_METRIC, DatasetConfig
+from peftbench.config.dataset_types import AS_METRIC, DatasetConfig
 
 #: The fields that are lists of texts.
 _LISTS = [f.name for f in dataclasses.fields(DatasetConfig) if "list[str]" in str(f.type)]

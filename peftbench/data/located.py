@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data import own_files, sources
 from peftbench.data.sources import DataSource
 from peftbench.system import fingerprint

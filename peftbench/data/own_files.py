@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data import formats, labels
 from peftbench.data.jsonlines import Structure
 from peftbench.data.kinds import Columns, Kind, Role

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from peftbench.config.dataset_parts import SpanConfig
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.examples import NO_LABEL, Example, Reader, column
 from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Labelled, Numbers, Texts, check_text, named_column

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data import templates
 from peftbench.data.examples import NO_LABEL, Example, column
 from peftbench.data.kinds import Kind, Role

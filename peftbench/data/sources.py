@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from peftbench.config import targets
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data import hub_files, own_files, parquet_cache
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.examples import Example, column
 from peftbench.data.kinds import Kind, Role
 from peftbench.data.rows import Texts

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.types import RunConfig
 from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.examples import Example

@@ -4,7 +4,8 @@ process that trains."""
 from dataclasses import dataclass, field, replace
 
 from peftbench.config import hydra_guard
-from peftbench.config.types import AS_METRIC, DatasetConfig, RunConfig
+from peftbench.config.dataset_types import AS_METRIC, DatasetConfig
+from peftbench.config.types import RunConfig
 from peftbench.data import forgetting, located, sources
 from peftbench.data.forgetting import Questions
 from peftbench.data.forgetting import locate as locate_benchmarks

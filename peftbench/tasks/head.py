@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from peft import TaskType
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch
 from peftbench.data.examples import NO_LABEL, Reader
 from peftbench.data.readers import reader

@@ -15,7 +15,8 @@ import torch
 from peft import TaskType
 from transformers import PreTrainedTokenizerBase
 
-from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch
 from peftbench.errors import ConfigError
 from peftbench.tasks.base import Task

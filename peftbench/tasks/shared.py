@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.batch import Batch, Inputs
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch, Inputs
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import NO_LABEL, Example, Reader

@@ -16,7 +16,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from peftbench.config.types import DatasetConfig, RunConfig
+from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch
 from peftbench.data.examples import Reader
 from peftbench.data.readers import reader

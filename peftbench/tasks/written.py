@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from peftbench.config.dataset_parts import WritingConfig
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
 from peftbench.data.readers import Gaps

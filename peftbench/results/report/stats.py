@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from peftbench.config import formulations
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.identity import words
-from peftbench.config.types import DatasetConfig, MethodConfig, ModelConfig
+from peftbench.config.types import MethodConfig, ModelConfig
 from peftbench.results.records import RunRecord
 from peftbench.results.report import forgetting, machines, prompts, suites
 from peftbench.results.report.forgetting import Forgot

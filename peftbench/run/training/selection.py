@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from peftbench.config.types import DatasetConfig
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.run.training.sharding import saved
 from peftbench.system import files, ranks
 

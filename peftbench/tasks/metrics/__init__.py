@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from peftbench.config.types import AS_METRIC, DatasetConfig
+from peftbench.config.dataset_types import AS_METRIC, DatasetConfig
 from peftbench.data.examples import Reader
 from peftbench.errors import ConfigError
 from peftbench.tasks.metrics import labels, texts
