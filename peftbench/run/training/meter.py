@@ -85,7 +85,7 @@ class Meter(Callback):
     def __init__(self) -> None:
         self.steps_s: list[float] = []
         self.evaluation_s = 0.0
-        self._samples: list[int] = []
+        self.samples: list[int] = []
         self._tokens: list[tuple[torch.Tensor | int, int]] = []
         self._since = 0.0
 
@@ -100,7 +100,7 @@ class Meter(Callback):
         now = _now() if first or last else time.perf_counter()
         self.steps_s.append(now - self._since)
         self._since = now
-        self._samples.append(len(batch["labels"]))
+        self.samples.append(len(batch["labels"]))
         # Not read here: on CUDA that would wait for the step.
         self._tokens.append(tokens(batch))
 
@@ -121,13 +121,13 @@ class Meter(Callback):
         return {
             "steps_s": self.steps_s,
             "evaluation_s": self.evaluation_s,
-            "samples": self._samples,
+            "samples": self.samples,
             "tokens": [(int(tokens), size) for tokens, size in self._tokens],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.steps_s, self.evaluation_s = state_dict["steps_s"], state_dict["evaluation_s"]
-        self._samples, self._tokens = state_dict["samples"], state_dict["tokens"]
+        self.samples, self._tokens = state_dict["samples"], state_dict["tokens"]
 
     def figures(self) -> dict[str, float | None]:
         """Seconds of training and rates, by their names in a record's `efficiency`; rates are None for a run of no more
@@ -137,7 +137,7 @@ class Meter(Callback):
         padded = sum(size for _, size in self._tokens[WARM_UP:])
         return {
             "train_time_s": sum(self.steps_s) if self.steps_s else None,
-            "train_samples_per_s": sum(self._samples[WARM_UP:]) / seconds if seconds else None,
+            "train_samples_per_s": sum(self.samples[WARM_UP:]) / seconds if seconds else None,
             "train_tokens_per_s": real / seconds if seconds else None,
             "padded_fraction": 1 - real / padded if padded else None,
             "evaluation_during_training_s": self.evaluation_s if self.steps_s else None,

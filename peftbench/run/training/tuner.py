@@ -42,6 +42,7 @@ class FineTuner(L.LightningModule):
     Attributes:
         shards: the sharded model; None: weights aren't sharded.
         last_loss: the training loss as it was last read.
+        step_loss: the training loss of the last step, on its device; `step_lr`: the rate that it was made with.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class FineTuner(L.LightningModule):
         #: What `predict` returned in the present validation pass.
         self._predicted: list[dict[str, Any]] = []
         self.last_loss: float | None = None
+        self.step_loss: torch.Tensor | None = None
+        self.step_lr: float | None = None
         #: Tokens that were generated, and the seconds that it took.
         self._written, self._writing_s = 0, 0.0
         #: By prompt (token ids) the text that was generated in the present evaluation pass.
@@ -98,9 +101,11 @@ class FineTuner(L.LightningModule):
             # Not Lightning's `clip_gradients`: under mixed precision it refuses fused optimisers, for a scaler's sake.
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(stepped, self.recipe.gradient_clip)
+        self.step_lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()  # type: ignore[union-attr]
-        self._look(ranks.total(total))
+        self.step_loss = ranks.total(total)
+        self._look(self.step_loss)
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
         """This rank's micro batches with weight 1. All ranks have as many, since all take part in every pass: one with
