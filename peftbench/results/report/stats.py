@@ -8,6 +8,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from peftbench.config import formulations
@@ -56,7 +57,7 @@ class Row:
     figures: dict[str, float | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaderboard:
     """Rows best first (incomplete ones last), columns by name, and everything a reader must know."""
 
@@ -76,6 +77,8 @@ class Leaderboard:
     forgetting: list[Forgot] = field(default_factory=list)
     #: By row and column, the records that a cell is made of.
     runs: dict[tuple[RowName, str], list[RunRecord]] = field(default_factory=dict)
+    #: The results folder; None: of records that lie in none.
+    root: Path | None = None
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -106,6 +109,7 @@ def leaderboard(results: Results) -> Leaderboard:
         suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
         runs=dict(runs),
+        root=results.root,
         details={
             heading: {row: _cell(sorted(values)) for row, values in by_row_name.items()}
             for heading, by_row_name in suites.details(records, row_names, column_names).items()

@@ -87,7 +87,12 @@ def test_budgets_leave_out_what_does_not_fit_and_what_is_not_known(opened: Open,
 
     first, second, *rest = document.rows
     unknown = replace(first, figures={**first.figures, "efficiency.peak_memory_bytes": None})
-    one = opened(replace(document, rows=[unknown, replace(second, busy="had 35 % of its cores"), *rest]))
+    one = opened(
+        replace(
+            document,
+            rows=[unknown, replace(second, busy={"efficiency.inference_latency_ms": "had 35 % of its cores"}), *rest],
+        )
+    )
     page = one.page
     page.click("#menu-budget summary")
     page.fill("#budget-memory", "1000")

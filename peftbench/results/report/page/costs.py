@@ -16,7 +16,6 @@ class Cost:
         digits: after the point.
         shown: in the table unless other columns are chosen.
         picture: the score is drawn against it.
-        speed: means nothing where the machine was busy.
     """
 
     id: str
@@ -26,19 +25,18 @@ class Cost:
     digits: int = 0
     shown: bool = False
     picture: bool = False
-    speed: bool = False
 
 
 COSTS = (
     Cost("trained", "trained parameters", "params.trainable", shown=True, picture=True),
     Cost("share", "trained, %", "share", 100, 3, shown=True),
     Cost("memory", "peak memory, MB", "efficiency.peak_memory_bytes", 1e-6, shown=True, picture=True),
-    Cost("time", "training time, s", "efficiency.train_time_s", 1, 1, shown=True, picture=True, speed=True),
+    Cost("time", "training time, s", "efficiency.train_time_s", 1, 1, shown=True, picture=True),
     Cost("stored", "stored a task, kB", "efficiency.adapter_bytes", 1e-3, picture=True),
-    Cost("latency", "latency, ms", "efficiency.inference_latency_ms", 1, 2, shown=True, picture=True, speed=True),
-    Cost("merged", "latency merged, ms", "efficiency.inference_latency_ms_merged", 1, 2, picture=True, speed=True),
-    Cost("base", "latency of the base, ms", "efficiency.inference_latency_ms_base", 1, 2, speed=True),
-    Cost("rate", "training, samples/s", "efficiency.train_samples_per_s", 1, 1, speed=True),
+    Cost("latency", "latency, ms", "efficiency.inference_latency_ms", 1, 2, shown=True, picture=True),
+    Cost("merged", "latency merged, ms", "efficiency.inference_latency_ms_merged", 1, 2, picture=True),
+    Cost("base", "latency of the base, ms", "efficiency.inference_latency_ms_base", 1, 2),
+    Cost("rate", "training, samples/s", "efficiency.train_samples_per_s", 1, 1),
     Cost("weights", "weights, MB", "efficiency.weights_bytes", 1e-6, 1),
     Cost("adapter", "parameters outside the head", "params.adapter"),
     Cost("head", "parameters of the head", "params.head"),

@@ -1,5 +1,6 @@
 """From a `Leaderboard` to the page's `Document`."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,9 +9,10 @@ from typing import Any
 from peftbench.results.records import RunRecord
 from peftbench.results.report import forgetting, prompts, stats
 from peftbench.results.report.load import flat
-from peftbench.results.report.page import again, costs, varied, words
-from peftbench.results.report.page.document import Cell, Column, Document, Estimate, Folded, Row, Run, Table
+from peftbench.results.report.page import again, costs, curve, varied, words
+from peftbench.results.report.page.document import Cell, Column, Curve, Document, Estimate, Folded, Row, Run, Table
 from peftbench.results.report.stats import Leaderboard
+from peftbench.results.store import ResultStore
 from peftbench.system import fingerprint
 
 #: Rows of a page, at most: a browser shows more than these, but nobody reads them. Files have them all.
@@ -24,6 +26,7 @@ _COSTS = (
 )
 
 
+@functools.lru_cache(maxsize=1)  # The page and its pictures are files of one board.
 def document(board: Leaderboard) -> Document:
     """All that the page shows of a leaderboard."""
     columns = [Column(_id("c", name), name, board.metrics.get(name, "")) for name in board.columns]
@@ -97,7 +100,7 @@ def _row(
         runs = board.runs.get((_name(row), column.name))
         if runs:
             mine = {k: v for k, v in settings[_name(row), column.name].items() if k in differing and v != "None"}
-            cells[column.id] = _cell(runs, mine)
+            cells[column.id] = replace(_cell(runs, mine), curve=_curve(board, runs))
             family = str(runs[0].config["method"].get("family") or "other")
     return Row(
         id=_row_id(row),
@@ -124,6 +127,14 @@ def _cell(runs: Sequence[RunRecord], settings: Mapping[str, str]) -> Cell:
         settings=settings,
         command=again.command(ordered),
     )
+
+
+def _curve(board: Leaderboard, runs: Sequence[RunRecord]) -> Curve | None:
+    if board.root is None:
+        return None
+    store = ResultStore(board.root)
+    points = [store.curve(record) for record in runs]
+    return curve.over_seeds([one for one in points if one is not None])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -47,7 +47,7 @@ class Cell:
         metrics: what the score is the mean of, by name.
         gap: the score on training data less the score.
         figures: costs, by the name of the figure (`costs.COSTS`).
-        busy: why its speeds aren't to be compared.
+        busy: of the figures that aren't to be compared, why.
         warnings: what decides whether the score means anything.
         notes: further figures, heading and text.
         settings: of its configuration what isn't the same in all cells.
@@ -62,7 +62,7 @@ class Cell:
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     gap: Estimate | None = None
     figures: Mapping[str, float | None] = field(default_factory=dict)
-    busy: str | None = None
+    busy: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     notes: Sequence[tuple[str, str]] = ()
     curve: Curve | None = None
@@ -83,7 +83,7 @@ class Row:
     cells: Mapping[str, Cell]
     mean: float | None = None
     figures: Mapping[str, float | None] = field(default_factory=dict)
-    busy: str | None = None
+    busy: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

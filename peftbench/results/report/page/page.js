@@ -90,7 +90,7 @@
   function fits(row) {
     let answer = true;
     for (const [cost, most] of Object.entries(state.budget)) {
-      const value = row.busy && board.speeds.includes(cost) ? null : row.costs[cost];
+      const value = row.busy.includes(cost) ? null : row.costs[cost];
       if (value == null) answer = answer && null; else if (value > most) return false;
     }
     return answer;

@@ -23,7 +23,7 @@ def panel(document: Document, column: Column, model: str, rows: Sequence[Row], c
         for row in rows
         if (number := value(cost, row.cells[column.id].figures)) is not None
         and number > 0
-        and not (cost.speed and row.cells[column.id].busy)
+        and cost.figure not in row.cells[column.id].busy
     ]
     if len(points) < 2:
         return None

@@ -22,7 +22,6 @@ def payload(document: Document, heads: Sequence[Head]) -> str:
         ],
         "rows": [_row(row) for row in document.rows],
         "budgets": [cost.id for cost in costs.BUDGETS],
-        "speeds": [cost.id for cost in costs.COSTS if cost.speed],
         **{"top": forest.TOP, "step": forest.STEP, "width": svg.WIDTH, "right": pareto.RIGHT},
         **{"near": pareto.NEAR, "lower": pareto.LOWER},
     }
@@ -45,7 +44,7 @@ def _row(row: Row) -> dict[str, Any]:
     figures = {cost.id: number for cost in costs.COSTS if (number := costs.value(cost, row.figures)) is not None}
     return {
         **{"id": row.id, "name": row.name, "method": row.method, "variant": row.variant, "model": row.model},
-        **{"family": row.family, "busy": row.busy, "costs": figures},
+        **{"family": row.family, "busy": [c.id for c in costs.COSTS if c.figure in row.busy], "costs": figures},
         "cells": {column: _cell(cell) for column, cell in row.cells.items()},
     }
 
