@@ -18,7 +18,7 @@ from peftbench.models import backbones, dropout, parameters, quantization
 from peftbench.results import activity, curves, finished, scored
 from peftbench.results.curves import Point
 from peftbench.results.records import RunRecord
-from peftbench.run import completing, environment, outputs, speed, start_from
+from peftbench.run import completing, environment, outputs, speed, start_from, step_cost
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import Metrics, evaluate, headline, predict
 from peftbench.run.footnotes import footnotes
@@ -89,7 +89,7 @@ def scored_record(
         efficiency={
             **trained.figures,
             "adapter_bytes": adapter_bytes,
-            **dict.fromkeys(scored.SPEEDS, None),
+            **dict.fromkeys(scored.MEASURED),
             **tuner.writing(),
             "run_time_s": time.time() - context.started,
         },
@@ -236,7 +236,8 @@ def load_data(context: RunContext, task: Task) -> TaskDataModule:
 def measure_speed(
     context: RunContext, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
 ) -> tuple[dict[str, Any], list[str]]:
-    """Inference speed, beside a fresh base, and footnotes; or nulls and a footnote that says why.
+    """Inference speed and a training step's cost, beside a fresh base, and footnotes; or nulls and a footnote that says
+    why.
 
     Nothing here may cost the score: not a want of memory (three models at once may not fit where one did), not a stop.
     """
@@ -245,13 +246,15 @@ def measure_speed(
         stop.check()
         base = start_from.load_model(context.config, context.prepared.checkpoint, tuner.task)
         dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
-        return speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
+        figures, notes = speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
+        cost, missing = step_cost.added(tuner, base, data, trainer)
+        return {**figures, **cost}, [*notes, *missing]
     except errors.Interrupted:
         why = "interrupted"
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")
         why = type(error).__name__
-    return dict.fromkeys(scored.SPEEDS, None), [scored.unmeasured(context.config.method.name, scored.SPEED, why)]
+    return dict.fromkeys(scored.MEASURED), [scored.unmeasured(context.config.method.name, scored.SPEED, why)]
 
 
 def fingerprints(prepared: PreparedRun) -> dict[str, Any]:

@@ -150,13 +150,12 @@ class RunState(Callback):
         Returns:
             True if it was written. A full disk costs the run nothing but the state.
         """
-        started = time.perf_counter()
+        self._meter.pause()
         try:
             state = self._state(tuner, trainer, step)
             return ranks.told(ranks.is_first() and self._write(state, step))
         finally:
-            self._cost_s, self._last = time.perf_counter() - started, time.monotonic()
-            self._meter.leave_out(self._cost_s)
+            self._cost_s, self._last = self._meter.go_on(), time.monotonic()
 
     def _write(self, state: dict[str, Any], step: int) -> bool:
         try:

@@ -83,10 +83,18 @@ class FineTuner(L.LightningModule):
         """One optimiser step on one global batch."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
+        self.step_lr = optimizer.param_groups[0]["lr"]
+        loss = self.step(batch, optimizer, scheduler)
+        self.step_loss = ranks.total(loss)
+        self._look(self.step_loss)
+
+    def step(self, batch: Batch, optimizer: Any, scheduler: Any) -> torch.Tensor:
+        """Make one optimiser step on one global batch, of which this rank takes its share; returns its share of the
+        task's loss."""
         optimizer.zero_grad()
         terms, total = self.task.terms(batch), torch.zeros((), device=self.device)
         with ranks.own_draws():
-            for micro, weight in self._micro_batches(batch):
+            for micro, weight in self.micro_batches(batch):
                 share = weight * self.task.terms(micro) / terms
                 outputs = self(micro)
                 task_loss = self.task.losses(outputs, micro).mean()
@@ -101,13 +109,11 @@ class FineTuner(L.LightningModule):
             # Not Lightning's `clip_gradients`: under mixed precision it refuses fused optimisers, for a scaler's sake.
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(stepped, self.recipe.gradient_clip)
-        self.step_lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
-        scheduler.step()  # type: ignore[union-attr]
-        self.step_loss = ranks.total(total)
-        self._look(self.step_loss)
+        scheduler.step()
+        return total
 
-    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
+    def micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
         """This rank's micro batches with weight 1. All ranks have as many, since all take part in every pass: one with
         too few examples adds an example of weight 0."""
         count = len(batch["labels"])
