@@ -2,13 +2,18 @@
 
 import copy
 import functools
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 from peftbench.config import identity
+from peftbench.results import curves
+from peftbench.results.curves import Point
+from peftbench.results.reading import key_of
 from peftbench.results.records import RunRecord
 from peftbench.results.report import stats
 from peftbench.results.report.load import Results
@@ -96,38 +101,38 @@ def study() -> list[RunRecord]:
 
 
 def page(records: Sequence[RunRecord], **results: Any) -> Document:
-    """The document of some records, as it would be with intervals, tests and curves: made up here, of a width that
-    benchmarks have, so that pages can be looked at without training anything."""
+    """The document of some records, as it would be with predictions and curves beside them: intervals, tests and curves
+    are made up here, of a width that benchmarks have, so that pages can be looked at without training anything."""
     made = document(stats.leaderboard(Results(list(records), **results)))
-    rows = [replace(row, cells={c: _filled(row, cell, c) for c, cell in row.cells.items()}) for row in made.rows]
-    made = replace(made, rows=rows)
-    best = {(column.id, model): members[0] for column, model, members in made.panels()}
-    rows = [
-        replace(row, cells={c: _tied(cell, best[c, row.model].cells[c]) for c, cell in row.cells.items()})
-        for row in rows
-    ]
-    made = replace(made, rows=rows, matrices=[])
+    filled = {
+        row.id: replace(row, cells={c: _filled(row, cell, c) for c, cell in row.cells.items()}) for row in made.rows
+    }
+    panels = []
+    for panel in made.panels:
+        column, best = panel.column.id, filled[panel.rows[0].id].cells[panel.column.id]
+        for row in panel.rows:
+            cells = {**filled[row.id].cells, column: _tied(filled[row.id].cells[column], best)}
+            filled[row.id] = replace(filled[row.id], cells=cells)
+        panels.append(panel)
+    panels = [replace(panel, rows=[filled[row.id] for row in panel.rows]) for panel in panels]
     matrices = [
         Matrix(
-            column.id,
-            model,
-            [row.id for row in members],
-            [[_better(a, b, column.id) for b in members] for a in members],
+            panel.name,
+            panel.column.id,
+            panel.model,
+            panel.rows,
+            [[_better(a, b, panel.column.id) for b in panel.rows] for a in panel.rows],
         )
-        for column, model, members in made.panels()
-        if len(members) > 1
+        for panel in panels
+        if len(panel.rows) > 1
     ]
-    by_id = {row.id: row for row in rows}
     sweeps = [
-        replace(
-            one,
-            series=[
-                replace(line, scores=[by_id[row].cells[one.column].score for row in line.rows]) for line in one.series
-            ],
-        )
+        replace(one, series=[
+            replace(line, scores=[filled[row].cells[one.column].score for row in line.rows]) for line in one.series
+        ])
         for one in made.sweeps
-    ]
-    made = replace(made, matrices=matrices, sweeps=sweeps)
+    ]  # fmt: skip
+    made = replace(made, rows=list(filled.values()), panels=panels, matrices=matrices, sweeps=sweeps)
     return replace(made, answers=answers(made))
 
 
@@ -159,7 +164,43 @@ def _tied(cell: Cell, best: Cell) -> Cell:
     return replace(cell, tied=cell.score.interval[1] >= best.score.mean)
 
 
-def _better(a: Row, b: Row, column: str) -> float | None:
-    if a is b:
-        return None
+def _better(a: Row, b: Row, column: str) -> float:
     return NormalDist(0, 0.02).cdf(a.cells[column].score.mean - b.cells[column].score.mean)
+
+
+def left(folder: Path, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Write records of data sets that are scored by accuracy into a results folder, with predictions and curves beside
+    them; returns them with the scores of these predictions. An example that is hard is so for all."""
+    return [_left(folder, record) for record in records]
+
+
+def _left(folder: Path, made: RunRecord) -> RunRecord:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    config = made.config
+    split, n = config["dataset"]["evaluation"][0], DATA[config["dataset"]["name"]][2]
+    labels = np.random.default_rng(0).integers(0, 2, n)
+    ease = np.random.default_rng(1).normal(0, 1.5, n)
+    draw = np.random.default_rng(int(made.key[:8], 16))
+    assert made.score is not None
+    chance = 1 / (1 + np.exp(-(ease + 1.6 * np.log(made.score / (1 - made.score)) + draw.normal(0, 0.1))))
+    answers = np.where(draw.random(n) < chance, labels, 1 - labels)
+    score = float((answers == labels).mean())
+    metrics = {**made.metrics, split: {"values": {"accuracy": score}, "score": score, "n": n}}
+    record = replace(made, score=score, metrics=metrics)
+    record.key = key_of(record)
+    cell = Path(*(config[group]["name"] for group in ("dataset", "model", "method")))
+    for place in ("records", "predictions", "curves"):
+        (folder / place / cell).mkdir(parents=True, exist_ok=True)
+    (folder / "records" / cell / f"{record.key}.json").write_text(json.dumps(record.to_dict()), encoding="utf-8")
+    rows = {"split": [split] * n, "row": list(range(n)), "label": labels, "answer": answers}
+    pq.write_table(pa.table(rows), folder / "predictions" / cell / f"{record.key}.parquet")
+    points = [
+        Point(step=step, examples=32 * step, seconds=float(step), lr=0.1, loss=0.5,
+              selection_score=score * (1 - 0.5 * 0.95**step) + draw.normal(0, 0.005))
+        for step in range(5, 125, 5)
+    ]  # fmt: skip
+    curves.write(folder / "curves" / cell / f"{record.key}.parquet", points)
+    return record

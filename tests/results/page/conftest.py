@@ -67,12 +67,13 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, document: Document, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
-    """Opens a document (the study's) in a window; fails at the end if it asked or complained of anything."""
+    """Opens a file or a document (the study's) in a window; fails at the end if it asked or complained of anything."""
     contexts, pages = [], []
 
-    def show(shown: Document = document, *, width: int = 1280, scheme: str = "light") -> Opened:
-        file = tmp_path / f"{len(pages)}.html"
-        file.write_text(render(shown), encoding="utf-8")
+    def show(shown: Document | Path = document, *, width: int = 1280, scheme: str = "light") -> Opened:
+        file = shown if isinstance(shown, Path) else tmp_path / f"{len(pages)}.html"
+        if isinstance(shown, Document):
+            file.write_text(render(shown), encoding="utf-8")
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True, offline=True
         )

@@ -1,11 +1,8 @@
 """A cell's learning curve, from the files beside its records."""
 
-import json
 from pathlib import Path
 
-from peftbench.results import curves
 from peftbench.results.curves import Point
-from peftbench.results.reading import key_of
 from peftbench.results.report import load, stats
 from peftbench.results.report.page import data
 from peftbench.results.report.page.curve import over_seeds
@@ -44,19 +41,13 @@ def test_a_long_curve_is_thinned_to_its_ends() -> None:
 
 
 def test_the_page_draws_what_lies_beside_the_records(results: Path) -> None:
-    for seed in (0, 1):
-        record = studies.record("lora", "sst2", seed=seed)
-        record.key = key_of(record)
-        cell = Path("sst2", "minilm", "lora")
-        file = results / "records" / cell / f"{record.key}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(record.to_dict()))
-        beside = results / "curves" / cell / f"{record.key}.parquet"
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        curves.write(beside, points(0.5, 0.6 + seed / 10, 0.8))
+    studies.left(results, [studies.record("lora", "sst2", seed=seed) for seed in (0, 1)])
     document = data.document(stats.leaderboard(load.load(results)))
     (row,) = document.rows
-    (cell_of_page,) = row.cells.values()
-    assert cell_of_page.curve is not None
-    assert list(cell_of_page.curve.high) == [0.5, 0.7, 0.8]
+    (cell,) = row.cells.values()
+    assert cell.curve is not None
+    assert list(cell.curve.steps) == list(range(5, 125, 5))
+    assert all(
+        low <= mean <= high for low, mean, high in zip(cell.curve.low, cell.curve.mean, cell.curve.high, strict=True)
+    )
     assert 'class="curve"' in render(document)

@@ -15,7 +15,7 @@ from peftbench.results.report import stats
 from peftbench.results.report.load import Results
 from peftbench.results.report.page import data, forest, pareto, standalone, words
 from peftbench.results.report.page.costs import COSTS
-from peftbench.results.report.page.document import Column, Document, Estimate
+from peftbench.results.report.page.document import Column, Document, Estimate, Panel, Row
 from peftbench.results.report.page.render import render
 from tests.helpers import studies
 
@@ -85,7 +85,7 @@ def test_pictures_are_files_of_their_own(document: Document, draw: object) -> No
     text = draw(document)
     root = ElementTree.fromstring(text)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert len(root.findall("{http://www.w3.org/2000/svg}svg")) == len(document.panels())
+    assert len(root.findall("{http://www.w3.org/2000/svg}svg")) == len(document.panels)
     assert "var(" not in text
     assert not re.search(r"href|url\(|<script|@import", text)
     ElementTree.fromstring(draw(EMPTY))
@@ -104,24 +104,26 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 
 def test_a_busy_machine_is_in_no_picture_of_speed(document: Document) -> None:
-    column, model, rows = document.panels()[0]
+    panel = document.panels[0]
     why = {"efficiency.train_time_s": "had 35 % of its cores"}
-    busy = [replace(r, cells={c: replace(cell, busy=why) for c, cell in r.cells.items()}) for r in rows]
+    busy = [replace(r, cells={c: replace(cell, busy=why) for c, cell in r.cells.items()}) for r in panel.rows]
+    slow = replace(panel, rows=busy)
     time, memory = (next(cost for cost in COSTS if cost.id == name) for name in ("time", "memory"))
-    assert pareto.panel(document, column, model, rows, time) is not None
-    assert pareto.panel(document, column, model, busy, time) is None
-    assert pareto.panel(document, column, model, busy, memory) is not None
+    assert pareto.panel(document, panel, time) is not None
+    assert pareto.panel(document, slow, time) is None
+    assert pareto.panel(document, slow, memory) is not None
     page = render(replace(document, rows=[replace(row, busy=why) for row in document.rows]))
     assert 'title="had 35 % of its cores"' in page
 
 
 def test_one_row_at_chance_does_not_press_the_others_together(document: Document) -> None:
-    column, model, rows = document.panels()[2]
+    panel = document.panels[2]
+    column, rows = panel.column, panel.rows
     spread = []
     for lowest in (0.8, 0.1):
         cell = replace(rows[-1].cells[column.id], score=Estimate(lowest))
         some = [*rows[:6], replace(rows[-1], cells={column.id: cell})]
-        drawn = forest.panel(document, column, model, some)
+        drawn = forest.panel(document, replace(panel, rows=some))
         marks = [float(x) for x in re.findall(r'transform="translate\(([\d.]+) 11\.0\)" class="mark', drawn)]
         assert len(marks) == (7 if lowest == 0.8 else 6)
         assert drawn.count("l-6 4l6 4") == 7 - len(marks)
@@ -134,15 +136,18 @@ def sentence(document: Document, number: int = 0) -> str:
 
 
 def test_the_answer_says_no_more_than_was_tested(document: Document) -> None:
-    column, _, rows = document.panels()[0]
-    alone = replace(document, columns=[column], rows=list(rows))
+    panel = document.panels[0]
+    column, rows = panel.column, panel.rows
     full = next(row for row in rows if row.method == "full")
 
     def judged(**tied: bool | None) -> Document:
         cells = {
             row.id: replace(row.cells[column.id], tied=tied.get(row.method, False)) for row in rows
         }  # fmt: skip
-        return replace(alone, rows=[replace(row, cells={column.id: cells[row.id]}) for row in rows])
+        return said([replace(row, cells={column.id: cells[row.id]}) for row in rows])
+
+    def said(some: list[Row]) -> Document:
+        return replace(document, panels=[replace(panel, rows=some)])
 
     best = rows[0].method
     assert "is best of 9 methods, and every other is worse by more than noise" in sentence(judged(**{best: True}))
@@ -151,9 +156,9 @@ def test_the_answer_says_no_more_than_was_tested(document: Document) -> None:
     assert "Of these bitfit trains the least, 0.12 % of the parameters" in text
     assert f"{838 / 1033:.2f} times the peak memory of lora" in text
     untested = [replace(r, cells={column.id: replace(r.cells[column.id], tied=None)}) for r in rows]
-    assert "whether it is better wasn't tested" in sentence(replace(alone, rows=untested))
-    assert "the only method" in sentence(replace(alone, rows=[full]))
-    assert text.startswith(f"{column.name}, 5 seeds: {rows[0].name} 36.")
+    assert "whether it is better wasn't tested" in sentence(said(untested))
+    assert "the only method" in sentence(said([full]))
+    assert text.startswith(f"{column.name} with minilm, 5 seeds: {rows[0].name} 36.")
 
 
 def test_sweeps_are_drawn_by_what_varied(document: Document) -> None:
@@ -180,10 +185,14 @@ def test_two_settings_that_vary_make_a_line_each() -> None:
     assert [one.setting for one in made.sweeps] == ["method.adapter.r"]
 
 
+def parts(panel: Panel) -> tuple[Column, str, list[Row]]:
+    return panel.column, panel.model, list(panel.rows)
+
+
 def test_a_panel_is_a_data_set_with_a_model() -> None:
     made = studies.page([studies.record(m, d, model) for m in ("lora", "full") for d in ("sst2", "rte")
                          for model in ("minilm", "tiny_bert")])  # fmt: skip
-    assert [(column.name, model, len(rows)) for column, model, rows in made.panels()] == [
+    assert [(column.name, model, len(rows)) for column, model, rows in map(parts, made.panels)] == [
         ("rte", "minilm", 2), ("rte", "tiny_bert", 2), ("sst2", "minilm", 2), ("sst2", "tiny_bert", 2),
     ]  # fmt: skip
     assert isinstance(made.columns[0], Column)

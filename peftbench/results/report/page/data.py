@@ -4,15 +4,14 @@ import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report import forgetting, prompts, stats
 from peftbench.results.report.load import flat
-from peftbench.results.report.page import again, costs, curve, varied, words
-from peftbench.results.report.page.document import Cell, Column, Curve, Document, Estimate, Folded, Row, Run, Table
+from peftbench.results.report.page import cells, compared, costs, varied, words
+from peftbench.results.report.page.document import Column, Document, Folded, Row, Table
 from peftbench.results.report.stats import Leaderboard
-from peftbench.results.store import ResultStore
+from peftbench.results.report.suites import RowName
 from peftbench.system import fingerprint
 
 #: Rows of a page, at most: a browser shows more than these, but nobody reads them. Files have them all.
@@ -21,8 +20,12 @@ _ROWS = 500
 
 #: Caption, costs, and whether the gap between training and evaluation stands there too.
 _COSTS = (
-    ("Memory and storage", ("trained", "share", "adapter", "head", "weights", "memory", "stored"), False),
-    ("Time, and over-fitting", ("time", "rate", "latency", "merged", "base"), True),
+    (
+        "Memory and storage: medians over a row's runs (of memory the largest)",
+        ("trained", "share", "adapter", "head", "weights", "memory", "stored"),
+        False,
+    ),
+    ("Time, and over-fitting: medians over a row's runs", ("time", "rate", "latency", "merged", "base"), True),
 )
 
 
@@ -32,25 +35,32 @@ def document(board: Leaderboard) -> Document:
     columns = [Column(_id("c", name), name, board.metrics.get(name, "")) for name in board.columns]
     settings = _settings(board)
     differing = _differing(list(settings.values()))
-    rows = [_row(board, row, columns, settings, differing) for row in board.rows[:_ROWS]]
+    notes = compared.notes(board)
+    rows = {_name(row): _row(board, row, columns, settings, differing, notes) for row in board.rows[:_ROWS]}
     shared = next(iter(settings.values()), {})
     by_id = {
-        (_row_id(row), column.id): settings[_name(row), column.name]
-        for row in board.rows[:_ROWS]
+        (row.id, column.id): settings[name, column.name]
+        for name, row in rows.items()
         for column in columns
-        if (_name(row), column.name) in settings
+        if column.id in row.cells
     }
     page = Document(
         columns=columns,
-        rows=rows,
-        sweeps=varied.sweeps(columns, rows, by_id),
-        tables=_tables(board, rows),
+        rows=list(rows.values()),
+        panels=compared.panels(columns, rows, board.evidence.panels),
+        matrices=[
+            *compared.improvements(rows, board.evidence.standings),
+            *compared.matrices(columns, rows, board.evidence.panels),
+        ],
+        sweeps=varied.sweeps(columns, list(rows.values()), by_id),
+        standings=_standings(board),
+        costs=[_costs(caption, of, list(rows.values()), gap=gap) for caption, of, gap in _COSTS] if rows else [],
         failed=[_failure(record) for record in board.failed],
         not_applicable=board.not_applicable,
         unreadable=[f"{file}: {reason}" for file, reason in board.unreadable],
         doubtful=[f"{file}: {reason}" for file, reason in board.doubtful],
         machines=board.machines,
-        footnotes=board.footnotes,
+        footnotes=[*board.evidence.notes, *board.footnotes],
         soft_prompts=[Folded(title, prompts.lines(record)) for title, record in board.soft_prompts],
         shared={key: text for key, text in shared.items() if key not in differing and text != "None"},
         cut=max(0, len(board.rows) - _ROWS),
@@ -63,15 +73,15 @@ def _id(kind: str, *names: str) -> str:
     return kind + fingerprint.of_json(list(names))[:8]
 
 
-def _name(row: stats.Row) -> tuple[str, str, str]:
+def _name(row: stats.Row) -> RowName:
     return row.method, row.model, row.variant
 
 
-def _row_id(row: stats.Row) -> str:
-    return _id("r", *_name(row))
+def _row_id(name: RowName) -> str:
+    return _id("r", *name)
 
 
-def _settings(board: Leaderboard) -> dict[tuple[Any, str], dict[str, str]]:
+def _settings(board: Leaderboard) -> dict[tuple[RowName, str], dict[str, str]]:
     """By row and column the configuration of a cell's first run, flat, without the names of the cell and its seed."""
     return {
         cell: flat({key: value for key, value in runs[0].config.items() if key != "seed"})
@@ -91,64 +101,34 @@ def _row(
     board: Leaderboard,
     row: stats.Row,
     columns: Sequence[Column],
-    settings: Mapping[tuple[Any, str], Mapping[str, str]],
+    settings: Mapping[tuple[RowName, str], Mapping[str, str]],
     differing: set[str],
+    notes: Mapping[tuple[RowName, str], Sequence[tuple[str, str]]],
 ) -> Row:
-    cells = {}
-    family = "other"
-    for column in columns:
-        runs = board.runs.get((_name(row), column.name))
-        if runs:
-            mine = {k: v for k, v in settings[_name(row), column.name].items() if k in differing and v != "None"}
-            cells[column.id] = replace(_cell(runs, mine), curve=_curve(board, runs))
-            family = str(runs[0].config["method"].get("family") or "other")
+    name = _name(row)
+    made = {
+        column.id: cells.cell(
+            board,
+            (name, column.name),
+            {k: v for k, v in settings[name, column.name].items() if k in differing and v != "None"},
+            notes.get((name, column.name), []),
+        )
+        for column in columns
+        if (name, column.name) in board.runs
+    }
+    runs = [record for column in board.columns for record in board.runs.get((name, column), [])]
+    figures, busy = cells.figures(runs)
     return Row(
-        id=_row_id(row),
+        id=_row_id(name),
         method=row.method,
         model=row.model,
         variant=row.variant,
-        family=family,
-        cells=cells,
+        family=next((str(f) for record in runs if (f := record.config["method"].get("family"))), "other"),
+        cells=made,
         mean=row.mean,
-        figures=row.figures,
-    )
-
-
-def _cell(runs: Sequence[RunRecord], settings: Mapping[str, str]) -> Cell:
-    ordered = sorted(runs, key=lambda record: (record.config["seed"], record.key))
-    figures = stats.figures(ordered)
-    gap = figures.get("gap")
-    return Cell(
-        score=Estimate(_mean([record.score for record in ordered]) or 0.0),
-        runs=[Run(r.config["seed"], r.score or 0.0, r.key, r.selected_step) for r in ordered],
-        metrics=_metrics(ordered),
-        gap=None if gap is None else Estimate(gap),
         figures=figures,
-        settings=settings,
-        command=again.command(ordered),
+        busy=busy,
     )
-
-
-def _curve(board: Leaderboard, runs: Sequence[RunRecord]) -> Curve | None:
-    if board.root is None:
-        return None
-    store = ResultStore(board.root)
-    points = [store.curve(record) for record in runs]
-    return curve.over_seeds([one for one in points if one is not None])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean, added up in sorted order; None where a value is missing."""
-    present = sorted(value for value in values if value is not None)
-    return sum(present) / len(present) if present and len(present) == len(values) else None
-
-
-def _metrics(runs: Sequence[RunRecord]) -> dict[str, Estimate]:
-    """What the score is the mean of, on the first evaluation split."""
-    split = (runs[0].config["dataset"].get("evaluation") or [""])[0]
-    values = [(record.metrics.get(split) or {}).get("values") or {} for record in runs]
-    means = {name: _mean([one.get(name) for one in values]) for name in values[0]}
-    return {name: Estimate(mean) for name, mean in means.items() if mean is not None}
 
 
 def _failure(record: RunRecord) -> str:
@@ -157,9 +137,9 @@ def _failure(record: RunRecord) -> str:
     return f"{cell} · seed {config['seed']}: {record.status}, {record.error} (log: {record.log})"
 
 
-def _tables(board: Leaderboard, rows: Sequence[Row]) -> list[Table]:
-    """Costs in full, suites' averages, what was forgotten."""
-    tables = [_costs(caption, of, rows, gap=gap) for caption, of, gap in _COSTS] if rows else []
+def _standings(board: Leaderboard) -> list[Table]:
+    """Ranks over data sets, suites' averages, what was forgotten."""
+    tables = compared.standings(board)
     if any(suite.mean is not None for by_row in board.suites.values() for suite in by_row.values()):
         tables.append(_suites(board))
     if board.forgetting:

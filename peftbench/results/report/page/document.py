@@ -41,7 +41,8 @@ class Cell:
     """A row's runs on one data set.
 
     Attributes:
-        basis: what the interval is of ("5 seeds and 872 examples").
+        basis: what the interval is of ("5 seeds and 872 examples"); `seeds_alone`: not of examples, `few_seeds`: of too
+            few to know how much they differ.
         same_examples: the interval of other seeds on these very examples.
         tied: whether it can't be told from the best of its panel; None: not tested.
         metrics: what the score is the mean of, by name.
@@ -57,6 +58,8 @@ class Cell:
     score: Estimate
     runs: Sequence[Run]
     basis: str | None = None
+    seeds_alone: bool = False
+    few_seeds: bool = False
     same_examples: Ends | None = None
     tied: bool | None = None
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
@@ -100,14 +103,30 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """The probability that the row's method is better than the column's, of the rows of one panel; None: not
-    comparable."""
+class Panel:
+    """What is compared with each other: rows of one data set and model, best first. `conditions` say what they share
+    that others of the data set and model don't."""
 
+    column: Column
+    model: str
+    rows: Sequence[Row]
+    conditions: str = ""
+
+    @property
+    def name(self) -> str:
+        return " · ".join(filter(None, (self.column.name, self.model, self.conditions)))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The probability that the row's method is better than the column's. `column`: the id of the data set; "" over
+    several."""
+
+    name: str
     column: str
     model: str
-    rows: Sequence[str]
-    values: Sequence[Sequence[float | None]]
+    rows: Sequence[Row]
+    values: Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -154,10 +173,12 @@ class Document:
 
     columns: Sequence[Column]
     rows: Sequence[Row]
+    panels: Sequence[Panel] = ()
     answers: Sequence[str] = ()
     matrices: Sequence[Matrix] = ()
     sweeps: Sequence[Sweep] = ()
-    tables: Sequence[Table] = ()
+    standings: Sequence[Table] = ()
+    costs: Sequence[Table] = ()
     failed: Sequence[str] = ()
     not_applicable: Sequence[str] = ()
     unreadable: Sequence[str] = ()
@@ -175,13 +196,3 @@ class Document:
     @property
     def models(self) -> list[str]:
         return sorted({row.model for row in self.rows})
-
-    def panels(self) -> list[tuple[Column, str, list[Row]]]:
-        """What is compared with each other: the rows of every data set and model, best first."""
-        panels = []
-        for column in self.columns:
-            for model in self.models:
-                rows = [row for row in self.rows if row.model == model and column.id in row.cells]
-                if rows:
-                    panels.append((column, model, sorted(rows, key=lambda r: -r.cells[column.id].score.mean)))
-        return panels

@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 
 from peftbench.results.report.page import svg
-from peftbench.results.report.page.document import Column, Document, Estimate, Row
+from peftbench.results.report.page.document import Column, Document, Estimate, Panel, Row
 
 #: Height of a row, of the axis above the rows, and where the rows' lines begin and end.
 STEP, TOP = 22, 26
 _LEFT, _RIGHT = 126, 250
 
 
-def panel(document: Document, column: Column, model: str, rows: Sequence[Row]) -> str:
+def panel(document: Document, one: Panel) -> str:
     """The picture of one data set and model. The script moves the rows together where some are hidden."""
+    column, rows = one.column, one.rows
     scores = [row.cells[column.id].score for row in rows]
     low, high = _range(scores)
     x = svg.linear(low, high, _LEFT, _RIGHT)
     body = [_row(document, column, row, x, number) for number, row in enumerate(rows)]
     return svg.picture(
         TOP + STEP * len(rows) + 4,
-        f"{column.name}, {model}: scores with 95 % intervals, best first; the table has the numbers",
+        f"{one.name}: scores with 95 % intervals, best first; the table has the numbers",
         _band(rows[0].cells[column.id].score, x, len(rows)),
         _axis(low, high, x, len(rows)),
         *body,

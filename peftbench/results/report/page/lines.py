@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from peftbench.results.report.page import svg
-from peftbench.results.report.page.document import Column, Curve, Document, Row, Sweep
+from peftbench.results.report.page.document import Column, Curve, Document, Panel, Row, Sweep
 from peftbench.results.report.page.pareto import Frame, axes
 
 _HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT = 236, 16, 196, 36, 346
@@ -43,9 +43,10 @@ def _marked(values: Sequence[float]) -> list[float]:
     return different[:: -(-len(different) // 6)]
 
 
-def curves(document: Document, column: Column, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+def curves(document: Document, panel: Panel) -> list[tuple[Row, str]]:
     """A picture for every row that has a learning curve, all of a panel to the same scale."""
-    drawn = [(row, curve) for row in rows if (curve := row.cells[column.id].curve) is not None]
+    column = panel.column
+    drawn = [(row, curve) for row in panel.rows if (curve := row.cells[column.id].curve) is not None]
     if not drawn:
         return []
     across = (0.0, max(float(curve.steps[-1]) for _, curve in drawn))

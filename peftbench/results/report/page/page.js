@@ -180,7 +180,7 @@
     const cost = state.cost || ($("#cost") ? $("#cost").options[0].value : "");
     for (const part of $$("[data-pictures] [data-column]")) {
       const column = columns.get(part.dataset.column);
-      part.hidden = !hasData(column) || (part.dataset.model !== undefined && state.model.size > 0
+      part.hidden = (column !== undefined && !hasData(column)) || (part.dataset.model !== undefined && state.model.size > 0
         && !state.model.has(part.dataset.model)) || (part.dataset.cost !== undefined && part.dataset.cost !== cost)
         || (part.dataset.row !== undefined && !byId.get(part.dataset.row).shown);
       if (part.hidden) continue;
@@ -263,6 +263,7 @@
     }
     inside.append(node("h3", "Intervals"), list([
       ["95 % interval", ends(cell.score) + (cell.basis ? `, of ${cell.basis}` : "")],
+      ...(cell.few ? [["few seeds", "how much they differ is hardly known"]] : []),
       ...(cell.same ? [["on these very examples", ends([0, ...cell.same])]] : []),
       ...Object.entries(cell.metrics).map(([name, found]) => [name, `${percent(found[0])} ${found[1] != null ? ends(found) : ""}`]),
       ...(cell.gap ? [["train − eval", `${percent(cell.gap[0])} ${cell.gap[1] != null ? ends(cell.gap) : ""}`]] : []),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from peftbench.results.report.page import svg
 from peftbench.results.report.page.costs import Cost, text, value
-from peftbench.results.report.page.document import Column, Document, Row
+from peftbench.results.report.page.document import Document, Panel, Row
 
 #: Points this near, across and up, have names that would meet.
 NEAR = (90, 14)
@@ -15,12 +15,13 @@ LOWER = 18
 _HEIGHT, _TOP, _BOTTOM, _LEFT, RIGHT = 236, 16, 196, 36, 346
 
 
-def panel(document: Document, column: Column, model: str, rows: Sequence[Row], cost: Cost) -> str | None:
+def panel(document: Document, one: Panel, cost: Cost) -> str | None:
     """The picture of one data set, model and cost; None where fewer than two rows have the cost. The script draws the
     front anew among the rows that are shown."""
+    column = one.column
     points = [
         (number, row.cells[column.id].score.mean, row)
-        for row in rows
+        for row in one.rows
         if (number := value(cost, row.cells[column.id].figures)) is not None
         and number > 0
         and cost.figure not in row.cells[column.id].busy
@@ -35,12 +36,12 @@ def panel(document: Document, column: Column, model: str, rows: Sequence[Row], c
     below = lowered(best)
     marks = [
         _point(document, point, place, on_front=place in best, below=place in below, cost=cost)
-        # Those of the front last, so that they lie on top.
-        for place, point in sorted(zip(places, points, strict=True), key=lambda pair: pair[0] in best)
+        # Those of the front last, so that they lie on top, of these each over the name of the one before.
+        for place, point in sorted(zip(places, points, strict=True), key=lambda pair: (pair[0] in best, pair[0]))
     ]
     return svg.picture(
         _HEIGHT,
-        f"{column.name}, {model}: score against {cost.name}; the table has the numbers",
+        f"{one.name}: score against {cost.name}; the table has the numbers",
         axes(svg.log_ticks(min(costs), max(costs)), (min(scores), max(scores)), x, y, cost.name),
         svg.element("path", d=stairs(best), class_="front"),
         *marks,

@@ -57,6 +57,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
     return {
         "score": _estimate(cell.score),
         "basis": cell.basis,
+        "few": cell.few_seeds,
         "same": cell.same_examples,
         "tied": cell.tied,
         "metrics": {name: _estimate(metric) for name, metric in cell.metrics.items()},

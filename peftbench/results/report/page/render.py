@@ -13,13 +13,13 @@ from markupsafe import Markup
 from peftbench.results.report import prompts
 from peftbench.results.report.page import forest, lines, pareto, svg, table, words
 from peftbench.results.report.page.costs import BUDGETS, COSTS
-from peftbench.results.report.page.document import Column, Document, Matrix, Row
+from peftbench.results.report.page.document import Column, Document, Matrix
 from peftbench.results.report.page.payload import payload
 from peftbench.system import escape
 
 _HERE = Path(__file__).parent
-#: Pictures that a page has at most of a kind: a board of hundreds of cells stays a page that opens.
-_MOST = 120
+#: Data sets and models that pictures are drawn of, at most: a board of hundreds of cells stays a page that opens.
+_MOST = 24
 
 
 def render(document: Document) -> str:
@@ -34,6 +34,7 @@ def render(document: Document) -> str:
         data=Markup(payload(document, table.columns(document))),
         title=_title(document),
         intervals=all(cell.score.interval for row in document.rows for cell in row.cells.values()),
+        seeds_alone=any(cell.seeds_alone for row in document.rows for cell in row.cells.values()),
         metrics=sorted({name for row in document.rows for cell in row.cells.values() for name in cell.metrics}),
         budgets=BUDGETS,
         table=table.columns(document),
@@ -41,8 +42,8 @@ def render(document: Document) -> str:
         pictures=pictures,
         choices=[cost for cost in COSTS if cost.id in {figure["cost"] for figure in pictures["pareto"]}],
         legend=[{"name": name, "svg": Markup(_mark(number))} for number, name in enumerate(document.families)],
-        matrices=[_matrix(document, matrix) for matrix in document.matrices],
-        costs=document.tables,
+        matrices=[_matrix(matrix) for matrix in document.matrices[:_MOST]],
+        undrawn=max(0, len(document.panels) - _MOST),
         prompts_note=prompts.NOTE,
     )
 
@@ -89,8 +90,10 @@ def _title(document: Document) -> str:
     )
 
 
-def _figure(column: Column, model: str, drawn: str, *, caption: str, cost: str = "", row: str = "") -> dict[str, Any]:
-    names = {"model": model, "cost": cost, "row": row, "caption": caption, "panel": f"{column.name} · {model}"}
+def _figure(
+    column: Column, model: str, drawn: str, *, caption: str, cost: str = "", row: str = "", panel: str = ""
+) -> dict[str, Any]:
+    names = {"model": model, "cost": cost, "row": row, "caption": caption, "panel": panel}
     return {"column": column, "svg": Markup(drawn), **names}
 
 
@@ -98,41 +101,41 @@ def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
     """By kind, in the order of the page."""
     figures: dict[str, list[dict[str, Any]]] = {"forest": [], "pareto": [], "sweeps": [], "curves": []}
     by_id = {column.id: column for column in document.columns}
-    for column, model, rows in document.panels():
-        where = f"{column.name} · {model}"
-        figures["forest"].append(_figure(column, model, forest.panel(document, column, model, rows), caption=where))
+    for panel in document.panels[:_MOST]:
+        column, where = panel.column, panel.name
+        figures["forest"].append(_figure(column, panel.model, forest.panel(document, panel), caption=where))
         for cost in (cost for cost in COSTS if cost.picture):
-            drawn = pareto.panel(document, column, model, rows, cost)
+            drawn = pareto.panel(document, panel, cost)
             if drawn is not None:
                 caption = f"{where}, by {cost.name}"
-                figures["pareto"].append(_figure(column, model, drawn, caption=caption, cost=cost.id))
-        for row, drawn in lines.curves(document, column, rows):
-            figures["curves"].append(_figure(column, model, drawn, caption=row.name, row=row.id))
-    for one in document.sweeps:
+                figures["pareto"].append(_figure(column, panel.model, drawn, caption=caption, cost=cost.id))
+        for row, drawn in lines.curves(document, panel):
+            figures["curves"].append(_figure(column, panel.model, drawn, caption=row.name, row=row.id, panel=where))
+    for one in document.sweeps[:_MOST]:
         column = by_id[one.column]
         figures["sweeps"].append(
             _figure(column, "", lines.sweep(one, column), caption=f"{column.name}, by {one.setting}")
         )
-    return {kind: some[:_MOST] for kind, some in figures.items()}
+    return figures
 
 
 def _mark(family: int) -> str:
     return svg.element("svg", svg.marker(family, 0, 0, 4.5), viewBox="-6 -6 12 12", aria_hidden="true")
 
 
-def _matrix(document: Document, matrix: Matrix) -> dict[str, Any]:
-    by_id: dict[str, Row] = {row.id: row for row in document.rows}
-    column = next(column for column in document.columns if column.id == matrix.column)
+def _matrix(matrix: Matrix) -> dict[str, Any]:
     return {
         "column": matrix.column,
         "model": matrix.model,
-        "caption": f"{column.name} · {matrix.model}: P(row is better than column), %",
+        "caption": f"{matrix.name}: P(row is better than column), %",
         "rows": [
             {
-                "id": row,
-                "name": by_id[row].name,
+                "id": row.id,
+                "name": row.name,
                 "cells": [
-                    {"of": other, "text": "·" if p is None else f"{100 * p:.0f}", "level": _level(p)}
+                    {"of": other.id, "text": "·", "level": 3}
+                    if other is row
+                    else {"of": other.id, "text": f"{100 * p:.0f}", "level": _level(p)}
                     for other, p in zip(matrix.rows, values, strict=True)
                 ],
             }
@@ -141,8 +144,6 @@ def _matrix(document: Document, matrix: Matrix) -> dict[str, Any]:
     }
 
 
-def _level(probability: float | None) -> int:
+def _level(probability: float) -> int:
     """A colour, 0 (surely worse) to 6 (surely better)."""
-    if probability is None:
-        return 3
     return sum(probability > limit for limit in (0.025, 0.05, 0.25, 0.75, 0.95, 0.975))

@@ -2,38 +2,38 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from peftbench.results.report.page import forest, pareto, svg
 from peftbench.results.report.page.costs import COSTS
-from peftbench.results.report.page.document import Column, Document, Row
+from peftbench.results.report.page.document import Document, Panel
 
 #: Pictures beside each other, and the room of each.
 _ACROSS, _GAP, _HEAD = 2, 24, 24
 #: Panels of a file, at most.
 _MOST = 24
 
-_Draw = Callable[[Column, str, Sequence[Row]], str | None]
+_Draw = Callable[[Panel], str | None]
 
 
 def intervals(document: Document) -> str:
     """The forest plots of all data sets."""
-    return _sheet(document, lambda column, model, rows: forest.panel(document, column, model, rows))
+    return _sheet(document, lambda panel: forest.panel(document, panel))
 
 
 def costs(document: Document) -> str:
     """The scores of all data sets against trained parameters."""
     trained = next(cost for cost in COSTS if cost.id == "trained")
-    return _sheet(document, lambda column, model, rows: pareto.panel(document, column, model, rows, trained))
+    return _sheet(document, lambda panel: pareto.panel(document, panel, trained))
 
 
 def _sheet(document: Document, draw: _Draw) -> str:
     panels = []
-    for column, model, rows in document.panels()[:_MOST]:
-        drawn = draw(column, model, rows)
+    for panel in document.panels[:_MOST]:
+        drawn = draw(panel)
         if drawn is not None:
-            panels.append((f"{column.name} · {model}", drawn))
+            panels.append((panel.name, drawn))
     parts, top = [], _GAP
     for start in range(0, len(panels), _ACROSS):
         line = panels[start : start + _ACROSS]

@@ -44,9 +44,9 @@ def picture(height: float, label: str, *children: str, width: int = WIDTH, **att
 
 
 def short(words: str, width: int) -> str:
-    """A text of at most so many characters."""
-    written = escape.line(words)
-    return written if len(written) <= width else f"{written[: width - 1]}…"
+    """A text of at most so many characters: its begin and its end, which is where variants differ."""
+    written, end = escape.line(words), width // 3
+    return written if len(written) <= width else f"{written[: width - 1 - end]}…{written[-end:]}"
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from peftbench.results.report.page import svg
 from peftbench.results.report.page.costs import COSTS, value
-from peftbench.results.report.page.document import Cell, Column, Document, Estimate, Row
+from peftbench.results.report.page.document import Cell, Column, Document, Estimate, Panel, Row
 
 _MEMORY = next(cost for cost in COSTS if cost.id == "memory")
 _SHARE = next(cost for cost in COSTS if cost.id == "share")
@@ -15,12 +15,15 @@ _NAMED = 4
 def answers(document: Document) -> list[str]:
     """A sentence or two for every panel."""
     several = len(document.models) > 1
-    return [_answer(column, model if several else "", rows) for column, model, rows in document.panels()]
+    return [_answer(panel, with_model=several) for panel in document.panels]
 
 
-def _answer(column: Column, model: str, rows: Sequence[Row]) -> str:
+def _answer(panel: Panel, *, with_model: bool) -> str:
+    column, rows = panel.column, panel.rows
     cells = [row.cells[column.id] for row in rows]
-    begin = f"{short(column.name)}{f' with {short(model)}' if model else ''}, {_seeds(cells)}: "
+    begin = f"{short(column.name)}{f' with {short(panel.model)}' if with_model else ''}"
+    begin += f" ({short(panel.conditions)})" if panel.conditions else ""
+    begin += f", {_seeds(cells)}: "
     best, rest = rows[0], rows[1:]
     begin += f"{short(best.name)} {percent(cells[0].score)}"
     if not rest:
@@ -30,7 +33,8 @@ def _answer(column: Column, model: str, rows: Sequence[Row]) -> str:
     equal = [row for row in rest if row.cells[column.id].tied]
     if not equal:
         return f"{begin} is best of {len(rows)} methods, and every other is worse by more than noise."
-    return f"{begin} is best; {_list(equal)} can't be told from it.{_cheapest(column, best, equal)}"
+    begin += f" is best; {_list(equal)} can't be told from it."
+    return begin + (_untrained(column, equal) or _cheapest(column, best, equal))
 
 
 def short(name: str) -> str:
@@ -41,7 +45,8 @@ def short(name: str) -> str:
 def _seeds(cells: Sequence[Cell]) -> str:
     counts = sorted({len(cell.runs) for cell in cells})
     written = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{written} seed{'s' if counts != [1] else ''}"
+    few = " (few)" if any(cell.few_seeds for cell in cells) else ""
+    return f"{written} seed{'s' if counts != [1] else ''}{few}"
 
 
 def percent(score: Estimate) -> str:
@@ -51,10 +56,20 @@ def percent(score: Estimate) -> str:
 
 
 def _list(rows: Sequence[Row]) -> str:
-    names = [short(row.name) for row in rows[:_NAMED]]
-    if len(rows) > _NAMED:
-        names.append(f"{len(rows) - _NAMED} more")
+    named = rows if len(rows) == _NAMED + 1 else rows[:_NAMED]
+    names = [short(row.name) for row in named]
+    if len(rows) > len(named):
+        names.append(f"{len(rows) - len(named)} more")
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _untrained(column: Column, equal: Sequence[Row]) -> str:
+    """What a reader must know before all else, where there are rows that train nothing among the best one's equals."""
+    idle = [row for row in equal if row.cells[column.id].figures.get("params.trainable") == 0]
+    if not idle:
+        return ""
+    verb = "trains nothing, is" if len(idle) == 1 else "train nothing, are"
+    return f" Even {_list(idle)}, which {verb} among them: these data show no gain by training."
 
 
 def _cheapest(column: Column, best: Row, equal: Sequence[Row]) -> str:
