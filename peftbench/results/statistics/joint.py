@@ -49,6 +49,12 @@ class Joint:
             return normal
         return normal / np.sqrt(rng.chisquare(self.df, size=(draws, 1)) / self.df)
 
+    def select(self, methods: Sequence[int] | np.ndarray) -> "Joint":
+        """The same of some of the methods, in this order."""
+        chosen = np.asarray(methods, int)
+        both = np.ix_(chosen, chosen)
+        return Joint(self.means[chosen], self.common[both], self.own[chosen], self.se[both], self.df)
+
     def _seed(self, salt: str) -> int:
         # Rounded: on another machine the last digits may differ.
         content = b"".join(np.round(part, 10).astype("<f8").tobytes() for part in (self.means, self.common, self.own))

@@ -29,9 +29,11 @@ class Study:
 
     def truth(self, rng: np.random.Generator) -> float:
         """The mean over seeds of the metric on endlessly many examples."""
-        answers, labels = self._answers(rng, 400, 20_000)
-        groups = np.arange(20_000)
-        return float(np.mean([jackknife.METRICS[self.metric](row, labels, groups).whole for row in answers]))
+        groups, values = np.arange(10_000), []
+        for _ in range(20):  # Other examples each time: 20 times as many seeds alone would leave these examples' error.
+            answers, labels = self._answers(rng, 100, 10_000)
+            values.append(np.mean([jackknife.METRICS[self.metric](row, labels, groups).whole for row in answers]))
+        return float(np.mean(values))
 
     def _answers(self, rng: np.random.Generator, seeds: int, examples: int) -> tuple[np.ndarray, np.ndarray]:
         luck = self.luck * rng.normal(size=(seeds, 1))
