@@ -1,12 +1,15 @@
 """From records, predictions and curves on disk to the page, by the command."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from peftbench.results.records import RunRecord
 from peftbench.results.report import load, stats
+from peftbench.results.report.load import Results
 from peftbench.results.report.page import data
 from peftbench.results.report.page.document import Document
 from peftbench.results.statistics import answers, intervals
@@ -85,3 +88,34 @@ def test_the_command_writes_page_and_pictures(
     assert "5 seeds and 277 examples" in text
     assert "on these very examples" in text
     assert one.page.get_by_role("dialog").locator("svg.curve").count() == 1
+
+
+def busy(record: RunRecord, fraction: float) -> RunRecord:
+    efficiency = {**(record.efficiency or {}), "train_cores_fraction": fraction}
+    return replace(record, efficiency=efficiency)
+
+
+def test_quiet_runs_are_taken_and_busy_ones_are_said() -> None:
+    lora = [studies.record("lora", "sst2", seed=seed) for seed in range(3)]
+    slow = replace(lora[0], efficiency={**(lora[0].efficiency or {}), "train_time_s": 500.0})
+    made = data.document(stats.leaderboard(Results([busy(slow, 0.3), busy(lora[1], 1.0), busy(lora[2], 1.0)])))
+    (row,) = made.rows
+    assert row.busy == {}
+    time = row.figures["efficiency.train_time_s"]
+    assert time is not None
+    assert time < 40
+    made = data.document(stats.leaderboard(Results([busy(record, 0.35) for record in lora])))
+    (row,) = made.rows
+    assert "35 % of its cores" in row.busy["efficiency.train_time_s"]
+    assert "efficiency.inference_latency_ms" not in row.busy
+    assert [line[2][-1] for line in made.costs[1].lines] == ["*"]
+
+
+def test_warnings_stand_in_their_cell() -> None:
+    record = studies.record("lora", "sst2", selected_step=60)
+    record.selection = {"score": 0.8, "last_score": 0.8, "last_step": 60, "evaluations": 3}
+    made = data.document(stats.leaderboard(Results([record, studies.record("full", "sst2")])))
+    by_method = {row.method: next(iter(row.cells.values())) for row in made.rows}
+    (text,) = by_method["lora"].warnings
+    assert "may still have been improving" in text
+    assert by_method["full"].warnings == []

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from peftbench.results import quality
+from peftbench.results import quality, warnings
 from peftbench.results.records import RunRecord
 from peftbench.results.report import stats
 from peftbench.results.report.evidence import Sure
@@ -16,6 +16,9 @@ from peftbench.results.report.suites import RowName
 from peftbench.results.statistics import intervals
 from peftbench.results.statistics.intervals import Basis, Interval
 from peftbench.results.store import ResultStore
+
+#: Warnings that are about costs.
+_OF_FIGURES = (warnings.Kind.BUSY_TRAINING, warnings.Kind.BUSY_INFERENCE)
 
 
 def cell(
@@ -43,6 +46,7 @@ def cell(
         busy=busy,
         seeds_alone=sure.interval is not None and sure.interval.basis == Basis.SEEDS,
         few_seeds=sure.interval is not None and sure.interval.few_seeds,
+        warnings=_warnings(runs),
         notes=notes,
         curve=_curve(board, runs),
         settings=settings,
@@ -84,6 +88,12 @@ def _basis(interval: Interval | None) -> str | None:
     if interval.basis == Basis.SEEDS:
         return f"{seeds} alone, as predictions are missing"
     return f"{seeds} and {examples}" if interval.basis == Basis.CROSSED else f"{examples} of one seed"
+
+
+def _warnings(runs: Sequence[RunRecord]) -> list[str]:
+    """What decides whether the score means anything. Busy machines are said of the figures that they made worthless."""
+    warned = [one for record in runs for one in (record.warnings or warnings.of(record))]
+    return list(dict.fromkeys(one["text"] for one in warned if one["kind"] not in _OF_FIGURES))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -11,7 +11,7 @@ class Cost:
     Attributes:
         id: its name in the page's state.
         name: with its unit.
-        figure: its name in `Row.figures`.
+        figure: its name in `Row.figures`; `over`: of the one that it is divided by.
         factor: from the record's unit to the shown one.
         digits: after the point.
         shown: in the table unless other columns are chosen.
@@ -21,6 +21,7 @@ class Cost:
     id: str
     name: str
     figure: str
+    over: str | None = None
     factor: float = 1
     digits: int = 0
     shown: bool = False
@@ -29,15 +30,20 @@ class Cost:
 
 COSTS = (
     Cost("trained", "trained parameters", "params.trainable", shown=True, picture=True),
-    Cost("share", "trained, %", "share", 100, 3, shown=True),
-    Cost("memory", "peak memory, MB", "efficiency.peak_memory_bytes", 1e-6, shown=True, picture=True),
-    Cost("time", "training time, s", "efficiency.train_time_s", 1, 1, shown=True, picture=True),
-    Cost("stored", "stored a task, kB", "efficiency.adapter_bytes", 1e-3, picture=True),
-    Cost("latency", "latency, ms", "efficiency.inference_latency_ms", 1, 2, shown=True, picture=True),
-    Cost("merged", "latency merged, ms", "efficiency.inference_latency_ms_merged", 1, 2, picture=True),
-    Cost("base", "latency of the base, ms", "efficiency.inference_latency_ms_base", 1, 2),
-    Cost("rate", "training, samples/s", "efficiency.train_samples_per_s", 1, 1),
-    Cost("weights", "weights, MB", "efficiency.weights_bytes", 1e-6, 1),
+    Cost("share", "trained, %", "params.trainable", "params.total", 100, 3, shown=True),
+    Cost("memory", "peak memory, MB", "efficiency.peak_memory_bytes", None, 1e-6, shown=True, picture=True),
+    Cost("time", "training time, s", "efficiency.train_time_s", None, 1, 1, shown=True, picture=True),
+    Cost("stored", "stored a task, kB", "efficiency.adapter_bytes", None, 1e-3, picture=True),
+    Cost("latency", "latency, ms", "efficiency.inference_latency_ms", None, 1, 2, shown=True, picture=True),
+    Cost("merged", "latency merged, ms", "efficiency.inference_latency_ms_merged", None, 1, 2, picture=True),
+    Cost("base", "latency of the base, ms", "efficiency.inference_latency_ms_base", None, 1, 2),
+    Cost(
+        *("relative", "latency, times the base's", "efficiency.inference_latency_ms"),
+        *("efficiency.inference_latency_ms_base", 1, 2),
+    ),
+    Cost("step", "training step, base's forward passes", "efficiency.train_step_base_forwards", None, 1, 2),
+    Cost("rate", "training, samples/s", "efficiency.train_samples_per_s", None, 1, 1),
+    Cost("weights", "weights, MB", "efficiency.weights_bytes", None, 1e-6, 1),
     Cost("adapter", "parameters outside the head", "params.adapter"),
     Cost("head", "parameters of the head", "params.head"),
 )
@@ -48,11 +54,16 @@ BUDGETS = tuple(cost for cost in COSTS if cost.id in ("memory", "trained", "late
 
 def value(cost: Cost, figures: Mapping[str, float | None]) -> float | None:
     """The figure in its shown unit."""
-    if cost.figure == "share":
-        trained, total = figures.get("params.trainable"), figures.get("params.total")
-        return cost.factor * trained / total if total and trained is not None else None
     number = figures.get(cost.figure)
-    return None if number is None else number * cost.factor
+    if number is None or cost.over is None:
+        return None if number is None else number * cost.factor
+    whole = figures.get(cost.over)
+    return cost.factor * number / whole if whole else None
+
+
+def spoilt(cost: Cost, busy: Mapping[str, str]) -> str | None:
+    """Why a figure isn't to be compared; None: it is. What took turns on a busy machine was slowed alike."""
+    return busy.get(cost.figure) if cost.over is None else None
 
 
 def text(cost: Cost, number: float | None) -> str:

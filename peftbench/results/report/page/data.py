@@ -25,7 +25,11 @@ _COSTS = (
         ("trained", "share", "adapter", "head", "weights", "memory", "stored"),
         False,
     ),
-    ("Time, and over-fitting: medians over a row's runs", ("time", "rate", "latency", "merged", "base"), True),
+    (
+        "Time, and over-fitting: medians over a row's runs",
+        ("time", "rate", "step", "latency", "merged", "base", "relative"),
+        True,
+    ),
 )
 
 
@@ -158,13 +162,18 @@ def _costs(caption: str, names: Sequence[str], rows: Sequence[Row], *, gap: bool
     lines = [
         [
             *(row.name, row.model),
-            *(costs.text(cost, costs.value(cost, row.figures)) for cost in shown),
+            *(costs.text(cost, costs.value(cost, row.figures)) + _mark(cost, row) for cost in shown),
             *(["–" if (value := row.figures.get("gap")) is None else f"{100 * value:+.1f}"] if gap else []),
         ]
         for row in rows
     ]
     header = ["method", "model", *(cost.name for cost in shown), *(["train − eval"] if gap else [])]
     return Table(caption, header, lines)
+
+
+def _mark(cost: costs.Cost, row: Row) -> str:
+    """The mark of a figure that a busy machine gave."""
+    return "*" if costs.spoilt(cost, row.busy) and costs.value(cost, row.figures) is not None else ""
 
 
 def _suites(board: Leaderboard) -> Table:

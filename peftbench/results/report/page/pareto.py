@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peftbench.results.report.page import svg
-from peftbench.results.report.page.costs import Cost, text, value
+from peftbench.results.report.page.costs import Cost, spoilt, text, value
 from peftbench.results.report.page.document import Document, Panel, Row
 
 #: Points this near, across and up, have names that would meet.
@@ -24,7 +24,7 @@ def panel(document: Document, one: Panel, cost: Cost) -> str | None:
         for row in one.rows
         if (number := value(cost, row.cells[column.id].figures)) is not None
         and number > 0
-        and cost.figure not in row.cells[column.id].busy
+        and spoilt(cost, row.cells[column.id].busy) is None
     ]
     if len(points) < 2:
         return None

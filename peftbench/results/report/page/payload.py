@@ -44,7 +44,7 @@ def _row(row: Row) -> dict[str, Any]:
     figures = {cost.id: number for cost in costs.COSTS if (number := costs.value(cost, row.figures)) is not None}
     return {
         **{"id": row.id, "name": row.name, "method": row.method, "variant": row.variant, "model": row.model},
-        **{"family": row.family, "busy": [c.id for c in costs.COSTS if c.figure in row.busy], "costs": figures},
+        **{"family": row.family, "busy": [c.id for c in costs.COSTS if costs.spoilt(c, row.busy)], "costs": figures},
         "cells": {column: _cell(cell) for column, cell in row.cells.items()},
     }
 

@@ -74,7 +74,7 @@ def _cell(row: Row, head: Head) -> dict[str, Any]:
         return {"text": row.model if head.id == "model" else row.family, "class": "text"}
     cost = next(cost for cost in costs.COSTS if cost.id == head.id)
     number = costs.value(cost, row.figures)
-    busy = row.busy.get(cost.figure) if number is not None else None
+    busy = costs.spoilt(cost, row.busy) if number is not None else None
     return {"text": costs.text(cost, number), "class": "number busy" if busy else "number", "hint": busy}
 
 
