@@ -60,7 +60,7 @@ class Names:
 
     Attributes:
         shared: settings that all rows have, said once.
-        legend: of names that are too long for a table, the number and the rest.
+        legend: of names that are too long for a table, the short one and the rest.
     """
 
     names: dict[RowName, str]
@@ -68,8 +68,14 @@ class Names:
     legend: list[str]
 
 
-def names(rows: Sequence[RowName]) -> Names:
-    """Short names of rows: without what all share, and with a number for what is too long."""
+def names(rows: Sequence[RowName], numbered: Sequence[RowName] | None = None) -> Names:
+    """Short names of rows: without what all share, and with a number for what is too long.
+
+    Args:
+        numbered: by their places in it rows are numbered, so that a number means the same in several tables; None: in
+            `rows`.
+    """
+    places = {row: place for place, row in enumerate(rows if numbered is None else numbered, start=1)}
     settings = {row: [part for part in row[2].split(", ") if part] for row in rows}
     every = settings[rows[0]] if rows else []
     shared = [part for part in every if len(rows) > 1 and all(part in parts for parts in settings.values())]
@@ -79,10 +85,18 @@ def names(rows: Sequence[RowName]) -> Names:
         rest = ", ".join(part for part in settings[row] if part not in shared)
         name = f"{row[0]} ({rest})" if rest else row[0]
         if len(name) > _NAME and rest:
-            legend.append(rest)
-            name = f"{row[0]} [{len(legend)}]"
+            name = f"{row[0]} [{places[row]}]"
+            legend.append(f"{name}: {rest}")
         by_row[row] = name
-    return Names(by_row, shared, [f"[{number}] {rest}" for number, rest in enumerate(legend, start=1)])
+    return Names(by_row, shared, legend)
+
+
+def without_one_model(header: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]], int]:
+    """A table's header and lines, without the second column, the model, where it is the same in all lines; and how many
+    columns now stand left of the figures."""
+    if len({line[1] for line in lines}) > 1:
+        return list(header), [list(line) for line in lines], 2
+    return [header[0], *header[2:]], [[line[0], *line[2:]] for line in lines], 1
 
 
 def told(named: Names) -> list[str]:

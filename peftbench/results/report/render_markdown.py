@@ -32,8 +32,9 @@ def render(board: Leaderboard) -> str:
     parts = ["# Leaderboard", score_tables.NOTE]
     parts += _scores(board) if board.rows else ["No completed runs yet."]
     if board.forgetting:
-        table = layout.tables(forgetting.COLUMNS, forgetting.lines(board.forgetting), left=4)
-        parts += ["## What tuning made the model forget", forgetting.NOTE, table]
+        lines = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
+        header, lines, left = layout.without_one_model(forgetting.COLUMNS, lines)
+        parts += ["## What tuning made the model forget", forgetting.NOTE, layout.tables(header, lines, left=left + 2)]
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*prompt) for prompt in board.soft_prompts)]
     if board.failed:
@@ -57,6 +58,8 @@ def _scores(board: Leaderboard) -> list[str]:
     parts = ["## Scores", scores(board)]
     if len(board.columns) > 1 and any(row.mean is not None for row in board.rows):
         parts += ["## Mean over data sets", *score_tables.over_data_sets(board)]
+    if named := layout.told(layout.names(score_tables.order(board))):
+        parts += ["## Rows of the tables below", *named]
     if board.suites:
         parts += ["## Suites", _SUITES, *_suites(board)]
     if any(panel.pairs for panel in board.evidence.panels):
@@ -83,7 +86,7 @@ def _differences(board: Leaderboard) -> list[str]:
         for panel in board.evidence.panels
         if panel.pairs
         for part in (f"### {escape.markdown(_panel_name(panel.column, panel.model, panel.conditions))}",
-                     score_tables.pairs(panel))
+                     score_tables.pairs(panel, score_tables.order(board)))
     ]  # fmt: skip
 
 
@@ -96,14 +99,13 @@ def _ways(board: Leaderboard) -> list[str]:
     for column in board.columns:
         lines = score_tables.shares(board, column)
         if lines:
-            header = ["method", "model", "share, %", "95 % interval"]
-            parts += [f"### {escape.markdown(column)}", layout.tables(header, lines, left=2)]
+            parts += [f"### {escape.markdown(column)}", _by_model(["share, %", "95 % interval"], lines)]
     return parts
 
 
 def _suites(board: Leaderboard) -> list[str]:
     """The rows that have a suite's average, and what the others lack for it, once for all that lack the same."""
-    named = layout.names([name_of(row) for row in board.rows])
+    named = layout.names(score_tables.order(board))
     averages = list(board.suites.values())
     whole = [row for row in board.rows if any(by_row[name_of(row)].mean is not None for by_row in averages)]
     lines = [
@@ -117,13 +119,13 @@ def _suites(board: Leaderboard) -> list[str]:
                 text = f"{suite}, missing: {', '.join(one.missing)}"
                 lacks[text] = lacks.get(text, 0) + 1
     notes = [f"{text} ({count} row{'s' if count != 1 else ''})" for text, count in lacks.items()]
-    table = [layout.tables(["method", "model", *board.suites], lines, left=2)] if lines else []
+    table = [_by_model(list(board.suites), lines)] if lines else []
     return [*table, *([_list(notes)] if notes else [])]
 
 
 def _details(board: Leaderboard) -> str:
     """The metrics that a score is the mean of, and further evaluation splits."""
-    named = layout.names([name_of(row) for row in board.rows])
+    named = layout.names(score_tables.order(board))
     lines = [
         [
             named.names[name_of(row)],
@@ -132,8 +134,13 @@ def _details(board: Leaderboard) -> str:
         ]
         for row in board.rows
     ]
-    table = layout.tables(["method", "model", *board.details], lines, left=2)
-    return "\n\n".join([*layout.told(named), table])
+    return _by_model(list(board.details), lines)
+
+
+def _by_model(columns: list[str], lines: Sequence[Sequence[str]]) -> str:
+    """Tables of lines that begin with method and model."""
+    header, lines, left = layout.without_one_model(["method", "model", *columns], lines)
+    return layout.tables(header, lines, left=left)
 
 
 #: By question: heading -> figure, format, factor.
@@ -168,9 +175,8 @@ _COSTS: dict[str, dict[str, tuple[str, str, float]]] = {
 
 def costs(board: Leaderboard) -> str:
     """Weights, storage, speed, and the gap between the scores on training and on evaluation data: a table each."""
-    named = layout.names([name_of(row) for row in board.rows])
+    named = layout.names(score_tables.order(board))
     parts = ["Memory is the peak of training in a process of its own; rates leave evaluation\nand warm-up steps out."]
-    parts += layout.told(named)
     for heading, figures in _COSTS.items():
         lines = [
             [
@@ -179,7 +185,7 @@ def costs(board: Leaderboard) -> str:
             ]
             for row in board.rows
         ]
-        table = layout.tables(["method", "model", *figures], lines, left=2)
+        table = _by_model(list(figures), lines)
         parts += [f"### {heading}", table] if table else []
     return "\n\n".join(parts)
 

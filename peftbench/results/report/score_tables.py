@@ -1,5 +1,7 @@
 """Tables of scores: how good, how sure, and what can't be told from the best."""
 
+from collections.abc import Sequence
+
 from peftbench.results.report import layout
 from peftbench.results.report.evidence import Panel, Standing, Sure
 from peftbench.results.report.layout import MISSING, number
@@ -28,13 +30,18 @@ def one_data_set(board: Leaderboard, column: str) -> list[str]:
     for model in models:
         rows = [row for row in board.rows if row.model == model and row.cells[column] is not None]
         rows = sorted(rows, key=lambda row: (-_mean(row, column), row.method, row.variant))
-        named = layout.names([name_of(row) for row in rows])
+        named = layout.names([name_of(row) for row in rows], order(board))
         parts += [f"### {escape.markdown(f'{column} ({board.metrics[column]}), {model}')}"]
         parts += [*_bases(board, rows, column), *layout.told(named)]
         header = ["", "method", "score", "95 % interval", "sd", "n"]
         lines = [_line(board, row, column, named.names[name_of(row)]) for row in rows]
         parts.append(layout.tables(header, lines, left=2))
     return parts
+
+
+def order(board: Leaderboard) -> list[RowName]:
+    """All rows in the order by which they are numbered."""
+    return [name_of(row) for row in board.rows]
 
 
 def name_of(row: Row) -> RowName:
@@ -94,7 +101,7 @@ def over_data_sets(board: Leaderboard) -> list[str]:
     for model in sorted({row.model for row in board.rows if row.mean is not None}):
         rows = [row for row in board.rows if row.model == model and row.mean is not None]
         ranks = {row: text for one in board.evidence.standings if one.model == model for row, text in _ranks(one)}
-        named = layout.names([name_of(row) for row in rows])
+        named = layout.names([name_of(row) for row in rows], order(board))
         lines = [
             [named.names[name_of(row)], number(row.mean, "{:.1f}", 100), ranks.get(name_of(row), MISSING)]
             for row in rows
@@ -111,9 +118,9 @@ def _ranks(standing: Standing) -> list[tuple[RowName, str]]:
     ]
 
 
-def pairs(panel: Panel) -> str:
+def pairs(panel: Panel, numbered: Sequence[RowName]) -> str:
     """The best of a panel against the others: difference, interval, adjusted p, and what would separate them."""
-    named = layout.names(panel.rows)
+    named = layout.names(panel.rows, numbered)
     lines = []
     for pair in panel.pairs[: len(panel.rows) - 1][:_PAIRS]:
         one = pair.difference
@@ -127,7 +134,7 @@ def pairs(panel: Panel) -> str:
             ]
         )
     header = [f"{named.names[panel.rows[0]]} less", "points", "95 % interval", "p (Holm)", "seeds", "examples"]
-    return "\n\n".join([*layout.told(named), layout.tables(header, lines, left=1)])
+    return layout.tables(header, lines, left=1)
 
 
 def _count(needed: int | None) -> str:
@@ -137,9 +144,10 @@ def _count(needed: int | None) -> str:
 def shares(board: Leaderboard, column: str) -> list[list[str]]:
     """Lines of a table: the share of the way from the linear probe to full fine-tuning, in percent."""
     lines = []
+    named = layout.names(order(board))
     for (row, where), share in sorted(board.evidence.ways.items()):
         if where == column and share is not None:
-            lines.append([row[0] + (f" ({row[2]})" if row[2] else ""), row[1], f"{100 * share.share:.0f}",
+            lines.append([named.names[row], row[1], f"{100 * share.share:.0f}",
                           f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"])  # fmt: skip
     return lines
 
