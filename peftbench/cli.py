@@ -26,6 +26,7 @@ COMMANDS = {
 
 _COMMANDS = [*COMMANDS, "help"]
 _HELP = ("-h", "--help")
+_LIMIT = "ulimit -v shows whether there is a limit"
 
 _USAGE = """\
 peftbench: which fine-tuning method for this model, this task and this hardware, and how sure are we?
@@ -60,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, Failed) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"peftbench: {escape.line(redact.redact(str(error)))}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        short = isinstance(error, ConfigError) and out_of_memory(error)  # What couldn't be read isn't wrong then.
+        what = f"memory ran out ({error}); {_LIMIT}" if short else str(error)
+        print(f"peftbench: {escape.line(redact.redact(what))}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) and not short else 1
     except BrokenPipeError:  # `peftbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not out_of_memory(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         last = (str(error).strip().splitlines() or ["MemoryError"])[-1]
-        print(f"peftbench: memory ran out ({last}); ulimit -v shows whether there is a limit", file=sys.stderr)
+        print(f"peftbench: memory ran out ({last}); {_LIMIT}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("peftbench: stopped; the same line goes on from here", file=sys.stderr)

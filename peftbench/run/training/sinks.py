@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import Logger
 
 from peftbench.config import identity, targets
 from peftbench.config.types import RunConfig
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 from peftbench.results.records import RunRecord
 from peftbench.system import redact
 
@@ -111,7 +111,7 @@ def _check(target: str) -> None:
             with tempfile.TemporaryDirectory() as folder:  # Lightning looks for the sink's library only now.
                 sink(save_dir=folder)
     except Exception as error:
-        raise ConfigError(f"{_KEY}={target}: can't be had ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{_KEY}={target}: can't be had ({first_line(error)})") from None
 
 
 @needs("wandb")
