@@ -18,6 +18,7 @@ OUT_OF_MEMORY = (
     "failed to map segment from shared object",
     "can't start new thread",
     "Failed to launch worker thread",
+    "memory allocation of",  # Rust, in tokenizers.
     "error return without exception set",  # Python's own modules, where an allocation failed within one.
 )
 

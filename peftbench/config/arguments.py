@@ -25,9 +25,13 @@ def config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
     return rest, folders
 
 
-def options(command: str, arguments: Sequence[str]) -> dict[str, str]:
-    """`key=value` arguments of a command over the defaults, or the results folder alone."""
-    values = {"results_dir": "results"}
+def options(command: str, arguments: Sequence[str], **others: str) -> dict[str, str]:
+    """`key=value` arguments of a command over the defaults, or the results folder alone.
+
+    Args:
+        others: defaults of the command's keys beside `results_dir`.
+    """
+    values = {"results_dir": "results", **others}
     for argument in arguments:
         if len(arguments) == 1 and not argument.startswith("-") and ("=" not in argument or Path(argument).is_dir()):
             return {"results_dir": argument}
