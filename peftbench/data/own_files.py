@@ -54,7 +54,7 @@ def identity(config: DatasetConfig) -> str:
     """
     roles = [[role.column, role.key, role.kind.name] for role in reader(config).roles]
     contents = {split: [_hash(file), _called(config, split)] for split, file in _files(config).items()}
-    how = [config.format, config.separator, config.encoding, config.drop_unlabelled, config.labels]
+    how: list[Any] = [config.format, config.separator, config.encoding, config.drop_unlabelled, config.labels]
     if config.file is not None:
         how += [*own_settings.division_of(config), sorted(config.group or [])]
     return fingerprint.of_json([_VERSION, contents, roles, how])
