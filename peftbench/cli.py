@@ -22,10 +22,12 @@ COMMANDS = {
     "check": "peftbench.sweep.check",
     "convert": "peftbench.models.convert",
     "clean": "peftbench.sweep.clean",
+    "sync": "peftbench.sweep.sync",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
 _HELP = ("-h", "--help")
+_LIMIT = "ulimit -v shows whether there is a limit"
 
 _USAGE = """\
 peftbench: which fine-tuning method for this model, this task and this hardware, and how sure are we?
@@ -38,6 +40,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
+  python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
   python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
 
@@ -60,8 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, Failed) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"peftbench: {escape.line(redact.redact(str(error)))}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        short = isinstance(error, ConfigError) and out_of_memory(error)  # What couldn't be read isn't wrong then.
+        what = f"memory ran out ({error}); {_LIMIT}" if short else str(error)
+        print(f"peftbench: {escape.line(redact.redact(what))}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) and not short else 1
     except BrokenPipeError:  # `peftbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -69,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not out_of_memory(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         last = (str(error).strip().splitlines() or ["MemoryError"])[-1]
-        print(f"peftbench: memory ran out ({last}); ulimit -v shows whether there is a limit", file=sys.stderr)
+        print(f"peftbench: memory ran out ({last}); {_LIMIT}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("peftbench: stopped; the same line goes on from here", file=sys.stderr)

@@ -17,12 +17,24 @@ OUT_OF_MEMORY = (
     "Cannot allocate memory",
     "failed to map segment from shared object",
     "can't start new thread",
+    "Failed to launch worker thread",
+    "memory allocation of",  # Rust, in tokenizers.
+    "error return without exception set",  # Python's own modules, where an allocation failed within one.
 )
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is for want of memory."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised for, is for want of memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of what an error says, or its class where it says nothing, as MemoryError does."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class Failed(Exception):

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from peftbench.config import hydra_compat, hydra_guard, identity, loading, paths, wording
 from peftbench.config.types import RunConfig
-from peftbench.errors import ConfigError, nearest
+from peftbench.errors import ConfigError, first_line, nearest
 from peftbench.system import machine
 
 # These may be left empty; the other groups need a choice.
@@ -101,7 +101,7 @@ def parse(arguments: Sequence[str]) -> list[Override]:
             # One by one, to name the one that is wrong; not `parse_override`, whose result can't expand glob(...).
             overrides += parser.parse_overrides([argument])
         except HydraException as error:
-            detail = str(error).splitlines()[0]
+            detail = first_line(error)
             why = wording.hint(argument) or f"is not of the form key=value or group=choice ({detail})"
             raise ConfigError(f"{argument!r} {why}") from None
         if not overrides[-1].key_or_group:
@@ -167,14 +167,14 @@ def composed(arguments: Sequence[str]) -> DictConfig:
     except ConfigError:
         raise
     except Exception as error:  # Hydra answers some arguments with its own errors, some with Python's.
-        raise ConfigError(_message(str(error), arguments)) from None
+        raise ConfigError(_message(first_line(error), str(error), arguments)) from None
 
 
-def _message(text: str, arguments: Sequence[str]) -> str:
+def _message(first: str, text: str, arguments: Sequence[str]) -> str:
     """Hydra says an unknown key in three lines and doesn't say which are known."""
     unknown = re.search(r"Could not (?:override|append to config|delete)[^']*'([^']+)'", text)
     if unknown is None:
-        return text.splitlines()[0]
+        return first
     key = unknown.group(1).lstrip("+~").split("=")[0]
     # Composed again from the group choices alone, to see which keys there are beside the unknown one.
     chosen = [a for a in arguments if a.lstrip("+").split("=")[0].split("@")[0] in (*paths.groups(), _LAUNCHER)]

@@ -43,7 +43,8 @@ class DatasetConfig:
         phrases: by column, what stands in the text for each of its values.
         choices: columns that hold a choice each, or the one that holds the list of them.
         spans: the marked words of a span pair.
-        group: columns whose equal values mark rows that are scored together.
+        group: columns whose equal values mark rows that stay on one side of every division, and that are scored
+            together where the task type scores several rows as one.
         group_size: rows that are scored together, one after another, in the evaluation splits.
         candidates: the column that lists what can stand in the place of `placeholder`; every candidate is an example.
         answers: the column of the right text, of the list of right texts, or of the right candidates.
@@ -54,6 +55,9 @@ class DatasetConfig:
         train_config: the hub configuration whose train split is used, where this one has none.
         train_columns: the same as `columns`, for `train_config`.
         format: the format of the user's own files.
+        file: the user's own file, of which `holdout` is evaluated and the rest trained on.
+        holdout: the share of `file` that is evaluated, of every class alike; null: 0.2.
+        split_seed: what `file` is divided by; null: 0.
         train_file: the user's own file to train on.
         validation_file: the user's own file to evaluate on.
         separator: what stands between a CSV file's columns; null: a comma.
@@ -113,6 +117,9 @@ class DatasetConfig:
     train_config: Optional[str] = None
     train_columns: Optional[dict[str, str]] = None
     format: Optional[str] = field(default=None, metadata={"rule": one_of("csv", "jsonl", "parquet")})
+    file: Optional[str] = sink(None)
+    holdout: Optional[float] = field(default=None, metadata={"rule": between(0, 0.9, above=True)})
+    split_seed: Optional[int] = field(default=None, metadata={"rule": between(0, 2**31)})
     train_file: Optional[str] = sink(None)
     validation_file: Optional[str] = sink(None)
     separator: Optional[str] = None

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from peftbench.config import hydra_guard_launcher, hydra_guard_logging
 from peftbench.config.hydra_compat import SWEEPER
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 
 #: The classes that callbacks may be: Hydra calls them with the arguments beside the name.
 _CALLBACKS = ("hydra.experimental.callbacks.LogJobReturnCallback",)
@@ -74,7 +74,7 @@ class _Node:
         try:
             return OmegaConf.select(self.node, key, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"hydra.{key}: {str(error).splitlines()[0]}") from None
+            raise ConfigError(f"hydra.{key}: {first_line(error)}") from None
 
 
 def check(hydra: DictConfig, results_dir: str, overrides: Sequence[Override] = ()) -> None:

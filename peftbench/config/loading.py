@@ -19,7 +19,7 @@ from peftbench.config.fields import is_sink
 from peftbench.config.identity import settable
 from peftbench.config.shorthand import written_out
 from peftbench.config.types import RunConfig
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 
 # Cached in the configuration, so that all jobs of a sweep share it, whichever process they run in.
 OmegaConf.register_new_resolver("peftbench.token", lambda: secrets.token_hex(3), replace=True, use_cache=True)
@@ -138,7 +138,7 @@ def _merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     except OmegaConfBaseException as error:
         raise ConfigError(_type_message(error, prefix)) from None
     except OverflowError as error:
-        raise ConfigError(f"{prefix}a number is too large ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{prefix}a number is too large ({first_line(error)})") from None
     assert isinstance(config, kind)
     return config
 
@@ -228,7 +228,7 @@ def interpolates(composed: DictConfig, key: str) -> bool:
 
 def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
     key = f"{prefix}{error.full_key or ''}".replace("method.target", "method._target_")
-    first = str(error.msg or error).splitlines()[0]
+    first = first_line(error.msg or error)
     if "not in" in first and error.parent_node is not None:
         allowed = sorted(str(k) for k in error.parent_node.keys())
         return f"{key}: no such key; allowed are {', '.join(allowed)}"
@@ -250,7 +250,7 @@ def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) 
 
 def unresolved(error: OmegaConfBaseException) -> str:
     """Which key refers to what isn't there, in one line."""
-    return f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"
+    return f"{error.full_key or 'configuration'}: {first_line(error.msg or error)}"
 
 
 def plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 
 
 def subclass(key: str, path: str | None, base: type) -> Any:
@@ -18,7 +18,7 @@ def subclass(key: str, path: str | None, base: type) -> Any:
     try:
         named = _named(str(path))
     except Exception as error:
-        raise ConfigError(f"{key}={path}: can't be imported ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{key}={path}: can't be imported ({first_line(error)})") from None
     if not (isinstance(named, type) and issubclass(named, base)):
         raise ConfigError(f"{key}={path}: allowed is a subclass of {base.__module__}.{base.__qualname__}")
     return named
@@ -34,7 +34,7 @@ def function(key: str, path: str | None, returns: Any) -> Callable[[], Any]:
         named = _named(str(path))
         hints = get_type_hints(named) if inspect.isfunction(named) else {}
     except Exception as error:
-        raise ConfigError(f"{key}={path}: can't be imported ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{key}={path}: can't be imported ({first_line(error)})") from None
     if hints.get("return") != returns:
         raise ConfigError(f"{key}={path}: allowed is a function that is declared to return {returns}")
     return named

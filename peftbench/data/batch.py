@@ -1,10 +1,13 @@
 """What goes from data to tasks: token ids of examples, and batches of tensors."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 Batch = dict[str, torch.Tensor]
+#: What a model is called with: tensors, and numbers such as how many logits are kept.
+Arguments = dict[str, Any]
 
 
 @dataclass

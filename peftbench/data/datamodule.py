@@ -135,7 +135,7 @@ class TaskDataModule(L.LightningDataModule):
         the task has none)."""
         reader, split = self._task.reader, self.config.dataset.train
         groups = self._groups(split)
-        classes = reader.classes(sources.read(self._source, split, reader.columns)) if groups is None else None
+        classes = None if reader.grouped else reader.classes(sources.read(self._source, split, reader.columns))
         return (
             order if groups is None else groups[order],
             np.zeros(len(order), dtype=int) if classes is None else classes[order],
@@ -167,9 +167,10 @@ class TaskDataModule(L.LightningDataModule):
     def _groups(self, split: str) -> np.ndarray | None:
         reader = self._task.reader
         pairs = self.config.dataset.group_size is not None  # Of what is scored; train is another set.
-        if not reader.grouped or (pairs and split == self.config.dataset.train):
+        columns = reader.grouped or reader.together
+        if not columns or (pairs and split == self.config.dataset.train):
             return None
-        table = sources.read(self._source, split, reader.grouped)
+        table = sources.read(self._source, split, columns)
         return reader.groups(table, np.arange(table.num_rows))
 
     def _encode(self, split: str, rows: np.ndarray, *, training: bool = False) -> Encoded:

@@ -48,8 +48,9 @@ class Reader(Protocol):
     #: set declares.
     answers: ClassVar[str]
     takes_labels: ClassVar[bool]
-    #: The columns that say which rows belong together; empty: none do.
+    #: The columns that say which rows are scored together, and which stay on one side of every division; empty: none.
     grouped: list[str]
+    together: list[str]
     #: Names that templates may use.
     fields: list[str]
 
@@ -78,7 +79,7 @@ class Reader(Protocol):
 
     def groups(self, table: pa.Table, rows: np.ndarray) -> np.ndarray:
         """(rows,) equal numbers for rows that are scored together, and therefore drawn together. Of a table of the
-        columns `grouped`; not called where those are none."""
+        columns `grouped`, else `together`; not called where those are none."""
         ...
 
     def classes(self, table: pa.Table) -> np.ndarray | None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from peftbench.config.forgetting import BenchmarkConfig
 from peftbench.config.types import RunConfig
 from peftbench.data import hub_files, sources
-from peftbench.errors import ConfigError, NotApplicable, nearest
+from peftbench.errors import ConfigError, NotApplicable, first_line, nearest
 from peftbench.system import fingerprint
 from peftbench.system.fetching import HubError
 
@@ -148,9 +148,7 @@ def _check(name: str, benchmark: BenchmarkConfig, part: str, questions: Question
         try:
             count = questions.rows(benchmark, part, split).num_rows
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise ConfigError(
-                f"forgetting.{name}: {part}/{split} can't be read ({str(error).splitlines()[0]})"
-            ) from None
+            raise ConfigError(f"forgetting.{name}: {part}/{split} can't be read ({first_line(error)})") from None
         if not count:
             raise ConfigError(
                 f"forgetting.{name}.parts: {split} has no {part}; {_there(benchmark, questions, split, part)}"

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from peftbench.data import jsonlines
 from peftbench.data.kinds import Columns
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 
 #: What `dataset.separator` may be besides a character of its own.
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " ", "\\t": "\t"}
@@ -63,7 +63,7 @@ def read(file: Path, wanted: Sequence[str], *, form: str, separator: str | None,
         except UnicodeDecodeError:
             raise _not_utf8(content) from None
     except (pa.ArrowException, OSError, UnicodeError, EOFError, csv.Error, MemoryError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise ConfigError(f"{file}: can't be read as {form} ({reason[:300]})") from None
     except ConfigError as error:
         raise ConfigError(f"{file}: can't be read as {form}: {error}") from None

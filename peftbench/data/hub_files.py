@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from peftbench.data import parquet_cache
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 from peftbench.system import download, fingerprint
 from peftbench.system.fetching import HubError
 
@@ -96,4 +96,4 @@ def _read_csv(file: Path, texts: Sequence[str]) -> pa.Table:
             convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())),
         )
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{file}: can't be read as CSV ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{file}: can't be read as CSV ({first_line(error)})") from None

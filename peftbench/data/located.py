@@ -40,7 +40,7 @@ def prepare(
 
 def _given(config: DatasetConfig) -> list[Path]:
     """The user's own files."""
-    return [Path(value).expanduser() for key, value in vars(config).items() if key.endswith("_file") and value]
+    return [Path(value).expanduser() for key, value in vars(config).items() if f"_{key}".endswith("_file") and value]
 
 
 def _files(source: DataSource) -> Iterator[Path]:

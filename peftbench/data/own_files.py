@@ -1,7 +1,6 @@
 """The user's own files (`dataset=csv`, `jsonl`, `parquet`): columns by what they are for, whatever types a file or its
 reader would give them, with what wasn't said filled in."""
 
-import codecs
 import os
 import re
 from collections.abc import Sequence
@@ -9,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from peftbench.config.dataset_types import DatasetConfig
-from peftbench.data import formats, labels
+from peftbench.data import division, formats, labels, own_settings
 from peftbench.data.jsonlines import Structure
 from peftbench.data.kinds import Columns, Kind, Role
 from peftbench.data.readers import READERS, reader
@@ -35,9 +35,9 @@ def complete(config: DatasetConfig) -> DatasetConfig:
         ConfigError: something that is needed isn't said, or the training file can't be read.
     """
     if config.format is None:
-        return _without_own(config)
+        return own_settings.without(config)
     file = _files(config)[config.train]
-    config = replace(config, name=_name(config, file), **_written(config))
+    config = replace(config, name=_name(config, file), **own_settings.written(config))
     if not config.metrics:
         config = replace(config, metrics=dict(getattr(READERS.get(config.task), "default_metrics", {})))
     if config.task not in READERS or config.label is None or config.labels is not None:
@@ -54,7 +54,9 @@ def identity(config: DatasetConfig) -> str:
     """
     roles = [[role.column, role.key, role.kind.name] for role in reader(config).roles]
     contents = {split: [_hash(file), _called(config, split)] for split, file in _files(config).items()}
-    how = [config.format, config.separator, config.encoding, config.drop_unlabelled, config.labels]
+    how: list[Any] = [config.format, config.separator, config.encoding, config.drop_unlabelled, config.labels]
+    if config.file is not None:
+        how += [*own_settings.division_of(config), sorted(config.group or [])]
     return fingerprint.of_json([_VERSION, contents, roles, how])
 
 
@@ -65,7 +67,10 @@ def tables(config: DatasetConfig) -> dict[str, pa.Table]:
         ConfigError: a file can't be read, or doesn't hold what the configuration says.
     """
     roles, name, files = _merged(reader(config).roles), identity(config), _files(config)
-    read = {split: _rows(config, split, file, roles) for split, file in files.items()}
+    if config.file is None:
+        read = {split: _rows(config, split, file, roles) for split, file in files.items()}
+    else:
+        read = _divided(config, _rows(config, config.train, files[config.train], roles), roles)
     label = next((role.column for role in roles if role.kind is Kind.LABEL), None)
     label_reader = None if label is None else labels.Labels(config.labels or [], read[config.train][label])
     made = {}
@@ -81,6 +86,27 @@ def tables(config: DatasetConfig) -> dict[str, pa.Table]:
     if identity(config) != name:
         raise ConfigError(f"{', '.join(map(str, files.values()))}: changed while being read")
     return made
+
+
+def _divided(
+    config: DatasetConfig, rows: dict[str, list[Any]], roles: Sequence[Role]
+) -> dict[str, dict[str, list[Any]]]:
+    """The rows of one file as those of two splits.
+
+    Raises:
+        ConfigError: a split would have no row.
+    """
+    classes = next((rows[role.column] for role in roles if role.kind in (Kind.LABEL, Kind.CHOICE)), None)
+    units = list(zip(*(map(repr, rows[name]) for name in config.group), strict=True)) if config.group else None
+    count, (share, seed) = len(next(iter(rows.values()))), own_settings.division_of(config)
+    held_out = division.held_out(classes or [0] * count, units, share=share, seed=seed)
+    if held_out.all() or not held_out.any():
+        raise ConfigError(f"dataset.file={config.file}: has {count} rows, too few to divide, or one group alone")
+    sides = {config.train: ~held_out, config.evaluation[0]: held_out}
+    return {
+        split: {name: [values[row] for row in np.flatnonzero(side)] for name, values in rows.items()}
+        for split, side in sides.items()
+    }
 
 
 def stored(config: DatasetConfig) -> dict[str, str]:
@@ -117,7 +143,8 @@ def _rows(config: DatasetConfig, split: str, file: Path, roles: Sequence[Role]) 
     for role in roles:
         _check(columns, called.get(role.column, role.column), role, file)
     if not columns.rows:
-        raise ConfigError(f"dataset.{_KEYS[split == config.train]}={file}: has no rows")
+        key = "file" if config.file is not None else _KEYS[split == config.train]
+        raise ConfigError(f"dataset.{key}={file}: has no rows")
     values = {role.column: columns.values[called.get(role.column, role.column)] for role in roles}
     unlabelled: set[int] = set()
     for role in roles:
@@ -158,12 +185,21 @@ def _files(config: DatasetConfig) -> dict[str, Path]:
     """Maps each split to its file; a relative path is resolved from the working directory."""
     if config.train == config.evaluation[0]:
         raise ConfigError(f"dataset.evaluation={config.train}: is dataset.train too; the two files are two splits")
+    if config.file is not None:
+        for key in _KEYS.values():
+            if getattr(config, key) is not None:
+                raise ConfigError(f"dataset.{key}: doesn't go with dataset.file, which is divided into both splits")
+        whole = _file(f"dataset.file={config.file}", config.file)
+        return {config.train: whole, config.evaluation[0]: whole}
+    for key in ("holdout", "split_seed"):
+        if getattr(config, key) is not None:
+            raise ConfigError(f"dataset.{key}: goes with dataset.file, one file that is divided")
     files = {}
     for split in (config.train, config.evaluation[0]):
         key = _KEYS[split == config.train]
         path = getattr(config, key)
         if path is None:
-            raise ConfigError(f"dataset.{key}: is required and not set: a {config.format} file")
+            raise ConfigError(f"dataset.{key}: is required and not set: a {config.format} file, unless dataset.file is")
         files[split] = _file(f"dataset.{key}={path}", path)
     return files
 
@@ -191,38 +227,6 @@ def _name(config: DatasetConfig, file: Path) -> str:
     """The title, or the training file's name; its folder's where that only says which split it is."""
     stem = file.stem if file.stem not in ("train", "training") else file.resolve().parent.name
     return re.sub(r"[^\w.-]+", "-", config.title or stem).strip("-.") or str(config.format)
-
-
-def _without_own(config: DatasetConfig) -> DatasetConfig:
-    """Raises ConfigError where keys that only own files take are set for data of another kind."""
-    for key in ("separator", "encoding", "drop_unlabelled"):
-        if getattr(config, key) is not None:
-            raise ConfigError(f"dataset.{key}: goes with dataset=csv, jsonl or parquet")
-    return config
-
-
-def _written(config: DatasetConfig) -> dict[str, Any]:
-    """Separator, encoding and `drop_unlabelled` in one spelling, null where they are what is meant without them: else
-    one run would have two keys."""
-    separator, encoding = config.separator, config.encoding
-    if separator is not None:
-        separator = formats.SEPARATORS.get(separator, separator)
-        if config.format != "csv" or len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
-            names = ", ".join(name for name in formats.SEPARATORS if name.isalpha())
-            raise ConfigError(f"dataset.separator={separator!r}: allowed is a character, or {names}, with dataset=csv")
-    if encoding is not None:
-        try:
-            encoding = codecs.lookup(encoding).name
-            "a".encode(encoding)  # Some, such as base64, aren't of texts.
-        except (LookupError, ValueError):
-            raise ConfigError(f"dataset.encoding={encoding}: allowed is an encoding's name, such as latin-1") from None
-        if config.format == "parquet":
-            raise ConfigError("dataset.encoding: a Parquet file says by itself how texts are written")
-    return {
-        "separator": None if separator == "," else separator,
-        "encoding": None if encoding in ("utf-8", "ascii") else encoding,
-        "drop_unlabelled": config.drop_unlabelled or None,
-    }
 
 
 def _called(config: DatasetConfig, split: str) -> dict[str, str]:

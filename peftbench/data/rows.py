@@ -37,6 +37,7 @@ class Texts:
             raise ConfigError("dataset.text: name the column or columns that hold the text, as [sentence]")
         self.fields = list(config.text)
         self.grouped: list[str] = []
+        self.together = list(config.group or [])
         for key, named in (("cut", config.cut or []), ("phrases", config.phrases or {})):
             for name in named:
                 if name not in config.text:
@@ -53,7 +54,9 @@ class Texts:
 
     @property
     def roles(self) -> list[Role]:
-        return [*(Role(name, "text", self.text_kind) for name in self.config.text), *self._more()]
+        texts = [Role(name, "text", self.text_kind) for name in self.config.text]
+        apart = [name for name in self.together if name not in self.grouped]
+        return [*texts, *self._more(), *(Role(name, "group", Kind.TEXT) for name in apart)]
 
     def _more(self) -> list[Role]:
         """Those of the columns besides the text."""
@@ -91,8 +94,9 @@ class Texts:
         raise NotImplementedError
 
     def groups(self, table: pa.Table, rows: np.ndarray) -> np.ndarray:
-        """Numbered by the values of the columns `grouped`, in the order of their first rows."""
-        columns = ([str(v) if isinstance(v, list) else v for v in column(table, name)] for name in self.grouped)
+        """Numbered by the values of the columns `grouped`, else `together`, in the order of their first rows."""
+        names = self.grouped or self.together
+        columns = ([str(v) if isinstance(v, list) else v for v in column(table, name)] for name in names)
         values = list(zip(*columns, strict=True))
         numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
         return np.array([numbers[value] for value in values])

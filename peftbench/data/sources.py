@@ -17,7 +17,7 @@ from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data import hub_files, own_files, parquet_cache
 from peftbench.data.examples import NO_LABEL, column
 from peftbench.data.readers import reader
-from peftbench.errors import ConfigError, NotApplicable
+from peftbench.errors import ConfigError, NotApplicable, first_line
 from peftbench.system import fingerprint
 from peftbench.system.fetching import HubError
 
@@ -109,7 +109,7 @@ def read(source: DataSource, split: str, columns: list[str]) -> pa.Table:
             )
             tables.append(pa.table([_inner(table, name) for name in wanted], names=names))
         except (pa.ArrowException, OSError) as error:
-            raise ConfigError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
+            raise ConfigError(f"{file}: can't be read as Parquet ({first_line(error)})") from None
     return pa.concat_tables(tables)
 
 
@@ -271,7 +271,7 @@ def _check_split(config: DatasetConfig, source: DataSource, split: str) -> None:
         try:
             schema = pq.read_schema(file)
         except (pa.ArrowException, OSError) as error:
-            raise ConfigError(f"{file}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
+            raise ConfigError(f"{file}: can't be read as Parquet ({first_line(error)})") from None
         for name in read_by.columns:
             _check_column(config, schema, name, where=where, renamed=renamed)
     table = read(source, split, read_by.columns)

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from peftbench.config.types import MethodConfig, ModelConfig, RunConfig
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Arguments, Batch
 from peftbench.models import parameters
 from peftbench.models.parameters import MakeOptimizer
 from peftbench.tasks.base import Task
@@ -81,13 +81,18 @@ class Method:
         """The loss that is minimised, a scalar. What is reported is always `task_loss`."""
         return task_loss
 
-    def prepare_batch(self, batch: Batch) -> Batch:
+    def prepare_batch(self, batch: Arguments) -> Arguments:
         """Turns the arguments that the task gives the model into those that the model is called with."""
         return batch
 
     def callbacks(self) -> list[Callback]:
         """Callbacks for the Lightning trainer."""
         return []
+
+    def needs_mask(self, model: nn.Module) -> bool:
+        """Whether the adapted model reads `attention_mask` where padding stands behind a text and no position looks at
+        a later one: to count a text's tokens, or to put something before or into it."""
+        return False
 
     def cycle(self) -> int:
         """The optimiser steps after which all that is trained has been updated (LISA trains some layers at a time)."""

@@ -20,6 +20,7 @@ from peftbench.config.types import MethodConfig
 from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.methods.base import Context, Method
 from peftbench.methods.nearest_tokens import nearest_tokens
+from peftbench.methods.tuners.adapter import MaskedTuner
 from peftbench.methods.tuners.classification import NO_POSITIONS, with_head
 from peftbench.models.parameters import in_head
 
@@ -83,6 +84,12 @@ class Hub(Method):
         except _REFUSALS as error:
             raise ConfigError(f"method={self.config.name}: {error}") from error
         return config
+
+    def needs_mask(self, model: nn.Module) -> bool:
+        adapted: Any = model
+        tuner = adapted.base_model
+        names_it = "attention_mask" in inspect.signature(type(tuner).forward).parameters
+        return adapted.active_peft_config.is_prompt_learning or names_it or isinstance(tuner, MaskedTuner)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         # "auto" would ask the hub whether the embeddings were resized; no method here does that.

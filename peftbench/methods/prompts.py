@@ -7,7 +7,7 @@ from peft import PeftConfig, PeftModel
 from torch import nn
 
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Arguments
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub, check_rows
@@ -41,7 +41,7 @@ class OneTask(Hub):
             check_rows(model)
         return super().inject(model, config, context)
 
-    def prepare_batch(self, batch: Batch) -> Batch:
+    def prepare_batch(self, batch: Arguments) -> Arguments:
         ids = batch["input_ids"]
         return {**batch, "task_ids": torch.zeros(len(ids), dtype=torch.long, device=ids.device)}
 

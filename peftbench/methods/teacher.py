@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from peftbench.config import loading
 from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch
-from peftbench.errors import ConfigError, NotApplicable
+from peftbench.errors import ConfigError, NotApplicable, first_line
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build
 from peftbench.methods.finished import trained
@@ -92,7 +92,7 @@ def _of_checkpoint(finished_run: FinishedRun, context: Context) -> tuple[nn.Modu
         )
         tokenizer = AutoTokenizer.from_pretrained(finished_run.weights, trust_remote_code=False)
     except Exception as error:  # Each kind of file fails in its own way.
-        raise ConfigError(f"{_KEY}={finished_run.weights}: can't be loaded ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{_KEY}={finished_run.weights}: can't be loaded ({first_line(error)})") from None
     if info["missing_keys"]:
         raise ConfigError(
             f"{_KEY}={finished_run.weights}: lacks trained weights ({sorted(info['missing_keys'])[0]}, ...)"

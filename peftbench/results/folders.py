@@ -25,6 +25,7 @@ class Folder(StrEnum):
     CACHE = "cache"
     LIVE = "live"
     LOGS = "logs"
+    SENT = "sent"
     TRIALS = "trials"
     STUDIES = "studies"
 

@@ -48,7 +48,7 @@ class BertScore:
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
             self.model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         except Exception as error:  # Each kind of file fails in its own way.
-            raise ConfigError(f"bertscore_model={folder}: can't load it ({str(error).splitlines()[0]})") from None
+            raise ConfigError(f"bertscore_model={folder}: can't load it ({errors.first_line(error)})") from None
         layers = self.model.config.num_hidden_layers
         if layer is not None and layer > layers:
             raise ConfigError(f"bertscore_layer={layer}: this model has {layers}")

@@ -9,7 +9,7 @@ from peftbench.config.types import RecipeConfig, RunConfig
 from peftbench.data.batch import Batch
 from peftbench.data.forgetting import check as check_benchmarks
 from peftbench.data.sources import DataSource
-from peftbench.errors import ConfigError, NotApplicable, brief
+from peftbench.errors import ConfigError, NotApplicable, brief, first_line
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, quantization
@@ -121,7 +121,7 @@ def _try_on(method: Method, model: nn.Module, context: Context) -> None:
                 adapted.eval()(**method.prepare_batch(context.task.inputs(_placeholder(model))))
         except (ValueError, TypeError, RuntimeError, IndexError) as error:
             where = f"method={method.config.name} on model={context.model.name}"
-            raise NotApplicable(f"{where}: {str(error).splitlines()[0]}") from error
+            raise NotApplicable(f"{where}: {first_line(error)}") from error
     except (ConfigError, RuntimeError, NotImplementedError) as error:
         # Methods that compute with the weights first (PiSSA) can't be tried without any: that is no misfit.
         if not any(sign in f"{error} {error.__cause__}" for sign in ("meta", "variable.set_data")):

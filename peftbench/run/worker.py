@@ -13,9 +13,8 @@ from peftbench.results.store import Places, write_ended
 from peftbench.run.context import RunContext
 from peftbench.run.prepared import PreparedRun
 from peftbench.run.run import run
-from peftbench.run.training.sinks import build as build_sinks
-from peftbench.run.training.sinks import finish as finish_sinks
-from peftbench.system import files, ranks, stop
+from peftbench.run.training import sinks as loggers
+from peftbench.system import files, process_child, ranks, stop
 from peftbench.system.process_group import Emit
 
 
@@ -34,7 +33,7 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
     ranks.join(config.hardware.devices, cuda=on_gpus)
     with files.owned(places.unfinished) if ranks.is_first() else contextlib.nullcontext():
         ranks.barrier()
-        sinks = build_sinks(config, prepared.key, log_folder) if ranks.is_first() else []
+        sinks = loggers.build(config, prepared.key, log_folder) if ranks.is_first() else []
         sizes = {"micro_batch_size": identity.micro_batch_size(config), "oom_halvings": halvings}
 
         def as_configured(record: RunRecord) -> RunRecord:
@@ -51,7 +50,12 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
             write_ended(places.unfinished, as_configured(record))
             emit({"scored": as_configured(record).to_dict()})
 
-        finished = run(RunContext(replace(prepared, config=config), places, sinks, emit, keep))
+        try:
+            finished = run(RunContext(replace(prepared, config=config), places, sinks, emit, keep))
+        except BaseException as error:
+            status = process_child.status_of(error)
+            loggers.finish(sinks, loggers.Ending(status, error=process_child.in_one_line(error)))
+            raise
         if finished is None:
             emit({"done": True})
             return
@@ -59,7 +63,7 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
             record = as_configured(finished)
             write_ended(places.unfinished, record)
             emit({"result": record.to_dict()})
-        finish_sinks(sinks, record)
+        loggers.finish(sinks, loggers.Ending(record.status, record, places=places))
 
 
 def _smaller(config: RunConfig, halvings: int) -> list[str]:

@@ -109,7 +109,7 @@ def _built(cells: Sequence[RunConfig]) -> Iterator[str]:
     """Adapters, metrics, optimisers and sinks built in a fresh process, on every model whose shape is at hand."""
     pairs: dict[str, tuple[RunConfig, Checkpoint]] = {}
     for config in cells:
-        if config.dataset.format is not None and config.dataset.train_file is None:
+        if config.dataset.format is not None and not (config.dataset.file or config.dataset.train_file):
             continue  # The user's own files: what they hold is said on the command line.
         try:
             checkpoint = locate(config.model, None) if config.model.config or config.model.package else None

@@ -19,10 +19,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from peftbench.config import hydra_compat, paths
-from peftbench.sweep.job import STOPPED, hydra_job
+from peftbench.config import hydra_compat, identity, paths
+from peftbench.sweep.job import GROUP, STOPPED, hydra_job
 from peftbench.sweep.launchers import Launcher
-from peftbench.system import process
+from peftbench.system import files, fingerprint, process
 from peftbench.system.process_child import children
 
 #: The overrides of each run -> when it returns, every one of them was tried.
@@ -42,6 +42,8 @@ def launching(overrides: Sequence[str], launcher: Launcher) -> Iterator[Launch]:
         # Hydra's own entry adds the mode too: without it no job would know that it is one of several.
         arguments = [*overrides, *launcher.overrides, "hydra.mode=MULTIRUN"]
         config = hydra.compose_config("config", arguments, RunMode.MULTIRUN, True)
+        folder = Path(config.hydra.sweep.dir)
+        files.write(folder / GROUP, lambda file: file.write_text(_group(overrides)))
         callbacks = hydra_compat.with_callback(config, _ReleaseConfigurations())
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
         plugin: Any = Plugins.instance().instantiate_launcher(
@@ -55,7 +57,7 @@ def launching(overrides: Sequence[str], launcher: Launcher) -> Iterator[Launch]:
             for first in range(0, len(runs), size):
                 batch = runs[first : first + size]
                 returned: Sequence[Any] = []
-                with _patient(Path(config.hydra.sweep.dir, STOPPED), launcher):
+                with _patient(folder / STOPPED, launcher):
                     returned = plugin.launch(batch, initial_job_idx=started)
                 for done in returned:
                     if done.status is JobStatus.FAILED:
@@ -65,6 +67,13 @@ def launching(overrides: Sequence[str], launcher: Launcher) -> Iterator[Launch]:
         yield launch
     finally:
         GlobalHydra.instance().clear()
+
+
+def _group(overrides: Sequence[str]) -> str:
+    """A name for a command line's runs: the same whenever it is started again, wherever its results go."""
+    places = identity.sinks()
+    words = sorted(word for word in overrides if word.lstrip("+~").partition("=")[0] not in places)
+    return fingerprint.of_text("\n".join(words))[:8]
 
 
 class _ReleaseConfigurations(Callback):

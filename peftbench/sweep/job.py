@@ -22,6 +22,8 @@ from peftbench.system import gpus, process, process_group, redact
 
 #: A file in a sweep's log folder that keeps a launcher's workers from starting further runs.
 STOPPED = "stopped"
+#: A file in a sweep's log folder: what loggers group the runs of its command line by.
+GROUP = "group"
 
 
 def hydra_job(composed: DictConfig) -> None:
@@ -34,7 +36,7 @@ def hydra_job(composed: DictConfig) -> None:
     config = loading.load(composed, dict(hydra.runtime.choices), hydra.overrides.task, folders)
     several = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
     if config.sweep is None and several:
-        config = replace(config, sweep=Path(hydra.sweep.dir).name)
+        config = replace(config, sweep=Path(hydra.sweep.dir, GROUP).read_text())
     failed = Path(hydra.sweep.dir, "failed") if several else None
     alone = several and launchers.describe(hydra.launcher, [config]).alone
     stopped = Path(hydra.sweep.dir, STOPPED) if several and not alone else None

@@ -51,7 +51,7 @@ def main(
         getattr(importlib.import_module(module), function)(*arguments, emit)
     except BaseException as error:
         logging.getLogger(__name__).exception("failed")
-        emit({"failed": _status(error), "error": _one_line(error), "lost": _of_another(error)})
+        emit({"failed": status_of(error), "error": in_one_line(error), "lost": _of_another(error)})
         os._exit(1)
 
 
@@ -116,7 +116,7 @@ def children(pid: int) -> Iterator[int]:
             yield from map(int, file.read_text().split())
 
 
-def _status(error: BaseException) -> str:
+def status_of(error: BaseException) -> str:
     """The record's status (`records.STATUSES`) for an error that ended the work."""
     # A rank that another rank asked to stop raises Interrupted. In a process that got SIGTERM itself, any error counts
     # as that: data workers were stopped too, and raise errors of their own.
@@ -143,7 +143,7 @@ def _of_another(error: BaseException) -> bool:
     return bool(names & {"DistError"}) or any(sign in str(error) for sign in _LOST)
 
 
-def _one_line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     text = " ".join(redact.redact(str(error)).split())[:500]
     if isinstance(error, errors.Interrupted):
         return text

@@ -244,7 +244,7 @@ def kernel_kills() -> int:
 
 def died(exitcode: int | None, log: Path, kernel_killed: bool) -> Outcome:
     """A process that went without a word: by which signal, and the last thing in its log."""
-    lacking = [line for line in tail(log) if any(sign in line for sign in OUT_OF_MEMORY)]
+    lacking = [line[line.index(sign) :] for line in tail(log) for sign in OUT_OF_MEMORY if sign in line]
     if lacking:
         return Outcome(status="oom", error=f"memory ran out: {lacking[-1].strip()}")
     if exitcode is not None and exitcode < 0:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from peft import TaskType
 
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Arguments, Batch
 from peftbench.data.encode import Encoded, Encodes
 
 
@@ -24,7 +24,7 @@ class Task(Encodes, Protocol):
     #: Whether predictions are texts that the model writes (`prompt`, `generation` and `decode`, which the others lack).
     generates: bool
 
-    def inputs(self, batch: Batch) -> Batch:
+    def inputs(self, batch: Batch) -> Arguments:
         """Picks from a collated batch the arguments that the model is called with."""
         ...
 

@@ -15,13 +15,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Arguments, Batch
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
 from peftbench.tasks.fitting import Lines
 from peftbench.tasks.shared import by_example
-from peftbench.tasks.verbaliser import ANSWER, InTemplate, place_answer
+from peftbench.tasks.verbaliser import ANSWER, InTemplate, keep_from, place_answer
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Likelihood(InTemplate):
         # With its space: the answer follows a word.
         return tokenizer([f" {f['choice']}" for f in fields], add_special_tokens=False)["input_ids"]
 
-    def inputs(self, batch: Batch) -> Batch:
+    def inputs(self, batch: Batch) -> Arguments:
         """Encoders: the answer's place as wide as the answer; decoders: the answer behind the text; encoder-decoders:
         the answer as labels, which the model shifts to the right and gives its decoder."""
         if self.family == "encoder_decoder":
@@ -62,7 +62,8 @@ class Likelihood(InTemplate):
         lengths = torch.tensor([len(line) for line in lines], device=batch["input_ids"].device)
         ids = pad_sequence(lines, batch_first=True, padding_value=self.pad)
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        return {"input_ids": ids, "attention_mask": mask.long()}
+        kept = keep_from(self._starts(batch), ids.shape[1]) if self.family == "decoder" else {}
+        return {"input_ids": ids, "attention_mask": mask.long(), **kept}
 
     def _parts(self, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """The real tokens of every sequence, and of its answer."""
@@ -86,7 +87,8 @@ class Likelihood(InTemplate):
         places = torch.arange(targets.shape[1], device=scores.device).expand_as(targets)
         if self.family != "encoder_decoder":
             width = self.inputs(batch)["input_ids"].shape[1]
-            # Virtual tokens stand before the text, in the output too; a causal model says the next token.
+            # Counted from the end: virtual tokens stand before the text, and a decoder's first positions are left out.
+            # A causal model says the next token.
             places = places + self._starts(batch)[:, None] + scores.shape[1] - width
         lines = torch.arange(len(targets), device=scores.device)[:, None]
         each = scores[lines, places.clamp(max=scores.shape[1] - 1)].float().log_softmax(dim=-1)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Arguments, Batch
 from peftbench.errors import ConfigError
 from peftbench.tasks.base import Task
 from peftbench.tasks.head import Classification, ScoredLabels
@@ -78,11 +78,13 @@ class Mixture(ScoredLabels):
         sizes = [len(task.config.labels) for task in self.parts]
         return slice(sum(sizes[:part]), sum(sizes[: part + 1]))
 
-    def inputs(self, batch: Batch) -> Batch:
+    def inputs(self, batch: Batch) -> Arguments:
         merged = super().inputs(batch)
         for part, rows, part_batch in self._split(batch):
             for name, values in self.parts[part].inputs(part_batch).items():
-                if name not in part_batch or name == "labels":  # What an encoder-decoder is given to answer from.
+                if isinstance(values, int):  # Logits that are kept: as many as the part with the most needs.
+                    merged[name] = max(merged.get(name, 0), values)
+                elif name not in part_batch or name == "labels":  # What an encoder-decoder is given to answer from.
                     merged[name] = _put(merged.get(name), rows, values, len(batch["input_ids"]))
         return merged
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.dataset_types import DatasetConfig
-from peftbench.data.batch import Batch, Inputs
+from peftbench.data.batch import Arguments, Batch, Inputs
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
 from peftbench.tasks import metrics
@@ -73,7 +73,7 @@ class Posing:
             cut=len({int(owners[i]) for i in cut}),
         )
 
-    def inputs(self, batch: Batch) -> Batch:
+    def inputs(self, batch: Batch) -> Arguments:
         return {k: v for k, v in batch.items() if k not in NOT_INPUTS}
 
     def terms(self, batch: Batch) -> int:

@@ -18,7 +18,7 @@ from transformers import (
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Arguments, Batch
 from peftbench.data.examples import Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
@@ -121,12 +121,14 @@ class Verbaliser(InTemplate):
             return [*ids[:place], *self.lead, *ids[place:]]
         return ids if self.family == "encoder_decoder" else [*ids, *self.lead]
 
-    def inputs(self, batch: Batch) -> Batch:
+    def inputs(self, batch: Batch) -> Arguments:
         arguments = super().inputs(batch)
         if self.family == "encoder_decoder":
             # The model shifts these to the right: it is given its start token and `lead`. The last isn't looked at.
             answer = torch.tensor([*self.lead, self.words[0]], device=batch["input_ids"].device)
             arguments["labels"] = answer.repeat(len(batch["input_ids"]), 1)
+        if self.family == "decoder":
+            arguments |= keep_from(batch["attention_mask"].sum(dim=1) - 1, batch["input_ids"].shape[1])
         return arguments
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
@@ -137,10 +139,21 @@ class Verbaliser(InTemplate):
             place = batch["attention_mask"].sum(dim=1) - 1
         else:
             place = batch["input_ids"].eq(self.mask or 0).int().argmax(dim=1)
-        # Virtual tokens stand before the text, in the output too.
+        # Counted from the end: virtual tokens stand before the text, and a decoder's first positions are left out.
         place = place + (0 if self.family == "encoder_decoder" else scores.shape[1] - batch["input_ids"].shape[1])
         words = torch.tensor(self.words, device=scores.device)
         return scores[torch.arange(len(scores), device=scores.device), place][:, words].float()
+
+
+def keep_from(starts: torch.Tensor, width: int) -> dict[str, Any]:
+    """The argument by which a causal model of transformers gives logits at the last positions alone, from the first
+    one that any of the sequences is scored at: the output layer is as wide as the vocabulary.
+
+    Args:
+        starts: (s,) that position in each sequence.
+        width: positions of the batch, without virtual tokens, which stand before the text.
+    """
+    return {"logits_to_keep": width - int(starts.min())}
 
 
 def label_words(data: DatasetConfig, formulation: str) -> list[str]:

@@ -114,6 +114,10 @@ def test_what_said_that_memory_ran_out_ran_out_of_memory(tmp_path: Path) -> None
     log.write_text("terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n")
     assert process_group.died(-signal.SIGABRT, log, kernel_killed=False).status == "oom"
     assert process_group.died(process_group.NO_MEMORY, tmp_path / "none", kernel_killed=False).status == "oom"
+    log.write_text("Extension modules: numpy, torch._Cmemory allocation of 9 bytes failed\nskipping backtrace\n")
+    assert process_group.died(-signal.SIGABRT, log, kernel_killed=False) == process_group.Outcome(
+        status="oom", error="memory ran out: memory allocation of 9 bytes failed"
+    )
     log.write_text("terminate called without an active exception\n")
     assert process_group.died(-signal.SIGABRT, log, kernel_killed=False).status == "error"
     assert "fork server" in process_group.died(255, log, kernel_killed=False).error

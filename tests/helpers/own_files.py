@@ -43,6 +43,18 @@ class Files:
         places = [f"results_dir={self.folder / 'results'}"]
         return prepare(composed(["model=tiny_bert", f"dataset={form}", *files, *places, *more]))
 
+    def whole(self, file: Path, *more: str) -> PreparedRun:
+        """A run on one file that is divided."""
+        places = [f"results_dir={self.folder / 'results'}"]
+        form = file.name.split(".")[1]
+        return prepare(composed(["model=tiny_bert", f"dataset={form}", f"dataset.file={file}", *places, *more]))
+
+    def refusal_of_whole(self, file: Path, *more: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            self.whole(file, *more)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
     def refusal(self, train: Path, *more: str, validation: Path | None = None) -> str:
         with pytest.raises(ConfigError) as error:
             self.cell(train, *more, validation=validation)

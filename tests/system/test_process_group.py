@@ -41,8 +41,8 @@ def test_the_rank_to_blame_is_not_one_that_another_led() -> None:
 
 def test_a_rank_that_another_asked_to_stop_was_not_in_error() -> None:
     assert not stop.asked()
-    assert process_child._status(errors.Interrupted("stopped at step 3")) == "interrupted"
-    assert process_child._status(ValueError("only here")) == "error"
+    assert process_child.status_of(errors.Interrupted("stopped at step 3")) == "interrupted"
+    assert process_child.status_of(ValueError("only here")) == "error"
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ import pytest
 
 from peftbench.results import activity, announcements
 from peftbench.results.store import ResultStore
-from peftbench.run.training import sinks
-from peftbench.run.training.sinks import finish as finish_sinks
+from peftbench.run.training import wandb_sink
+from peftbench.run.training.sinks import Ending
 from peftbench.system import process_child, redact
 
 AWKWARD = "p\"w\\d \n<é>'&%x"
@@ -168,29 +168,30 @@ def test_wandb_gets_no_secret(monkeypatch: pytest.MonkeyPatch, cell, tmp_path: P
     config = cell().config
     config.method.summary = AWKWARD
     with pytest.raises(RuntimeError, match="enough"):
-        sinks.wandb_logger(
+        wandb_sink.wandb_logger(
             config=config, key="k", folder=tmp_path, project="p", entity=None, tags=[AWKWARD], timeout_s=1
         )
     assert sent["config"]["method"]["summary"] == "***"
     assert sent["tags"][-1] == "***"
 
-    class Sink:
-        def __init__(self) -> None:
-            self.experiment, self.summary = self, sent
+    class Run:
+        summary = sent
 
-        def log_metrics(self, numbers: dict[str, float]) -> None: ...
+        def define_metric(self, *names: str, **options: Any) -> None: ...
 
-        def finish(self) -> None: ...
+        def finish(self, exit_code: int) -> None: ...
 
     record = train("recipe.max_steps=2")
     record.config["method"]["summary"] = AWKWARD
-    finish_sinks([Sink()], record)  # type: ignore[list-item]
+    run = wandb_sink.WandbRun(Run(), predictions=False, adapter=False)
+    run.close(Ending("completed", record, error=f"by {AWKWARD}"))
     assert sent["record"]["config"]["method"]["summary"] == "***"
+    assert sent["error"] == "by ***"
 
 
 def test_errors_are_redacted_before_their_lines_are_joined(monkeypatch: pytest.MonkeyPatch, run_cli) -> None:
     monkeypatch.setenv("DB_PASS", AWKWARD)
-    assert process_child._one_line(ValueError(f"can't log in by {AWKWARD}!")) == "ValueError: can't log in by ***!"
+    assert process_child.in_one_line(ValueError(f"can't log in by {AWKWARD}!")) == "ValueError: can't log in by ***!"
     status, _, err = run_cli("results_dir=https://tok3n@host", "model=nope")
     assert status == 2
     assert "tok3n" not in err

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from peftbench.config import targets
 from peftbench.config.types import RecipeConfig
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 from peftbench.models.parameters import MakeOptimizer
 
 
@@ -58,7 +58,7 @@ def _refusal(make: MakeOptimizer, mesh: DeviceMesh | None) -> str | None:
     try:
         make([{"params": sharded}]).step()
     except RuntimeError as error:
-        return f"can't step on weights that hardware.strategy=fsdp shares out ({str(error).splitlines()[0]})"
+        return f"can't step on weights that hardware.strategy=fsdp shares out ({first_line(error)})"
     return None
 
 

@@ -4,36 +4,35 @@ a broken one costs the run nothing.
 `logger._target_` names one of two things:
 - a subclass of Lightning's `Logger`: it is called with the configuration's other arguments and `save_dir`;
 - a function that is declared to return a `Logger`: besides those other arguments it is given what it takes by the
-  names `config` (the RunConfig), `key` (the run's, text) and `folder` (a Path, for what it writes). `needs` says which
+  names `config` (the RunConfig), `key` (the run's, text) and `folder` (a Path, for what it writes). A logger that it
+  makes may be a `Closing`, which learns how its run ended. `needs` says which
   modules it imports, so that one that isn't installed is reported before training.
 """
 
 import importlib
 import inspect
 import logging
-import os
-import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger
 
-from peftbench.config import identity, targets
+from peftbench.config import targets
 from peftbench.config.types import RunConfig
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 from peftbench.results.records import RunRecord
-from peftbench.system import redact
+from peftbench.results.store import Places
 
 _log = logging.getLogger(__name__)
 
-#: Variables that name one run of W&B, or continue one: with them all runs of a sweep would be that one.
-_ONE_RUN = [
-    f"WANDB_{name}" for name in ("RUN_ID", "RESUME", "RESUME_FROM", "FORK_FROM", "SWEEP_ID", "SWEEP_PARAM_PATH")
-]
 _KEY = "logger._target_"
+#: Seconds that sinks have to end: a server that doesn't answer mustn't keep the next run waiting.
+CLOSING_S = 15.0
 
 F = TypeVar("F", bound=Callable[..., Logger])
 
@@ -111,94 +110,74 @@ def _check(target: str) -> None:
             with tempfile.TemporaryDirectory() as folder:  # Lightning looks for the sink's library only now.
                 sink(save_dir=folder)
     except Exception as error:
-        raise ConfigError(f"{_KEY}={target}: can't be had ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{_KEY}={target}: can't be had ({first_line(error)})") from None
 
 
-@needs("wandb")
-def wandb_logger(
-    *,
-    config: RunConfig,
-    key: str,
-    folder: Path,
-    project: str,
-    entity: str | None,
-    tags: Sequence[str],
-    timeout_s: float,
-) -> Logger:
-    """A W&B run in this process; offline where the server doesn't answer a connection within `timeout_s`.
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
 
-    Online without a network W&B itself takes 110 s to give up. An offline run lies in the job's folder and can be sent
-    later by `wandb sync`.
-
-    Args:
-        config, key, folder: as every sink's function gets them (see above).
-        project, entity, tags: W&B's own.
-        timeout_s: seconds.
+    Attributes:
+        status: the record's status.
+        record: the run's record; None: it failed, and has none of its own yet.
+        error: the reason why it isn't completed.
+        places: where its predictions and its adapter are.
     """
-    import wandb
-    from lightning.pytorch.loggers import WandbLogger
 
-    mode = os.environ.get("WANDB_MODE", "online")
-    if mode == "online" and not _answers(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout_s):
-        _log.warning("logger: W&B doesn't answer; this run is kept offline in %s", folder)
-        mode = "offline"
-    for variable in _ONE_RUN:
-        os.environ.pop(variable, None)
-    name = redact.redact(f"{config.method.name}-{config.model.name}-{config.dataset.name}-seed{config.seed}")
-    common = {
-        "project": project,
-        "entity": entity,
-        "group": redact.data(config.sweep),
-        "name": name,
-        "tags": redact.data([config.method.name, config.model.name, config.dataset.name, *tags]),
-        "config": {"key": key, **redact.data(identity.description(config))},
-        "dir": str(folder),
-    }
-    settings = wandb.Settings(init_timeout=timeout_s, console="off", disable_git=True, disable_code=True)
+    status: str
+    record: RunRecord | None = None
+    error: str | None = None
+    places: Places | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """The record's figures by name, `score` first."""
+        if self.record is None:
+            return {}
+        record = self.record
+        figures = flat({"metrics": record.metrics, "params": record.params, "efficiency": record.efficiency})
+        return {k: v for k, v in {"score": record.score, **figures}.items() if isinstance(v, int | float)}
+
+
+class Closing(Logger):
+    """A logger that is told how its run ended, instead of being given its figures as one more step's."""
+
+    def close(self, ending: Ending) -> None:
+        raise NotImplementedError
+
+
+def finish(loggers: Sequence[Logger], ending: Ending) -> None:
+    """Tell every sink how the run ended, with its figures, which are stored by now. One that hangs is left alone."""
+    waiting = [threading.Thread(target=_finish, args=(logger, ending), daemon=True) for logger in loggers]
+    for thread in waiting:
+        thread.start()
+    until = time.monotonic() + CLOSING_S
+    for thread, logger in zip(waiting, loggers, strict=True):
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            _log.warning("logger: %s takes longer than %g s to end; the record is kept", _name(logger), CLOSING_S)
+
+
+def _finish(logger: Logger, ending: Ending) -> None:
     try:
-        run = wandb.init(mode=mode, settings=settings, **common)  # type: ignore[arg-type]
-    except Exception as error:
-        if mode == "offline":
-            raise
-        _log.warning("logger: W&B failed (%s); this run is kept offline in %s", error, folder)
-        run = wandb.init(mode="offline", settings=settings, **common)
-    return WandbLogger(experiment=run)
+        if isinstance(logger, Closing):
+            logger.close(ending)
+            return
+        logger.log_metrics(ending.numbers())
+        logger.finalize("success" if ending.status == "completed" else "failed")
+    except Exception:  # A sink may fail in any way of its own.
+        _log.exception("logger: %s failed at the end; the record is kept", _name(logger))
 
 
-def finish(loggers: Sequence[Logger], record: RunRecord) -> None:
-    """Give every sink the record's numbers, and one with a summary (W&B) the whole record, which is stored by now."""
-    for logger in loggers:
-        try:
-            figures = _flat({"metrics": record.metrics, "params": record.params, "efficiency": record.efficiency})
-            numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
-            logger.log_metrics(numbers)
-            experiment: Any = getattr(logger, "experiment", None)
-            if hasattr(experiment, "summary") and hasattr(experiment, "finish"):
-                experiment.summary.update({"record": redact.data(record.to_dict()), **numbers})
-                experiment.finish()
-            else:
-                logger.finalize("success")
-        except Exception:
-            _log.exception("logger: %s failed at the end; the record is kept", type(logger).__name__)
+def _name(logger: Logger) -> str:
+    return type(logger).__name__
 
 
-def _answers(url: str, timeout_s: float) -> bool:
-    """Whether a server takes a connection. Behind a proxy True: only the proxy could tell."""
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=timeout_s).close()
-    except OSError:
-        return False
-    return True
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, keys joined by slashes."""
+def flat(value: Any, prefix: str = "", separator: str = "/") -> dict[str, Any]:
+    """Nested dicts as one, keys joined by the separator."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {
-        k: v for name, part in value.items() for k, v in _flat(part, f"{prefix}/{name}" if prefix else name).items()
+        k: v
+        for name, part in value.items()
+        for k, v in flat(part, f"{prefix}{separator}{name}" if prefix else str(name), separator).items()
     }

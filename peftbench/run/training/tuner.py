@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from peftbench.config.types import RecipeConfig
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Arguments, Batch
 from peftbench.data.encode import Encoded, part, trim
 from peftbench.errors import Diverged
 from peftbench.methods.base import Method
-from peftbench.models import parameters
+from peftbench.models import causal, parameters
 from peftbench.models.parameters import in_head
 from peftbench.run.training import optimizer
 from peftbench.run.training.sharding import Shards
@@ -60,6 +60,10 @@ class FineTuner(L.LightningModule):
         self.automatic_optimization = False
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
+        needless = {"logits_to_keep": not causal.keeps_logits(model)}
+        needless["attention_mask"] = causal.is_causal(model) and not method.needs_mask(model)
+        #: Arguments of a task that the model isn't called with.
+        self._needless = [name for name, is_needless in needless.items() if is_needless]
         self.shards: Shards | None = None
         #: What `predict` returned in the present validation pass.
         self._predicted: list[dict[str, Any]] = []
@@ -75,9 +79,10 @@ class FineTuner(L.LightningModule):
         """The model's outputs for a collated batch."""
         return self.model(**self.inputs(batch))
 
-    def inputs(self, batch: Batch) -> Batch:
+    def inputs(self, batch: Batch) -> Arguments:
         """The arguments that the model is called with for a collated batch."""
-        return self.method.prepare_batch(self.task.inputs(batch))
+        arguments = self.task.inputs(batch)
+        return self.method.prepare_batch({k: v for k, v in arguments.items() if k not in self._needless})
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One optimiser step on one global batch."""
