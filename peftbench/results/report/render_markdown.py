@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import forgetting, layout, prompts, score_tables
+from peftbench.results.report import (
+    forgetting,
+    layout,
+    prompts,
+    render_forest,
+    render_html,
+    render_pareto,
+    score_tables,
+)
 from peftbench.results.report.layout import number
 from peftbench.results.report.score_tables import name_of
 from peftbench.results.report.stats import Leaderboard
@@ -54,8 +62,18 @@ def render(board: Leaderboard) -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
+#: Written beside this file by other renderers.
+_PICTURES = f"""\
+![Scores and their 95 % intervals, best first]({render_forest.FILE})
+
+![Scores against trained parameters]({render_pareto.FILE})
+
+[The page]({render_html.FILE}) sorts, filters and opens every score.
+"""
+
+
 def _scores(board: Leaderboard) -> list[str]:
-    parts = ["## Scores", scores(board)]
+    parts = ["## Scores", scores(board), _PICTURES]
     if len(board.columns) > 1 and any(row.mean is not None for row in board.rows):
         parts += ["## Mean over data sets", *score_tables.over_data_sets(board)]
     if named := layout.told(layout.names(score_tables.order(board))):

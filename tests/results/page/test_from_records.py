@@ -1,5 +1,6 @@
 """From records, predictions and curves on disk to the page, by the command."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,10 @@ def test_the_command_writes_page_and_pictures(
     for name in ("leaderboard.html", "leaderboard-forest.svg", "leaderboard-pareto.svg"):
         assert name in out
         assert (folder / name).stat().st_size > 1000
+    markdown = (folder / "leaderboard.md").read_text(encoding="utf-8")
+    for name in re.findall(r"\]\((leaderboard[^)]*)\)", markdown):
+        assert (folder / name).is_file()
+    assert "](leaderboard-forest.svg)" in markdown
     one = opened(folder / "leaderboard.html")
     assert one.page.locator(".answers li").count() == 2
     one.page.locator("[data-open]").first.click()
