@@ -19,7 +19,7 @@ def chosen(results: Results, wanted: Mapping[str, str]) -> Results:
         wanted: by group names or patterns (`*`, `?`, `[ab]`), with commas between them; an empty text is every name.
 
     Raises:
-        ConfigError: a pattern that no run matches.
+        ConfigError: a pattern that no run matches, where there are runs.
     """
     for group in GROUPS:
         patterns = [pattern.strip() for pattern in wanted.get(group, "").split(",") if pattern.strip()]
@@ -31,7 +31,7 @@ def chosen(results: Results, wanted: Mapping[str, str]) -> Results:
 def _chosen(results: Results, group: str, patterns: Sequence[str]) -> Results:
     names = {_name(r, group) for r in (*results.completed, *results.failed, *results.not_applicable)}
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if names and not fnmatch.filter(names, pattern):
             raise ConfigError(f"report: {group}={pattern}: no run here is of it; {nearest(pattern, sorted(names))}")
     matching = {name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
 
