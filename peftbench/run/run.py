@@ -170,8 +170,15 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
     meter, select, curve = Meter(), SelectBest(folder, maximise=maximise(config.dataset)), Curve(steps)
-    saved = {"select": select, "meter": meter, "memory": memory, "curve": curve}
-    state = RunState(folder, code=environment.versions(), every_s=config.checkpoint_every_s, **saved)
+    state = RunState(
+        folder,
+        code=environment.versions(),
+        every_s=config.checkpoint_every_s,
+        select=select,
+        meter=meter,
+        memory=memory,
+        curve=curve,
+    )
     # The order matters: see `RunState` and `Meter`.
     callbacks = [state, *method.callbacks(), select, curve, Reporter(context.emit), meter]
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))

@@ -73,6 +73,11 @@ def test_a_quiet_machine(machine: Machine) -> None:
     assert figures["train_quiet_windows"] is None
 
 
+def test_after_an_evaluation_it_goes_on_looking(machine: Machine) -> None:
+    figures = machine.train([1.0] * 6 + [0.5] * 8, pause=6)
+    assert figures["train_cores_fraction"] == pytest.approx((1.5 + 8 * 0.5) / 9.5)
+
+
 def test_a_busy_machine_is_told(machine: Machine) -> None:
     figures = machine.train([1.0] * 3 + [0.35] * 10)
     assert figures["train_samples_per_s"] == pytest.approx(16 * 0.35)
