@@ -18,6 +18,7 @@ class Folder(StrEnum):
 
     RECORDS = "records"
     PREDICTIONS = "predictions"
+    CURVES = "curves"
     ADAPTERS = "adapters"
     UNFINISHED = "unfinished"
     CLAIMS = "claims"
@@ -30,7 +31,7 @@ class Folder(StrEnum):
 
 
 #: Those that have a folder for each data set, model and method.
-_BY_CELL = (Folder.RECORDS, Folder.PREDICTIONS, Folder.ADAPTERS)
+_BY_CELL = (Folder.RECORDS, Folder.PREDICTIONS, Folder.CURVES, Folder.ADAPTERS)
 
 
 def check_writable(root: Path, cells: Collection[Path]) -> None:

@@ -33,6 +33,8 @@ class RunRecord:
             A split that isn't there is null.
         score: the first evaluation split's score; None where its labels are hidden.
         selected_step: the optimiser step whose weights were evaluated.
+        selection: on the slice that steps are selected on, `score` of the selected step, `last_score` of the last one,
+            and how many `evaluations` there were; None where there was one step to take.
         params: `trainable`, `adapter`, `head`, `total`.
         efficiency: measured figures, the unit in each name; `micro_batch_size` is that in use at the end, halved
             `oom_halvings` times because memory ran out. Of several devices `peak_memory_bytes` is the sum, and
@@ -61,6 +63,7 @@ class RunRecord:
     metrics: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     score: float | None = None
     selected_step: int | None = None
+    selection: dict[str, float | int | None] | None = None
     params: dict[str, int | None] | None = None
     efficiency: dict[str, float | int | None] | None = None
     samples: dict[str, int | None] | None = None

@@ -14,6 +14,14 @@ BERTSCORE, FORGETTING, SPEED = "BERTScore", "what it forgot", "inference speed"
 SPEEDS = tuple(
     f"inference_{figure}{variant}" for figure in ("samples_per_s", "latency_ms") for variant in ("", "_merged", "_base")
 )
+#: A training step's cost, in forward passes of the plain base.
+STEP = "train_step_base_forwards"
+#: How much of the processor inference had, as `results.quality` defines it.
+SHARES = tuple(
+    f"inference_{share}_fraction" for share in ("own_cpu", "own_cpu_merged", "own_cpu_base", "others_cpu", "cores")
+)
+#: All that is measured beside inference speed once the score is there.
+MEASURED = (*SPEEDS, *SHARES, STEP)
 _MARK = "outstanding"
 
 

@@ -80,6 +80,7 @@ _WITHIN: dict[str, Any] = {
     "metrics": dict[str, Split | None],
     "score": Number | None,
     "selected_step": Whole | None,
+    "selection": dict[str, Number | None] | None,
     "params": dict[str, Whole | None] | None,
     "efficiency": dict[str, Number | None] | None,
     "samples": dict[str, Count | None] | None,

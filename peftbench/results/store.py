@@ -4,7 +4,7 @@
 <results_dir>/records/<dataset>/<model>/<method>/<key>.failed-<n>.json  a failed try
 <results_dir>/records/<dataset>/<model>/<method>/<key>.beside-<n>.json  a completed run whose name was taken
 <results_dir>/records/<dataset>/<model>/<method>/<key>.not-applicable.json  why a sweep left a run out
-<results_dir>/predictions/... .parquet and adapters/...                 beside it, not in version control
+<results_dir>/predictions/... .parquet, curves/... .parquet, adapters/...  beside it, not in version control
 <results_dir>/unfinished/<key>/                                         the state of a run that hasn't ended
 """
 
@@ -25,7 +25,8 @@ import msgspec
 
 from peftbench.config import identity
 from peftbench.config.types import RunConfig
-from peftbench.results import folders, names, reading
+from peftbench.results import curves, folders, names, reading
+from peftbench.results.curves import Point
 from peftbench.results.folders import Folder
 from peftbench.results.reading import LARGEST, home, json_files, read
 from peftbench.results.records import RecordError, RunRecord
@@ -47,6 +48,7 @@ class Places:
 
     adapter: Path
     predictions: Path
+    curve: Path
     unfinished: Path
     cache: Path
 
@@ -63,9 +65,17 @@ class ResultStore:
         return Places(
             adapter=self.root / Folder.ADAPTERS / cell / key,
             predictions=self.root / Folder.PREDICTIONS / cell / f"{key}.parquet",
+            curve=self.root / Folder.CURVES / cell / f"{key}.parquet",
             unfinished=self.root / Folder.UNFINISHED / key,
             cache=self.cache,
         )
+
+    def curve(self, record: RunRecord) -> list[Point] | None:
+        """The learning curve of a run, at most 200 points by step; None where none was kept, or it can't be read."""
+        parts = [*(record.config[group]["name"] for group in ("dataset", "model", "method")), f"{record.key}.parquet"]
+        if any(Path(part).name != part for part in parts):  # A record from elsewhere may name any path.
+            return None
+        return curves.read(self.root.joinpath(Folder.CURVES, *parts))
 
     @staticmethod
     def weights_of(record: Path) -> Path | None:
@@ -129,7 +139,8 @@ class ResultStore:
     def tidy(self, config: RunConfig, key: str) -> None:
         """Delete the files that killed processes have left of a completed run, unless another process owns the run."""
         places = self.places(config, key)
-        folders = (self._file(config, key).parent, places.adapter.parent, places.predictions.parent)
+        own = (self._file(config, key), places.adapter, places.predictions, places.curve)
+        folders = [path.parent for path in own]
         left = [folder / name for folder in folders for name in _temporary(folder) if name.startswith(f".{key}.")]
         if not left and not places.unfinished.exists():
             return

@@ -1,6 +1,7 @@
 """What a run leaves beside its record: trained weights and predictions."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
 
 def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, list[dict[str, Any]]], task: Task) -> None:
     """Write a Parquet file with a row for each scored example: its split, its row in the split's file, its label, the
-    answer and the scores that decided it; its group, candidate and references where the score needs them.
+    answer and the scores that decided it; the names of label and answer where the classes have names; its group,
+    candidate and references where the score needs them.
 
     Args:
         predicted: by slice what `FineTuner.predict` returned.
@@ -46,17 +48,20 @@ def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, lis
     for name, batches in predicted.items():
         examples = data.slices[name]
         assert examples is not None
-        tables.append(_predictions(name, examples, gather(batches), task))
+        tables.append(_predictions(name, examples, gather(batches), task, data.config.dataset.labels))
     files.write(
         file, lambda temporary: pq.write_table(pa.concat_tables(tables, promote_options="permissive"), temporary)
     )
 
 
-def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> pa.Table:
+def _predictions(
+    name: str, examples: Encoded, predictions: Any, task: Task, labels: Sequence[str] | None = None
+) -> pa.Table:
     """The rows of one slice.
 
     Args:
         predictions: of all examples, as `gather` returns them.
+        labels: the classes' names by index; None: there are no classes.
     """
     columns = {
         "split": pa.array([name] * len(examples)),
@@ -73,6 +78,13 @@ def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> 
             # An example with fewer choices than another has fewer scores.
             "scores": pa.array([row[row != -np.inf] for row in predictions.astype(np.float32)]),
         }
+    if labels:
+        numbers = {name: columns.get(name) for name in ("label", "answer")}  # An answer may be a text that was written.
+        columns |= {
+            f"{name}_name": _named(column, labels)
+            for name, column in numbers.items()
+            if column is not None and pa.types.is_integer(column.type)
+        }
     if examples.groups is not None:
         columns["group"] = pa.array(examples.groups.numpy())
     if examples.candidates is not None:
@@ -80,3 +92,9 @@ def _predictions(name: str, examples: Encoded, predictions: Any, task: Task) -> 
     if examples.references is not None:
         columns["references"] = pa.array(examples.references, pa.list_(pa.string()))
     return pa.table(columns)
+
+
+def _named(numbers: pa.Array, labels: Sequence[str]) -> pa.Array:
+    """The names of classes that are given by index, each stored once; null for a label that is hidden."""
+    names = [labels[number] if 0 <= number < len(labels) else None for number in numbers.to_pylist()]
+    return pa.array(names, pa.dictionary(pa.int32(), pa.string()))

@@ -15,14 +15,16 @@ from peftbench.data.mixture import MixtureDataModule
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, dropout, parameters, quantization
-from peftbench.results import activity, finished, scored
+from peftbench.results import activity, curves, finished, scored
+from peftbench.results.curves import Point
 from peftbench.results.records import RunRecord
-from peftbench.run import completing, environment, outputs, speed, start_from
+from peftbench.run import completing, environment, outputs, speed, start_from, step_cost
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import Metrics, evaluate, headline, predict
 from peftbench.run.footnotes import footnotes
 from peftbench.run.prepared import PreparedRun
 from peftbench.run.training import sharding
+from peftbench.run.training.curve import Curve
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.progress import Reporter
 from peftbench.run.training.resume import RunState
@@ -71,6 +73,9 @@ def scored_record(
     config, prepared, adapter_bytes = context.config, context.prepared, None
     with files.spared(f"{config.method.name}: weights", notes):
         adapter_bytes = outputs.save(tuner.method, tuner.model, context.places.adapter, keep=config.save_adapters)
+    with files.spared(f"{config.method.name}: the learning curve", notes):
+        if trained.curve:
+            curves.write(context.places.curve, trained.curve)
     return RunRecord(
         key=context.key,
         status="completed",
@@ -79,11 +84,12 @@ def scored_record(
         metrics=metrics,
         score=headline([metrics[name] for name in data.headline]),
         selected_step=trained.selected,
+        selection=trained.selection,
         params=trained.params,
         efficiency={
             **trained.figures,
             "adapter_bytes": adapter_bytes,
-            **dict.fromkeys(scored.SPEEDS, None),
+            **dict.fromkeys(scored.MEASURED),
             **tuner.writing(),
             "run_time_s": time.time() - context.started,
         },
@@ -147,6 +153,8 @@ class TrainingResult:
         params: numbers of weights, as `models.parameters.count` has them.
         figures: times and memory of training, by their names in a record's `efficiency`.
         resumed: the steps at which the run was taken up again after a stop.
+        selection: the score of the step that was selected beside the last one's (`RunRecord.selection`).
+        curve: the learning curve; empty where nothing was trained.
     """
 
     trainer: L.Trainer
@@ -154,16 +162,18 @@ class TrainingResult:
     params: dict[str, int | None]
     figures: dict[str, Any]
     resumed: list[int]
+    selection: dict[str, float | int | None] | None
+    curve: list[Point]
 
 
 def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
-    meter, select = Meter(), SelectBest(folder, maximise=maximise(config.dataset))
-    code = environment.versions()
-    state = RunState(folder, code=code, every_s=config.checkpoint_every_s, select=select, meter=meter, memory=memory)
+    meter, select, curve = Meter(), SelectBest(folder, maximise=maximise(config.dataset)), Curve(steps)
+    saved = {"select": select, "meter": meter, "memory": memory, "curve": curve}
+    state = RunState(folder, code=environment.versions(), every_s=config.checkpoint_every_s, **saved)
     # The order matters: see `RunState` and `Meter`.
-    callbacks = [state, *method.callbacks(), select, Reporter(context.emit), meter]
+    callbacks = [state, *method.callbacks(), select, curve, Reporter(context.emit), meter]
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
         fit(tuner, data, trainer, state, context.emit)
@@ -174,12 +184,15 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     if validates(config) and method.trains and select.last != steps:
         # The last evaluation came before the end: the end is a candidate too.
         loader = data.val_dataloader()
-        select.offer(tuner.scores(predict(trainer, tuner, loader), data.validated)["score"], steps)
+        score = tuner.scores(predict(trainer, tuner, loader), data.validated)["score"]
+        select.offer(score, steps)
+        curve.score(steps, score)
     if method.trains and state.step < steps:
         state.save(tuner, None, steps)
     selected = select.restore(tuner.model, steps)
     figures = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
-    return TrainingResult(trainer, selected, params, figures, state.resumed)
+    points = curve.points(meter.steps_s, meter.samples, selected=selected)
+    return TrainingResult(trainer, selected, params, figures, state.resumed, select.outcome(), points)
 
 
 def fit(tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer, state: RunState, emit: Emit) -> None:
@@ -223,7 +236,8 @@ def load_data(context: RunContext, task: Task) -> TaskDataModule:
 def measure_speed(
     context: RunContext, tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer
 ) -> tuple[dict[str, Any], list[str]]:
-    """Inference speed, beside a fresh base, and footnotes; or nulls and a footnote that says why.
+    """Inference speed and a training step's cost, beside a fresh base, and footnotes; or nulls and a footnote that says
+    why.
 
     Nothing here may cost the score: not a want of memory (three models at once may not fit where one did), not a stop.
     """
@@ -232,13 +246,15 @@ def measure_speed(
         stop.check()
         base = start_from.load_model(context.config, context.prepared.checkpoint, tuner.task)
         dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
-        return speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
+        figures, notes = speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
+        cost, missing = step_cost.added(tuner, base, data, trainer)
+        return {**figures, **cost}, [*notes, *missing]
     except errors.Interrupted:
         why = "interrupted"
     except Exception as error:
         logging.getLogger(__name__).exception("inference speed")
         why = type(error).__name__
-    return dict.fromkeys(scored.SPEEDS, None), [scored.unmeasured(context.config.method.name, scored.SPEED, why)]
+    return dict.fromkeys(scored.MEASURED), [scored.unmeasured(context.config.method.name, scored.SPEED, why)]
 
 
 def fingerprints(prepared: PreparedRun) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.sampler import by_length
 from peftbench.results import scored
+from peftbench.run.shares import Shares
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import limit, stop
 
@@ -44,8 +45,11 @@ def measure(
     single = _latency_batches(examples, config.measure_examples)
     batches = _throughput_batches(examples, config.hardware.eval_batch_size, config.measure_examples)
 
+    shares = Shares(variants)
+
     def forward(model: nn.Module, batch: Batch) -> None:
-        model(**tuner.inputs(batch))
+        with shares.of(model):
+            model(**tuner.inputs(batch))
 
     def answers(rows: list[list[int]], warm_up: int, until: float) -> Seconds:
         collated = [examples.collate(i) for i in rows]
@@ -57,7 +61,7 @@ def measure(
         rates = answers(batches, 1, end)
     answered = len(rates[""])
     count = sum(len(batch) for batch in batches[1 : 1 + answered])
-    figures: dict[str, Any] = dict.fromkeys(scored.SPEEDS, None)
+    figures: dict[str, Any] = {**dict.fromkeys(scored.SPEEDS), **shares.figures()}
     for name in variants:
         if count:
             figures[f"inference_samples_per_s{name}"] = count / sum(rates[name])

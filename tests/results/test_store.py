@@ -243,7 +243,7 @@ class TestPut:
     def test_every_folder_that_is_written_is_known(self, config, results: Path) -> None:
         store = ResultStore(results)
         places = store.places(config, "k")
-        files = [places.adapter, places.predictions, places.unfinished, places.cache, store.record_file(config, "k")]
+        files = [*dataclasses.asdict(places).values(), store.record_file(config, "k")]
         assert {file.relative_to(results).parts[0] for file in files} <= {*Folder}
         text = (paths.CONF / "config.yaml").read_text()
         assert set(re.findall(r"\$\{results_dir\}/(\w+)", text)) == {Folder.LOGS}

@@ -172,7 +172,7 @@ def test_an_optimisers_state_is_shared_out_before_it_is_loaded() -> None:
 def _restore(kept: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
     """As a run that goes on does, but of an optimiser alone."""
     rest = Mock()
-    state = RunState(Path(), code={}, every_s=None, select=rest, meter=rest, memory=rest)
+    state = RunState(Path(), code={}, every_s=None, select=rest, meter=rest, memory=rest, curve=rest)
     state._state_read = defaultdict(dict, optimizer=kept, memory=[{}], trained=[])
     tuner = SimpleNamespace(method=rest, model=torch.nn.Identity())
     state.restore(tuner, SimpleNamespace(optimizers=[optimizer], lr_scheduler_configs=[rest]))  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ class Results:
         not_applicable: notes of runs that a sweep left out.
         unreadable: file name and reason of every file that holds no record.
         doubtful: file name and reason of every completed run's record that isn't counted, or can't be believed.
+        root: the folder.
     """
 
     completed: list[RunRecord] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Results:
     not_applicable: list[RunRecord] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     doubtful: list[tuple[str, str]] = field(default_factory=list)
+    root: Path | None = None
 
 
 #: Why its record isn't believed (None: it is), the record's file, the key that it should have, and itself.
@@ -44,7 +46,7 @@ _Completed = tuple[str | None, Path, str, RunRecord]
 def load(root: str | os.PathLike[str]) -> Results:
     """Read every record of a results folder. Changes nothing: a file that can't be read may still be copied here, or be
     another version's."""
-    results, failures = Results(), {}
+    results, failures = Results(root=Path(root)), {}
     completed: list[_Completed] = []
     for file, record in ResultStore(root).scan():
         if isinstance(record, RecordError):

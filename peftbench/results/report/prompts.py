@@ -22,6 +22,14 @@ def first_of_each(records: Iterable[RunRecord], cells: Mapping[int, tuple[Any, s
     return [by_cell[cell] for cell in sorted(by_cell)]
 
 
+def lines(record: RunRecord) -> list[str]:
+    """One run's prompt: a line a virtual token."""
+    return [
+        ", ".join(f"{near['token']!r} {near['similarity']:.2f}" for near in nearest)
+        for nearest in record.learnt["soft_prompt"]
+    ]
+
+
 def markdown(title: str, record: RunRecord) -> str:
     """One run's prompt, folded away: a line a virtual token."""
     lines = [

@@ -8,6 +8,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from peftbench.config import formulations
@@ -56,7 +57,7 @@ class Row:
     figures: dict[str, float | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaderboard:
     """Rows best first (incomplete ones last), columns by name, and everything a reader must know."""
 
@@ -74,6 +75,10 @@ class Leaderboard:
     details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)
     forgetting: list[Forgot] = field(default_factory=list)
+    #: By row and column, the records that a cell is made of.
+    runs: dict[tuple[RowName, str], list[RunRecord]] = field(default_factory=dict)
+    #: The results folder; None: of records that lie in none.
+    root: Path | None = None
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -81,10 +86,10 @@ def leaderboard(results: Results) -> Leaderboard:
     records = [record for record in results.completed if record.score is not None]
     row_names, column_names = _row_names(records), _column_names(records)
     names = {id(record): (row_names[id(record)], column_names[id(record)]) for record in records}
-    scores: dict[Any, list[float]] = defaultdict(list)
+    runs: dict[tuple[RowName, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        scores[names[id(record)]].append(record.score or 0.0)
-    cells = {key: _cell(sorted(values)) for key, values in scores.items()}
+        runs[names[id(record)]].append(record)
+    cells = {key: _cell(sorted(record.score or 0.0 for record in members)) for key, members in runs.items()}
     columns = sorted(set(column_names.values()))
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -103,6 +108,8 @@ def leaderboard(results: Results) -> Leaderboard:
         soft_prompts=_soft_prompts(records, names),
         suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
+        runs=dict(runs),
+        root=results.root,
         details={
             heading: {row: _cell(sorted(values)) for row, values in by_row_name.items()}
             for heading, by_row_name in suites.details(records, row_names, column_names).items()
@@ -133,11 +140,12 @@ def _row(name: tuple[str, str, str], cells: dict[str, Cell | None], records: lis
         variant=variant,
         cells=cells,
         mean=sum(scores) / len(scores) if len(scores) == len(cells) else None,
-        figures=_figures(records),
+        figures=figures(records),
     )
 
 
-def _figures(records: list[RunRecord]) -> dict[str, float | None]:
+def figures(records: Iterable[RunRecord]) -> dict[str, float | None]:
+    """Medians over runs of what was measured, of memory the largest."""
     by_name: dict[str, list[float]] = defaultdict(list)
     for record in records:
         for name, value in _numbers(record).items():

@@ -18,6 +18,7 @@ from torch import nn
 
 from peftbench.errors import Interrupted
 from peftbench.run.training import sharding
+from peftbench.run.training.curve import Curve
 from peftbench.run.training.lightning_compat import set_step
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.selection import SelectBest, changing
@@ -27,7 +28,7 @@ from peftbench.system import files, ranks, stop
 _log = logging.getLogger(__name__)
 
 #: The file's name in a run's folder, and the version of its layout.
-_FILE, _LAYOUT = "state.pt", 2
+_FILE, _LAYOUT = "state.pt", 3
 #: A state is saved again only after this many times the seconds that saving took: it costs a twentieth at most.
 _SHARE = 20
 
@@ -58,9 +59,10 @@ class RunState(Callback):
         select: SelectBest,
         meter: Meter,
         memory: Memory,
+        curve: Curve,
     ) -> None:
         self._file, self.code, self._every_s = folder / _FILE, code, every_s
-        self._select, self._meter, self.memory = select, meter, memory
+        self._select, self._meter, self._curve, self.memory = select, meter, curve, memory
         self._last = time.monotonic()
         self._cost_s = 0.0
         #: The state that was read, until all of it is put back.
@@ -118,6 +120,7 @@ class RunState(Callback):
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(state["scheduler"])
         self._select.load_state_dict(state["select"])
         self._meter.load_state_dict(state["meter"])
+        self._curve.load_state_dict(state["curve"])
         self.memory.load_state_dict(state["memory"][ranks.rank()])
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -147,13 +150,12 @@ class RunState(Callback):
         Returns:
             True if it was written. A full disk costs the run nothing but the state.
         """
-        started = time.perf_counter()
+        self._meter.pause()
         try:
             state = self._state(tuner, trainer, step)
             return ranks.told(ranks.is_first() and self._write(state, step))
         finally:
-            self._cost_s, self._last = time.perf_counter() - started, time.monotonic()
-            self._meter.leave_out(self._cost_s)
+            self._cost_s, self._last = self._meter.go_on(), time.monotonic()
 
     def _write(self, state: dict[str, Any], step: int) -> bool:
         try:
@@ -187,6 +189,7 @@ class RunState(Callback):
             "method": tuner.method.state_dict(),
             "select": self._select.state_dict(),
             "meter": self._meter.state_dict(),
+            "curve": self._curve.state_dict(),
             "memory": ranks.gathered(self.memory.state_dict()),
             **running,
         }

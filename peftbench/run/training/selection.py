@@ -16,6 +16,9 @@ from peftbench.system import files, ranks
 
 _log = logging.getLogger(__name__)
 
+#: What of a selection a saved state holds, besides the weights.
+_NOTED = ("best", "step", "last", "last_score", "evaluations")
+
 
 class SelectBest(Callback):
     """Keeps the trained weights of the best evaluation in a file; the earliest of equals, as fewer steps cost less.
@@ -26,7 +29,8 @@ class SelectBest(Callback):
 
     Attributes:
         best: the best score so far; `step`: its step.
-        last: the step of the last score.
+        last: the step of the last score; `last_score`: that score.
+        evaluations: how many scores there were to select between.
     """
 
     def __init__(self, folder: Path, *, maximise: bool) -> None:
@@ -34,6 +38,8 @@ class SelectBest(Callback):
         self.best: float | None = None
         self.step: int | None = None
         self.last: int | None = None
+        self.last_score: float | None = None
+        self.evaluations = 0
         #: The best weights while they aren't in the file yet: until it is written, or since the disk didn't take them.
         self._unwritten: dict[str, torch.Tensor] | None = None
 
@@ -54,7 +60,7 @@ class SelectBest(Callback):
 
     def offer(self, score: float, step: int) -> bool:
         """Note a step's score. True if it is the best so far."""
-        self.last = step
+        self.last, self.last_score, self.evaluations = step, score, self.evaluations + 1
         if self.best is not None and (score <= self.best if self.maximise else score >= self.best):
             return False
         self.best, self.step = score, step
@@ -93,10 +99,17 @@ class SelectBest(Callback):
                 file.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "step": self.step, "last": self.last}
+        return {name: getattr(self, name) for name in _NOTED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.step, self.last = (state_dict[name] for name in ("best", "step", "last"))
+        for name in _NOTED:
+            setattr(self, name, state_dict[name])
+
+    def outcome(self) -> dict[str, float | int | None] | None:
+        """A record's `selection`: None where there was nothing to select between."""
+        if not self.evaluations:
+            return None
+        return {"score": self.best, "last_score": self.last_score, "evaluations": self.evaluations}
 
 
 def changing(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -42,6 +42,7 @@ class FineTuner(L.LightningModule):
     Attributes:
         shards: the sharded model; None: weights aren't sharded.
         last_loss: the training loss as it was last read.
+        step_loss: the training loss of the last step, on its device; `step_lr`: the rate that it was made with.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class FineTuner(L.LightningModule):
         #: What `predict` returned in the present validation pass.
         self._predicted: list[dict[str, Any]] = []
         self.last_loss: float | None = None
+        self.step_loss: torch.Tensor | None = None
+        self.step_lr: float | None = None
         #: Tokens that were generated, and the seconds that it took.
         self._written, self._writing_s = 0, 0.0
         #: By prompt (token ids) the text that was generated in the present evaluation pass.
@@ -85,10 +88,18 @@ class FineTuner(L.LightningModule):
         """One optimiser step on one global batch."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
+        self.step_lr = optimizer.param_groups[0]["lr"]
+        loss = self.step(batch, optimizer, scheduler)
+        self.step_loss = ranks.total(loss)
+        self._look(self.step_loss)
+
+    def step(self, batch: Batch, optimizer: Any, scheduler: Any) -> torch.Tensor:
+        """Make one optimiser step on one global batch, of which this rank takes its share; returns its share of the
+        task's loss."""
         optimizer.zero_grad()
         terms, total = self.task.terms(batch), torch.zeros((), device=self.device)
         with ranks.own_draws():
-            for micro, weight in self._micro_batches(batch):
+            for micro, weight in self.micro_batches(batch):
                 share = weight * self.task.terms(micro) / terms
                 outputs = self(micro)
                 task_loss = self.task.losses(outputs, micro).mean()
@@ -104,10 +115,10 @@ class FineTuner(L.LightningModule):
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(stepped, self.recipe.gradient_clip)
         optimizer.step()
-        scheduler.step()  # type: ignore[union-attr]
-        self._look(ranks.total(total))
+        scheduler.step()
+        return total
 
-    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
+    def micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
         """This rank's micro batches with weight 1. All ranks have as many, since all take part in every pass: one with
         too few examples adds an example of weight 0."""
         count = len(batch["labels"])

@@ -1,0 +1,98 @@
+"""The command line that makes a cell's runs again, composed from what their records say."""
+
+import functools
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from peftbench.config import loading, paths
+from peftbench.errors import ConfigError
+from peftbench.results.records import RunRecord
+
+#: Keys beside the groups that decide a run, with what is meant where nothing is said.
+_DEFAULTS = {"formulation": "auto", "start_from": None, "tune": None, "bertscore_model": None, "bertscore_layer": None}
+
+
+def command(records: Sequence[RunRecord]) -> str:
+    """The line for the runs of a cell. Folders (data, results) are the reader's own and aren't in it; neither is what
+    a choice that is no longer in conf/ held."""
+    record = records[0]
+    config = record.config
+    seeds = sorted({one.config["seed"] for one in records})
+    words = [
+        *(f"{group}={config[group]['name']}" for group in ("model", "method", "dataset")),
+        f"seed={','.join(map(str, seeds))}",
+        f"hardware={(config.get('hardware') or {}).get('name')}",
+        *record.changed,
+        *_set(config),
+    ]
+    multirun = ["-m"] if len(seeds) > 1 else []
+    return " ".join(["python -m peftbench", *map(shlex.quote, dict.fromkeys(words)), *multirun])
+
+
+def _set(config: Mapping[str, Any]) -> Iterator[str]:
+    """Overrides of recipe, machine and data that differ from what their files say."""
+    for group, name in (("recipe", "default"), ("hardware", None), ("dataset", None)):
+        section = config.get(group) or {}
+        written = _written(group, name or str(section.get("name")))
+        if written is None:
+            continue
+        # A key that the file hasn't isn't named: whoever reads its records may have another version of it.
+        yield from _differing(group, {key: value for key, value in section.items() if key in written}, written)
+    for key, usual in _DEFAULTS.items():
+        if (value := config.get(key, usual)) != usual:
+            yield f"{key}={_word(value)}"
+
+
+def _differing(prefix: str, section: Mapping[str, Any], written: Mapping[str, Any]) -> Iterator[str]:
+    """An override for every leaf of a section that isn't as written. What a file computes from elsewhere (`${...}`)
+    follows from the rest."""
+    for key, value in section.items():
+        usual = written.get(key)
+        if isinstance(value, dict) and isinstance(usual, dict):
+            yield from _differing(f"{prefix}.{key}", value, usual)
+        elif key not in written:
+            if value is not None:
+                yield f"+{prefix}.{key}={_word(value)}"
+        elif not _computed(usual) and value != usual and str(value) != str(usual):
+            yield f"{prefix}.{key}={_word(value)}"
+
+
+@functools.cache
+def _written(group: str, name: str) -> dict[str, Any] | None:
+    """What a choice's file says, the files that it is built on below it; None where there is no such choice."""
+    file = paths.choice_files(group).get(name)
+    if file is None:
+        return None
+    try:
+        content = loading.read_yaml(file)
+    except ConfigError:
+        return None
+    below: dict[str, Any] = {}
+    for base in content.pop("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            below |= _written(group, base.removeprefix("/").removeprefix(f"{group}/")) or {}
+    return below | content
+
+
+def _computed(value: Any) -> bool:
+    return "${" in json.dumps(value, default=str)
+
+
+def _word(value: Any) -> str:
+    """A value as Hydra's command line takes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_word(key)}:{_word(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_word, value)) + "]"
+    text = str(value)
+    if text and all(char.isalnum() or char in "_-./" for char in text):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

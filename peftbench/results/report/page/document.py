@@ -1,0 +1,187 @@
+"""`Document`: all that the page shows, as plain values. Scores are fractions; what is missing is None."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+#: The ends of an interval.
+Ends = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval."""
+
+    mean: float
+    interval: Ends | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores on the selection split while a cell trained: by optimiser step the mean over runs, and the least and the
+    largest. All four are of one length."""
+
+    steps: Sequence[int]
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of a cell."""
+
+    seed: int
+    score: float
+    key: str
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row's runs on one data set.
+
+    Attributes:
+        basis: what the interval is of ("5 seeds and 872 examples").
+        same_examples: the interval of other seeds on these very examples.
+        tied: whether it can't be told from the best of its panel; None: not tested.
+        metrics: what the score is the mean of, by name.
+        gap: the score on training data less the score.
+        figures: costs, by the name of the figure (`costs.COSTS`).
+        busy: of the figures that aren't to be compared, why.
+        warnings: what decides whether the score means anything.
+        notes: further figures, heading and text.
+        settings: of its configuration what isn't the same in all cells.
+        command: the command that makes the runs again.
+    """
+
+    score: Estimate
+    runs: Sequence[Run]
+    basis: str | None = None
+    same_examples: Ends | None = None
+    tied: bool | None = None
+    metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    gap: Estimate | None = None
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    busy: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    notes: Sequence[tuple[str, str]] = ()
+    curve: Curve | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a model. `cells` and `figures` are by the column's id and the figure's name; figures are medians
+    over the row's runs."""
+
+    id: str
+    method: str
+    model: str
+    variant: str
+    family: str
+    cells: Mapping[str, Cell]
+    mean: float | None = None
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    busy: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data set. `metrics` is how its score is written ("accuracy + f1")."""
+
+    id: str
+    name: str
+    metrics: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The probability that the row's method is better than the column's, of the rows of one panel; None: not
+    comparable."""
+
+    column: str
+    model: str
+    rows: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line of a sweep: scores by the value of the setting that it varies."""
+
+    name: str
+    rows: Sequence[str]
+    at: Sequence[float]
+    scores: Sequence[Estimate]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Scores on a data set by one setting."""
+
+    column: str
+    setting: str
+    series: Sequence[Series]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A plain table beside the main one. The first `left` columns are text."""
+
+    caption: str
+    header: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    left: int = 2
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Lines that are folded away under a title."""
+
+    title: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Document:
+    """The page. `rows` are best first; `shared` are the settings that all cells have in common; `cut` is how many rows
+    were left out, because a page of all would be too long to be read."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    answers: Sequence[str] = ()
+    matrices: Sequence[Matrix] = ()
+    sweeps: Sequence[Sweep] = ()
+    tables: Sequence[Table] = ()
+    failed: Sequence[str] = ()
+    not_applicable: Sequence[str] = ()
+    unreadable: Sequence[str] = ()
+    doubtful: Sequence[str] = ()
+    machines: Sequence[str] = ()
+    footnotes: Sequence[str] = ()
+    soft_prompts: Sequence[Folded] = ()
+    shared: Mapping[str, str] = field(default_factory=dict)
+    cut: int = 0
+
+    @property
+    def families(self) -> list[str]:
+        return sorted({row.family for row in self.rows})
+
+    @property
+    def models(self) -> list[str]:
+        return sorted({row.model for row in self.rows})
+
+    def panels(self) -> list[tuple[Column, str, list[Row]]]:
+        """What is compared with each other: the rows of every data set and model, best first."""
+        panels = []
+        for column in self.columns:
+            for model in self.models:
+                rows = [row for row in self.rows if row.model == model and column.id in row.cells]
+                if rows:
+                    panels.append((column, model, sorted(rows, key=lambda r: -r.cells[column.id].score.mean)))
+        return panels

@@ -1,0 +1,76 @@
+"""Draws scores by a setting that a sweep varied, and by the steps of training."""
+
+from collections.abc import Sequence
+
+from peftbench.results.report.page import svg
+from peftbench.results.report.page.document import Column, Curve, Document, Row, Sweep
+from peftbench.results.report.page.pareto import Frame, axes
+
+_HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT = 236, 16, 196, 36, 346
+#: Curves are small: a row of them is compared at a glance.
+_SMALL = Frame(bottom=96, left=28, right=194)
+
+
+def sweep(one: Sweep, column: Column) -> str:
+    """Scores on a data set by the values of a setting, a line a series, with intervals."""
+    at = [value for series in one.series for value in series.at]
+    ends = [end for s in one.series for score in s.scores for end in (*(score.interval or ()), score.mean)]
+    log = min(at) > 0 and max(at) >= 8 * min(at)
+    scale = svg.logarithmic if log else svg.linear
+    x = scale(min(at), max(at), _LEFT + 14, _RIGHT - 14)
+    y = svg.linear(min(ends), max(ends), _BOTTOM - 8, _TOP + 8)
+    body = []
+    for number, series in enumerate(one.series):
+        parts = [svg.title(series.name)]
+        for value, score in zip(series.at, series.scores, strict=True):
+            if score.interval is not None:
+                low, high = map(y, score.interval)
+                parts.append(svg.element("path", d=f"M{x(value):.1f} {low:.1f}V{high:.1f}", class_="interval"))
+            parts.append(svg.marker(number, x(value), y(score.mean), 3.5))
+        points = [(x(value), y(score.mean)) for value, score in zip(series.at, series.scores, strict=True)]
+        parts.append(svg.path(points, class_=f"line f{number % 8}"))
+        end, high = points[-1]
+        parts.append(svg.text(svg.short(series.name, 24), end, high - 7, text_anchor="end", class_="name"))
+        body.append(svg.element("g", *parts, data_rows=" ".join(series.rows), class_="series"))
+    label = f"{column.name}: score by {one.setting}, a line for each of {len(one.series)} methods"
+    ground = axes(_marked(at), (min(ends), max(ends)), x, y, one.setting)
+    return svg.picture(_HEIGHT, label, ground, *body, class_="sweep")
+
+
+def _marked(values: Sequence[float]) -> list[float]:
+    """The values that runs had, at most six of them."""
+    different = sorted(set(values))
+    return different[:: -(-len(different) // 6)]
+
+
+def curves(document: Document, column: Column, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """A picture for every row that has a learning curve, all of a panel to the same scale."""
+    drawn = [(row, curve) for row in rows if (curve := row.cells[column.id].curve) is not None]
+    if not drawn:
+        return []
+    across = (0.0, max(float(curve.steps[-1]) for _, curve in drawn))
+    up = (min(min(curve.low) for _, curve in drawn), max(max(curve.high) for _, curve in drawn))
+    return [(row, _curve(document, column, row, curve, across, up)) for row, curve in drawn]
+
+
+def _curve(
+    document: Document, column: Column, row: Row, curve: Curve, across: tuple[float, float], up: tuple[float, float]
+) -> str:
+    x = svg.linear(*across, _SMALL.left, _SMALL.right - 4)
+    y = svg.linear(*up, _SMALL.bottom - 4, 8)
+    there = [(x(step), y(value)) for step, value in zip(curve.steps, curve.high, strict=True)]
+    back = [(x(step), y(value)) for step, value in zip(curve.steps, curve.low, strict=True)]
+    family = document.families.index(row.family) % 8
+    return svg.picture(
+        _SMALL.bottom + 36,
+        f"{row.name} on {column.name}: selection score from step {curve.steps[0]} ({100 * curve.mean[0]:.1f}) to step "
+        f"{curve.steps[-1]} ({100 * curve.mean[-1]:.1f})",
+        axes(svg.ticks(*across, 3), up, x, y, "optimiser step", _SMALL),
+        svg.path([*there, *reversed(back)], class_=f"area f{family}"),
+        svg.path(
+            [(x(step), y(value)) for step, value in zip(curve.steps, curve.mean, strict=True)],
+            class_=f"line f{family}",
+        ),
+        class_="curve",
+        width=_SMALL.right + 6,
+    )

@@ -1,0 +1,391 @@
+"use strict";
+// Filters, sorts and opens what the page already holds. The view is in location.hash; records' texts are written as
+// text, never as markup.
+(() => {
+  const $ = (query, root = document) => root.querySelector(query);
+  const $$ = (query, root = document) => [...root.querySelectorAll(query)];
+  document.documentElement.classList.add("js");
+  const board = JSON.parse($("#data").textContent);
+  const table = $("#table");
+  let state, opened = null;
+  if (!table) { theme(""); return; }
+
+  const MANY = ["data", "model", "family"];
+  const form = $("#controls"), body = $("tbody", table), dialog = $("#details");
+  const rows = board.rows.map((row, rank) => ({ ...row, rank, tr: document.getElementById(row.id) }));
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  for (const row of rows) row.at = new Map($$("[data-col]", row.tr).map((cell) => [cell.dataset.col, cell]));
+  const heads = new Map($$("thead th", table).map((head) => [head.dataset.col, head]));
+  const columns = new Map(board.columns.map((column) => [column.id, column]));
+
+  // -- The view, as it stands in the address
+
+  function read() {
+    const query = new URLSearchParams(location.hash.slice(1));
+    const many = (name) => new Set(query.getAll(name));
+    const state = { method: query.get("method") || "", metric: query.get("metric") || "", sort: query.get("sort") || "",
+      cost: query.get("cost") || "", theme: query.get("theme") || "", open: query.get("open") || "",
+      cols: query.has("cols") ? new Set(query.get("cols").split(",")) : null, budget: {} };
+    for (const name of MANY) state[name] = many(name);
+    // A link may be of another day: what this page hasn't is left out.
+    for (const name of ["metric", "cost"]) if (!options(name).includes(state[name])) state[name] = "";
+    for (const cost of board.budgets) {
+      const most = parseFloat(query.get("max-" + cost));
+      if (!Number.isNaN(most)) state.budget[cost] = most;
+    }
+    return state;
+  }
+
+  const options = (id) => $$(`#${id} option`).map((option) => option.value);
+
+  function write() {
+    const query = new URLSearchParams();
+    for (const name of ["method", "metric", "sort", "cost", "theme"]) if (state[name]) query.set(name, state[name]);
+    for (const name of MANY) for (const value of state[name]) query.append(name, value);
+    for (const [cost, most] of Object.entries(state.budget)) query.set("max-" + cost, most);
+    if (state.cols) query.set("cols", [...state.cols].join(","));
+    if (state.open) query.set("open", state.open);
+    const hash = query.toString();
+    history.replaceState(null, "", hash ? "#" + hash : location.pathname + location.search);
+  }
+
+  function toForm() {
+    form.elements.method.value = state.method;
+    form.elements.metric.value = state.metric;
+    form.elements.sort.value = state.sort.split(":")[0];
+    for (const name of MANY) for (const box of boxes(name)) box.checked = state[name].has(box.value);
+    for (const box of boxes("cols")) box.checked = state.cols ? state.cols.has(box.value) : columns.get(box.value).shown;
+    for (const cost of board.budgets) form.elements["budget-" + cost].value = state.budget[cost] ?? "";
+    if ($("#cost")) $("#cost").value = state.cost || $("#cost").options[0].value;
+  }
+
+  function fromForm() {
+    state.method = form.elements.method.value.trim();
+    state.metric = form.elements.metric.value;
+    for (const name of MANY) state[name] = new Set(boxes(name).filter((box) => box.checked).map((box) => box.value));
+    const chosen = boxes("cols").filter((box) => box.checked).map((box) => box.value);
+    const usual = board.columns.filter((column) => column.shown && column.id !== "name").map((column) => column.id);
+    state.cols = chosen.join() === usual.join() ? null : new Set(chosen);
+    state.budget = {};
+    for (const cost of board.budgets) {
+      const most = parseFloat(form.elements["budget-" + cost].value);
+      if (!Number.isNaN(most)) state.budget[cost] = most;
+    }
+  }
+
+  const boxes = (name) => $$(`input[name="${name}"]`, form);
+
+  // -- What is shown
+
+  const patterns = () => state.method.split(",").map((word) => word.trim()).filter(Boolean).map((word) =>
+    new RegExp("^" + word.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".")
+      + (/[*?]/.test(word) ? "$" : ""), "is"));
+  const hasData = (column) => !column.data || !state.data.size || state.data.has(column.data);
+  const hasMetric = (column) => !column.data || !state.metric || column.metrics.includes(state.metric);
+  const shows = (column) => column.id === "name" || (hasData(column) && hasMetric(column)
+    && (state.cols ? state.cols.has(column.id) : column.shown));
+  const estimate = (cell) => !cell ? null : state.metric ? cell.metrics[state.metric] ?? null : cell.score;
+
+  // Whether a row fits the budgets: null where a figure isn't known, or was measured on a busy machine.
+  function fits(row) {
+    let answer = true;
+    for (const [cost, most] of Object.entries(state.budget)) {
+      const value = row.busy.includes(cost) ? null : row.costs[cost];
+      if (value == null) answer = answer && null; else if (value > most) return false;
+    }
+    return answer;
+  }
+
+  function value(row, column) {
+    if (column.id === "name") return row.name;
+    if (column.id === "mean") return mean(row);
+    if (column.data) return estimate(row.cells[column.id])?.[0] ?? null;
+    return row.costs[column.id] ?? row[column.id] ?? null;
+  }
+
+  function mean(row) {
+    const scores = board.columns.filter((column) => column.data && hasData(column) && hasMetric(column))
+      .map((column) => estimate(row.cells[column.id])?.[0]);
+    return scores.length && scores.every((score) => score != null) ? scores.reduce((a, b) => a + b) / scores.length : null;
+  }
+
+  function update() {
+    const wanted = patterns();
+    let count = 0, unknown = 0;
+    for (const row of rows) {
+      const named = (!wanted.length || wanted.some((pattern) => pattern.test(row.method)))
+        && (!state.model.size || state.model.has(row.model)) && (!state.family.size || state.family.has(row.family))
+        && (!(state.data.size || state.metric) || board.columns.some((column) =>
+          column.data && hasData(column) && hasMetric(column) && estimate(row.cells[column.id])));
+      const fit = fits(row);
+      row.shown = named && fit === true;
+      if (named && fit === null) unknown += 1;
+      row.tr.hidden = !row.shown;
+      count += row.shown;
+    }
+    for (const column of board.columns) {
+      const hidden = !shows(column);
+      heads.get(column.id).hidden = hidden;
+      for (const row of rows) row.at.get(column.id).hidden = hidden;
+    }
+    $("#status").textContent = `${count} of ${rows.length} rows`
+      + (unknown ? `; ${unknown} left out, as a figure that must fit isn't known or was measured on a busy machine` : "");
+    for (const name of MANY) menu(name, state[name].size);
+    menu("budget", Object.keys(state.budget).length);
+    menu("cols", state.cols ? state.cols.size : 0);
+    texts();
+    sort();
+    pictures();
+  }
+
+  function menu(name, count) { $(`#menu-${name} .count`).textContent = count ? ` ${count}` : ""; }
+
+  function texts() {
+    for (const row of rows) {
+      for (const column of board.columns) {
+        if (column.id === "mean") $(".clamp", row.at.get("mean")).textContent = percent(mean(row));
+        if (!column.data || !row.cells[column.id]) continue;
+        const at = row.at.get(column.id), found = estimate(row.cells[column.id]);
+        $(".clamp", at).textContent = found ? percent(found[0]) : "–";
+        const small = $("small", at);
+        if (small) small.textContent = found && found[1] != null ? `[${percent(found[1])}, ${percent(found[2])}]` : "";
+        at.classList.toggle("tied", !state.metric && row.cells[column.id].tied === true);
+        const equal = $(".equal", at);
+        if (equal) equal.hidden = Boolean(state.metric);
+      }
+    }
+  }
+
+  const percent = (number) => number == null ? "–" : (100 * number).toFixed(1);
+
+  function sort() {
+    const [id, way] = state.sort.split(":"), column = columns.get(id);
+    for (const [name, head] of heads) {
+      if (column && name === id) head.setAttribute("aria-sort", way === "asc" ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    }
+    const sign = way === "asc" ? 1 : -1;
+    const ordered = [...rows].sort((a, b) => {
+      if (!column) return a.rank - b.rank;
+      const [x, y] = [value(a, column), value(b, column)];
+      if (x == null || y == null) return (x == null) - (y == null) || a.rank - b.rank;
+      return sign * (x < y ? -1 : x > y ? 1 : 0) || a.rank - b.rank;
+    });
+    if (ordered.some((row, place) => body.children[place] !== row.tr)) body.append(...ordered.map((row) => row.tr));
+  }
+
+  // -- Pictures: hidden, moved together, the front drawn anew
+
+  function pictures() {
+    const cost = state.cost || ($("#cost") ? $("#cost").options[0].value : "");
+    for (const part of $$("[data-pictures] [data-column]")) {
+      const column = columns.get(part.dataset.column);
+      part.hidden = !hasData(column) || (part.dataset.model !== undefined && state.model.size > 0
+        && !state.model.has(part.dataset.model)) || (part.dataset.cost !== undefined && part.dataset.cost !== cost)
+        || (part.dataset.row !== undefined && !byId.get(part.dataset.row).shown);
+      if (part.hidden) continue;
+      const svg = $("svg", part);
+      for (const line of $$("[data-rows]", part))
+        line.classList.toggle("gone", !line.dataset.rows.split(" ").some((id) => byId.get(id)?.shown));
+      for (const name of ["data-row", "data-of"])
+        for (const mark of $$(`[${name}]`, part)) {
+          const gone = !byId.get(mark.getAttribute(name))?.shown;
+          mark.classList.toggle("gone", gone);
+        }
+      const marks = $$("[data-row], [data-rows]", part);
+      part.hidden = marks.length > 0 && marks.every((mark) => mark.classList.contains("gone") || mark.hidden);
+      if (svg?.classList.contains("forest")) close(svg);
+      if (svg?.classList.contains("pareto")) front(svg);
+    }
+  }
+
+  function close(svg) {
+    const left = $$("[data-row]:not(.gone)", svg);
+    left.forEach((mark, place) => mark.setAttribute("transform", `translate(0 ${board.top + board.step * place})`));
+    svg.setAttribute("viewBox", `0 0 ${board.width} ${board.top + board.step * left.length + 4}`);
+  }
+
+  function front(svg) {
+    const points = $$("[data-at]:not(.gone)", svg).map((mark) => [...mark.dataset.at.split(" ").map(Number), mark]);
+    points.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+    let best = Infinity, line = "", before = null;
+    for (const [x, y, mark] of points) {
+      const on = y < best;
+      mark.classList.toggle("on", on);
+      if (!on) continue;
+      line += line ? `H${x.toFixed(1)}V${y.toFixed(1)}` : `M${x.toFixed(1)} ${y.toFixed(1)}`;
+      best = y;
+      const below = before && !before.below && x - before.x < board.near[0] && before.y - y < board.near[1];
+      $("text", mark).setAttribute("y", (y - 4 + (below ? board.lower : 0)).toFixed(1));
+      before = { x, y, below };
+    }
+    $(".front", svg).setAttribute("d", line && line + `H${board.right}`);
+  }
+
+  // -- A cell's details
+
+  function node(name, text, ...children) {
+    const made = document.createElement(name);
+    if (text != null) made.textContent = text;
+    made.append(...children);
+    return made;
+  }
+
+  function list(pairs) {
+    const made = node("dl");
+    made.className = "settings";
+    for (const [key, text] of pairs) made.append(node("div", null, node("dt", key), node("dd", text)));
+    return made;
+  }
+
+  function grid(caption, header, lines) {
+    const made = node("table", null, node("caption", caption));
+    made.append(node("thead", null, node("tr", null, ...header.map((text) => {
+      const head = node("th", text); head.scope = "col"; return head; }))));
+    made.append(node("tbody", null, ...lines.map((line) => node("tr", null, ...line.map((text) => node("td", text))))));
+    return made;
+  }
+
+  const ends = (found) => found && found[1] != null ? `[${percent(found[1])}, ${percent(found[2])}]` : "unknown";
+
+  function open(id) {
+    const [rowId, columnId] = id.split("."), row = byId.get(rowId);
+    if (!row || !Object.hasOwn(row.cells, columnId)) return false;
+    const cell = row.cells[columnId];
+    const column = columns.get(columnId), inside = $("#details-body");
+    $("#details-title").textContent = `${row.name} on ${column.data}`;
+    inside.replaceChildren(node("p", `${percent(cell.score[0])} ${cell.score[1] != null ? ends(cell.score) : ""}`
+      + `${cell.tied ? ", can't be told from the best" : ""}; ${row.model}`));
+    if (cell.warnings.length) {
+      const warnings = node("ul", null, ...cell.warnings.map((text) => node("li", text)));
+      warnings.className = "notes warnings";
+      inside.append(node("h3", "Warnings"), warnings);
+    }
+    inside.append(node("h3", "Intervals"), list([
+      ["95 % interval", ends(cell.score) + (cell.basis ? `, of ${cell.basis}` : "")],
+      ...(cell.same ? [["on these very examples", ends([0, ...cell.same])]] : []),
+      ...Object.entries(cell.metrics).map(([name, found]) => [name, `${percent(found[0])} ${found[1] != null ? ends(found) : ""}`]),
+      ...(cell.gap ? [["train − eval", `${percent(cell.gap[0])} ${cell.gap[1] != null ? ends(cell.gap) : ""}`]] : []),
+      ...cell.notes]));
+    inside.append(node("h3", "Seeds"), grid("One run a line", ["seed", "score", "step scored", "key of its record"],
+      cell.runs.map(([seed, score, step, key]) => [seed, percent(score), step ?? "–", key])));
+    const drawn = $(`#curves figure[data-column="${columnId}"][data-row="${rowId}"] svg`);
+    if (drawn) inside.append(node("h3", "While it trained"), drawn.cloneNode(true));
+    if (cell.command) inside.append(node("h3", "Run it again"), node("pre", cell.command));
+    const settings = Object.entries(cell.settings);
+    if (settings.length) inside.append(node("h3", "Configuration, where cells differ"), list(settings));
+    opened = document.activeElement;
+    if (!dialog.open) dialog.showModal();
+    $("#details-title").focus();
+    return true;
+  }
+
+  // -- CSV of what is shown; a cell that a spreadsheet would take for a formula is quoted as text
+
+  function csvCell(text) {
+    if (typeof text === "number" || text == null) return text == null ? "" : String(text);
+    const safe = /^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]/.test(text) ? "'" + text : text;
+    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  }
+
+  function csv() {
+    const chosen = board.columns.filter((column) => column.id !== "name" && shows(column));
+    const parts = ["mean", "low", "high"], what = state.metric || "score";
+    const lines = [["method", "variant", "model", ...chosen.flatMap((column) => column.data
+      ? [...parts.map((part) => `${column.data}_${what}_${part}`), `${column.data}_seeds`] : [column.title])]];
+    for (const tr of body.children) {
+      const row = byId.get(tr.id);
+      if (!row.shown) continue;
+      lines.push([row.method, row.variant, row.model, ...chosen.flatMap((column) => {
+        if (!column.data) return [value(row, column)];
+        const cell = row.cells[column.id], found = estimate(cell);
+        return [found?.[0], found?.[1], found?.[2], found ? cell.runs.length : 0];
+      })]);
+    }
+    return lines.map((line) => line.map(csvCell).join(",")).join("\n") + "\n";
+  }
+
+  function save() {
+    const link = node("a");
+    link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+    link.download = "leaderboard-view.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  // -- Light and dark
+
+  function theme(chosen) {
+    const root = document.documentElement, button = $("#theme");
+    if (chosen) root.dataset.theme = chosen; else delete root.dataset.theme;
+    const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    button.setAttribute("aria-pressed", String(dark));
+    button.onclick = () => {
+      const next = dark ? "light" : "dark";
+      if (state) { state.theme = next; write(); }
+      theme(next);
+    };
+  }
+
+  // -- Events
+
+  const changed = () => { fromForm(); update(); write(); };
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", (event) => { if (event.target.id !== "sort") changed(); });
+  form.addEventListener("reset", (event) => {
+    event.preventDefault();
+    state = { ...read(), method: "", metric: "", sort: "", open: "", cols: null, budget: {}, data: new Set(), model: new Set(),
+      family: new Set() };
+    toForm(); update(); write();
+  });
+  $("#sort").addEventListener("change", (event) => choose(event.target.value, false));
+  $("#csv").addEventListener("click", save);
+  if ($("#cost")) $("#cost").addEventListener("change", (event) => { state.cost = event.target.value; pictures(); write(); });
+
+  function choose(id, turn) {
+    const first = columns.get(id)?.text ? "asc" : "desc", [now, way] = state.sort.split(":");
+    state.sort = !id ? "" : turn && now === id ? `${id}:${way === "asc" ? "desc" : "asc"}` : `${id}:${first}`;
+    toForm(); sort(); write();
+  }
+  for (const [id, head] of heads) $("button", head).addEventListener("click", () => choose(id, true));
+
+  document.addEventListener("click", (event) => {
+    for (const menu of $$(".menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+    const link = event.target.closest('a[href^="#"]');
+    if (link) {
+      event.preventDefault();
+      const target = document.getElementById(link.getAttribute("href").slice(1));
+      target.scrollIntoView();
+      target.focus({ preventScroll: true });
+      return;
+    }
+    const button = event.target.closest("[data-open]"), mark = event.target.closest("svg [data-row]");
+    const id = button ? button.dataset.open : mark ? `${mark.dataset.row}.${mark.closest("[data-column]")?.dataset.column}` : "";
+    if (id && open(id)) { state.open = id; write(); }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") for (const menu of $$(".menu[open]")) { menu.open = false; $("summary", menu).focus(); }
+  });
+  dialog.addEventListener("close", () => {
+    state.open = "";
+    write();
+    (opened && opened !== document.body ? opened : table).focus?.();
+  });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  $("#link").addEventListener("click", async (event) => {
+    const button = event.currentTarget, words = button.textContent;
+    try { await navigator.clipboard.writeText(location.href); button.textContent = "Copied"; }
+    catch { button.textContent = "Copy the address above"; }
+    setTimeout(() => { button.textContent = words; }, 2000);
+  });
+
+  function restore() {
+    state = read();
+    toForm();
+    theme(state.theme);
+    update();
+    if (state.open) open(state.open); else if (dialog.open) dialog.close();
+  }
+  addEventListener("hashchange", restore);
+  restore();
+})();

@@ -1,0 +1,148 @@
+"""Renders a `Document` as one file of HTML, whose policy lets the browser load nothing and run no other script."""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, Template
+from markupsafe import Markup
+
+from peftbench.results.report import prompts
+from peftbench.results.report.page import forest, lines, pareto, svg, table, words
+from peftbench.results.report.page.costs import BUDGETS, COSTS
+from peftbench.results.report.page.document import Column, Document, Matrix, Row
+from peftbench.results.report.page.payload import payload
+from peftbench.system import escape
+
+_HERE = Path(__file__).parent
+#: Pictures that a page has at most of a kind: a board of hundreds of cells stays a page that opens.
+_MOST = 120
+
+
+def render(document: Document) -> str:
+    """The page; the same text for the same document."""
+    style, script = _file("style.css") + _file("picture.css"), _file("page.js")
+    pictures = _pictures(document)
+    return _template().render(
+        document=document,
+        policy=policy(script, style),
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(payload(document, table.columns(document))),
+        title=_title(document),
+        intervals=all(cell.score.interval for row in document.rows for cell in row.cells.values()),
+        metrics=sorted({name for row in document.rows for cell in row.cells.values() for name in cell.metrics}),
+        budgets=BUDGETS,
+        table=table.columns(document),
+        rows=table.rows(document),
+        pictures=pictures,
+        choices=[cost for cost in COSTS if cost.id in {figure["cost"] for figure in pictures["pareto"]}],
+        legend=[{"name": name, "svg": Markup(_mark(number))} for number, name in enumerate(document.families)],
+        matrices=[_matrix(document, matrix) for matrix in document.matrices],
+        costs=document.tables,
+        prompts_note=prompts.NOTE,
+    )
+
+
+def policy(script: str, style: str) -> str:
+    """The Content-Security-Policy: this very script and this very style by their hashes, and nothing from anywhere."""
+    return (
+        f"default-src 'none'; script-src 'sha256-{_hash(script)}'; style-src 'sha256-{_hash(style)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
+    return environment.from_string(_file("template.html"))
+
+
+def _shown(value: Any) -> Any:
+    """Texts as a terminal would get them too: without what moves a cursor or turns the writing, and not endless."""
+    return escape.line(value) if type(value) is str else value
+
+
+def _title(document: Document) -> str:
+    def few(names: Sequence[str]) -> str:
+        return ", ".join(map(words.short, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+    if not document.rows:
+        return "no completed runs"
+    methods = len({row.method for row in document.rows})
+    runs = sum(len(cell.runs) for row in document.rows for cell in row.cells.values())
+    return (
+        f"{methods} method{'s' if methods != 1 else ''} on {few([column.name for column in document.columns])} with "
+        f"{few(document.models)}, {runs} runs"
+    )
+
+
+def _figure(column: Column, model: str, drawn: str, *, caption: str, cost: str = "", row: str = "") -> dict[str, Any]:
+    names = {"model": model, "cost": cost, "row": row, "caption": caption, "panel": f"{column.name} · {model}"}
+    return {"column": column, "svg": Markup(drawn), **names}
+
+
+def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
+    """By kind, in the order of the page."""
+    figures: dict[str, list[dict[str, Any]]] = {"forest": [], "pareto": [], "sweeps": [], "curves": []}
+    by_id = {column.id: column for column in document.columns}
+    for column, model, rows in document.panels():
+        where = f"{column.name} · {model}"
+        figures["forest"].append(_figure(column, model, forest.panel(document, column, model, rows), caption=where))
+        for cost in (cost for cost in COSTS if cost.picture):
+            drawn = pareto.panel(document, column, model, rows, cost)
+            if drawn is not None:
+                caption = f"{where}, by {cost.name}"
+                figures["pareto"].append(_figure(column, model, drawn, caption=caption, cost=cost.id))
+        for row, drawn in lines.curves(document, column, rows):
+            figures["curves"].append(_figure(column, model, drawn, caption=row.name, row=row.id))
+    for one in document.sweeps:
+        column = by_id[one.column]
+        figures["sweeps"].append(
+            _figure(column, "", lines.sweep(one, column), caption=f"{column.name}, by {one.setting}")
+        )
+    return {kind: some[:_MOST] for kind, some in figures.items()}
+
+
+def _mark(family: int) -> str:
+    return svg.element("svg", svg.marker(family, 0, 0, 4.5), viewBox="-6 -6 12 12", aria_hidden="true")
+
+
+def _matrix(document: Document, matrix: Matrix) -> dict[str, Any]:
+    by_id: dict[str, Row] = {row.id: row for row in document.rows}
+    column = next(column for column in document.columns if column.id == matrix.column)
+    return {
+        "column": matrix.column,
+        "model": matrix.model,
+        "caption": f"{column.name} · {matrix.model}: P(row is better than column), %",
+        "rows": [
+            {
+                "id": row,
+                "name": by_id[row].name,
+                "cells": [
+                    {"of": other, "text": "·" if p is None else f"{100 * p:.0f}", "level": _level(p)}
+                    for other, p in zip(matrix.rows, values, strict=True)
+                ],
+            }
+            for row, values in zip(matrix.rows, matrix.values, strict=True)
+        ],
+    }
+
+
+def _level(probability: float | None) -> int:
+    """A colour, 0 (surely worse) to 6 (surely better)."""
+    if probability is None:
+        return 3
+    return sum(probability > limit for limit in (0.025, 0.05, 0.25, 0.75, 0.95, 0.975))

@@ -1,0 +1,71 @@
+"""The answer in words: of every data set and model which method is best, what can't be told from it, what is cheap."""
+
+from collections.abc import Sequence
+
+from peftbench.results.report.page import svg
+from peftbench.results.report.page.costs import COSTS, value
+from peftbench.results.report.page.document import Cell, Column, Document, Estimate, Row
+
+_MEMORY = next(cost for cost in COSTS if cost.id == "memory")
+_SHARE = next(cost for cost in COSTS if cost.id == "share")
+#: Methods that are named in a sentence; the rest are counted.
+_NAMED = 4
+
+
+def answers(document: Document) -> list[str]:
+    """A sentence or two for every panel."""
+    several = len(document.models) > 1
+    return [_answer(column, model if several else "", rows) for column, model, rows in document.panels()]
+
+
+def _answer(column: Column, model: str, rows: Sequence[Row]) -> str:
+    cells = [row.cells[column.id] for row in rows]
+    begin = f"{short(column.name)}{f' with {short(model)}' if model else ''}, {_seeds(cells)}: "
+    best, rest = rows[0], rows[1:]
+    begin += f"{short(best.name)} {percent(cells[0].score)}"
+    if not rest:
+        return f"{begin}, the only method."
+    if cells[0].tied is None:
+        return f"{begin} has the highest mean of {len(rows)} methods; whether it is better wasn't tested."
+    equal = [row for row in rest if row.cells[column.id].tied]
+    if not equal:
+        return f"{begin} is best of {len(rows)} methods, and every other is worse by more than noise."
+    return f"{begin} is best; {_list(equal)} can't be told from it.{_cheapest(column, best, equal)}"
+
+
+def short(name: str) -> str:
+    """A name of a length that a sentence can hold."""
+    return svg.short(name, 60)
+
+
+def _seeds(cells: Sequence[Cell]) -> str:
+    counts = sorted({len(cell.runs) for cell in cells})
+    written = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{written} seed{'s' if counts != [1] else ''}"
+
+
+def percent(score: Estimate) -> str:
+    """A score in percent, with its interval."""
+    ends = score.interval
+    return f"{100 * score.mean:.1f}" + ("" if ends is None else f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]")
+
+
+def _list(rows: Sequence[Row]) -> str:
+    names = [short(row.name) for row in rows[:_NAMED]]
+    if len(rows) > _NAMED:
+        names.append(f"{len(rows) - _NAMED} more")
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _cheapest(column: Column, best: Row, equal: Sequence[Row]) -> str:
+    """Of the best and its equals the one that trains the fewest parameters, and its memory beside full
+    fine-tuning's, or else the best row's."""
+    shares = [(share, row) for row in (best, *equal) if (share := value(_SHARE, row.cells[column.id].figures))]
+    if not shares:
+        return ""
+    share, cheap = min(shares, key=lambda pair: pair[0])
+    words = f" Of these {short(cheap.name)} trains the least, {share:.2g} % of the parameters"
+    own, other = (value(_MEMORY, row.cells[column.id].figures) for row in (cheap, best))
+    if cheap is not best and own and other:
+        words += f", with {own / other:.2f} times the peak memory of {short(best.name)}"
+    return f"{words}."

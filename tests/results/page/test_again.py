@@ -1,0 +1,63 @@
+"""The command that makes a cell's runs again."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from peftbench.config import identity
+from peftbench.results.records import RunRecord
+from peftbench.results.report.page.again import command
+from tests.helpers.boards import made
+from tests.helpers.composed import composed
+
+CASES = {
+    "as it is": [],
+    "another method": ["method=bitfit", "dataset=sst2"],
+    "changed": ["method=lora", "method.adapter.r=2", "method.lr=0.003", "dataset=rte"],
+    "recipe": ["recipe.train_samples=500", "recipe.epochs=1", "recipe.eval_steps=7", "recipe.selection=last"],
+    "few shots": ["recipe=fewshot", "recipe.shots=4"],
+    "optimiser": ["recipe.optimizer.betas=[0.8,0.99]", "+recipe.optimizer.amsgrad=true", "recipe.weight_decay=0"],
+    "machine": ["hardware=cpu_bf16", "hardware.threads=1", "hardware.micro_batch_size=4"],
+    "formulation": ["model=tiny_llama", "formulation=verbaliser", "dataset=sst2"],
+    "data": ["dataset=sst2", "dataset.carve.fraction=0.2", "dataset.template='It is {sentence}: {answer}, no?'"],
+    "tuned": ["method=lora", "tune=4", "seed=3"],
+}
+
+
+def of(overrides: list[str], **fields: object) -> RunRecord:
+    config = composed(overrides)
+    return RunRecord(key="", status="completed", config=identity.description(config), changed=config.changed, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_command_means_the_same_run(case: str) -> None:
+    record = of(CASES[case], score=0.5)
+    words = shlex.split(command([record]))
+    assert words[:3] == ["python", "-m", "peftbench"]
+    assert identity.description(composed(words[3:])) == record.config
+    assert len(words) < 16, "only what differs from the files is spelt out"
+
+
+def test_seeds_make_a_sweep() -> None:
+    records = [made(0.5, "method=lora", f"seed={seed}") for seed in (2, 0, 1)]
+    line = command(records)
+    assert line.endswith(" -m")
+    assert " seed=0,1,2 " in line
+
+
+def test_published_runs_can_be_made_again() -> None:
+    from peftbench.results.store import ResultStore
+
+    root = Path(__file__).parents[3] / "results" / "published" / "six_methods"
+    records = [record for _, record in ResultStore(root).scan() if isinstance(record, RunRecord)]
+    assert len(records) == 12
+    for record in records[:4]:
+        now = identity.description(composed(shlex.split(command([record]))[3:]))
+        assert identity.described_identity(now) == identity.described_identity(record.config)
+
+
+def test_what_is_not_in_conf_any_more_is_named_all_the_same() -> None:
+    record = of([], score=0.5)
+    record.config["dataset"] = {**record.config["dataset"], "name": "$(reboot) of mine"}
+    assert "'dataset=$(reboot) of mine'" in command([record])
