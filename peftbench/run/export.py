@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from safetensors import safe_open
 
 from peftbench.errors import ConfigError
-from peftbench.methods.tuners.attribute import is_ours
 from peftbench.models import backbones
-from peftbench.results import card
+from peftbench.results.report import card
 from peftbench.run.reloading import Reloaded, reload
 from peftbench.system import files
 from peftbench.system.process_group import Emit
@@ -47,7 +45,7 @@ def check(reloaded: Reloaded, *, merged: bool) -> None:
         raise ConfigError(f"export: merged=true: {name} can't be folded into the weights; merged=false keeps it apart")
     if reloaded.merged or not isinstance(reloaded.tuner.model, PeftModel):
         return
-    if is_ours(reloaded.tuner.model):
+    if type(reloaded.tuner.model.active_peft_config).__module__.startswith("peftbench."):
         cure = "merged=true makes a whole model" if reloaded.config.method.mergeable else "it is loaded by peftbench"
         raise ConfigError(f"export: {name} is a tuner of peftbench, which plain peft doesn't know; {cure}")
 
@@ -63,7 +61,7 @@ def fill(reloaded: Reloaded, folder: Path) -> None:
     else:
         model.save_pretrained(folder)
     reloaded.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(card.text(reloaded.record, _number_of_weights(folder)), encoding="utf-8")
+    (folder / "README.md").write_text(card.text(reloaded.record), encoding="utf-8")
 
 
 def _name_base(folder: Path, reloaded: Reloaded) -> None:
@@ -72,11 +70,3 @@ def _name_base(folder: Path, reloaded: Reloaded) -> None:
     written = json.loads(file.read_text())
     named = {"base_model_name_or_path": reloaded.config.model.checkpoint, "revision": reloaded.config.model.revision}
     file.write_text(json.dumps({**written, **named}, indent=2, sort_keys=True), encoding="utf-8")
-
-
-def _number_of_weights(folder: Path) -> int:
-    count = 0
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:  # type: ignore[no-untyped-call]
-            count += sum(tensors.get_slice(name).get_shape() != [] or 1 for name in tensors.keys())
-    return count

@@ -27,12 +27,12 @@ def main(words: Sequence[str]) -> int:
     chosen = arguments.options("predict", settings, **defaults) if settings else defaults
     if chosen["merged"] not in ("true", "false"):
         raise ConfigError(f"predict: merged={chosen['merged']}: allowed are true and false")
-    how = {name: chosen[name] or None for name in ("model_root", "separator", "encoding")}
+    how: dict[str, Any] = {name: chosen[name] or None for name in ("model_root", "separator", "encoding")}
     file = Path(paths[1])
     if not file.is_file():
         raise ConfigError(f"predict: {file}: there is no such file")
     how |= {"format": _format(file), "merged": chosen["merged"] == "true"}
-    if file.name.removesuffix("".join(file.suffixes[-1:])) and file.suffix == ".tsv" and not how["separator"]:
+    if ".tsv" in file.suffixes and not how["separator"]:
         how["separator"] = "\t"
     _write(ask("answer", paths[0], str(file), how))
     return 0
