@@ -20,6 +20,7 @@ from peftbench.config.types import MethodConfig
 from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.methods.base import Context, Method
 from peftbench.methods.nearest_tokens import nearest_tokens
+from peftbench.methods.tuners import peft_compat
 from peftbench.methods.tuners.classification import NO_POSITIONS, with_head
 from peftbench.models.parameters import in_head
 
@@ -83,6 +84,15 @@ class Hub(Method):
         except _REFUSALS as error:
             raise ConfigError(f"method={self.config.name}: {error}") from error
         return config
+
+    def needs_all_positions(self, model: nn.Module) -> bool:
+        """A prompt moves the token that the head reads, and a tuner may say that it looks at all of them."""
+        adapted: Any = model
+        config = adapted.active_peft_config
+        if config.is_prompt_learning:
+            return config.peft_type not in NO_POSITIONS
+        says_so = getattr(adapted.base_model, "reads_all_positions", False)
+        return says_so or config.peft_type in peft_compat.READ_ALL_POSITIONS or super().needs_all_positions(model)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         # "auto" would ask the hub whether the embeddings were resized; no method here does that.
