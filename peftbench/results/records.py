@@ -28,13 +28,14 @@ class RunRecord:
         config: the resolved configuration, without places and sinks.
         metrics: by split: `train` (a fixed slice of the training data), `selection` (the slice carved from train) and
             the official evaluation splits; each with `values`, `score` (their mean), `loss`, `n`, `truncated` (examples
-            cut), `directions`; `rows_in_train`, how many of an evaluation split's scored rows are among those trained
-            on, word for word, and `rows_in_train_folded`, if case and white space don't count.
+            cut), `directions`; `majority_fraction`, the share of the commonest class among the labels; `rows_in_train`,
+            how many of an evaluation split's scored `rows` are among those trained on, word for word, and
+            `rows_in_train_folded`, if case and white space don't count.
             A split that isn't there is null.
         score: the first evaluation split's score; None where its labels are hidden.
         selected_step: the optimiser step whose weights were evaluated.
-        selection: on the slice that steps are selected on, `score` of the selected step, `last_score` of the last one,
-            and how many `evaluations` there were; None where there was one step to take.
+        selection: on the slice that steps are selected on, `score` of the selected step, `last_score` of the
+            `last_step`, and how many `evaluations` there were; None where there was one step to take.
         params: `trainable`, `adapter`, `head`, `total`.
         efficiency: measured figures, the unit in each name; `micro_batch_size` is that in use at the end, halved
             `oom_halvings` times because memory ran out. Of several devices `peak_memory_bytes` is the sum, and
@@ -49,6 +50,7 @@ class RunRecord:
         forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
             questions and by part: means, their standard errors, and those of the paired difference.
         footnotes: what a reader of the score must know.
+        warnings: what decides whether a figure means anything: each `kind` (`results.warnings.Kind`) and `text`.
         protocol: what the scores mean (`protocol`).
         tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
             `seed`, `search`, `best` and all that was `tried`, each with the key of its record under trials/.
@@ -72,6 +74,7 @@ class RunRecord:
     environment: dict[str, Any] = field(default_factory=dict)
     forgetting: dict[str, Any] | None = None
     footnotes: list[str] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
     tuning: dict[str, Any] | None = None
     log: str | None = None
     log_tail: list[str] = field(default_factory=list)
@@ -81,6 +84,11 @@ class RunRecord:
     def __post_init__(self) -> None:
         if self.protocol is None:
             self.protocol = protocol(self.config)
+
+    @property
+    def notes(self) -> list[str]:
+        """All that a reader must know, as texts: the footnotes, and what is warned of."""
+        return [*self.footnotes, *(warning["text"] for warning in self.warnings)]
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""

@@ -75,6 +75,13 @@ class Answered(msgspec.Struct):
     difference_se: Number | None = None
 
 
+class Warned(msgspec.Struct):
+    """One of a record's `warnings`."""
+
+    kind: str
+    text: str
+
+
 #: By field of `RunRecord` the type of what is in it, where the dataclass says less.
 _WITHIN: dict[str, Any] = {
     "metrics": dict[str, Split | None],
@@ -87,6 +94,7 @@ _WITHIN: dict[str, Any] = {
     "learnt": Learnt,
     "environment": Environment,
     "forgetting": dict[str, Answered] | None,
+    "warnings": list[Warned],
     "protocol": Whole,
     "schema_version": Whole,
 }

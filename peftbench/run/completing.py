@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 
 from peftbench.data.datamodule import TaskDataModule
-from peftbench.results import scored
+from peftbench.results import scored, warnings
 from peftbench.results.records import RunRecord
 from peftbench.run import bertscore, forgetting
 from peftbench.run.context import RunContext
@@ -75,5 +75,5 @@ def complete(record: RunRecord, parts: Parts, keep: Callable[[RunRecord], None])
         if name != scored.SPEED:  # Measuring speed looks for a stop by itself, and leaves nothing undone.
             stop.check()
         fields, notes = part(record)
-        record = replace(record, **fields, footnotes=[*record.footnotes, *notes])
+        record = warnings.noted(replace(record, **fields, footnotes=[*record.footnotes, *notes]))
     return record

@@ -10,6 +10,7 @@ import torch
 
 from peftbench.data.batch import Batch
 from peftbench.data.datamodule import TaskDataModule
+from peftbench.data.encode import Encoded
 from peftbench.data.repeats import Repeats
 from peftbench.run import outputs
 from peftbench.run.training.tuner import FineTuner
@@ -43,7 +44,8 @@ def evaluate(
         else {
             **tuner.scores(predictions[name], part),
             "directions": directions,
-            **_rows_in_train(data.repeats.get(name)),
+            "majority_fraction": _majority(part),
+            **rows_in_train(data.repeats.get(name)),
         }
         for name, part in data.slices.items()
     }
@@ -70,7 +72,16 @@ def headline(splits: Sequence[dict[str, Any] | None]) -> float | None:
     return statistics.fmean(scores) if len(scores) == len(splits) else None
 
 
-def _rows_in_train(repeats: Repeats | None) -> dict[str, int | None]:
-    """How many of a split's scored rows were trained on; nulls where that wasn't counted."""
-    exact, folded = (None, None) if repeats is None else (repeats.exact, repeats.folded)
-    return {"rows_in_train": exact, "rows_in_train_folded": folded}
+def rows_in_train(repeats: Repeats | None) -> dict[str, int | None]:
+    """How many of a split's scored rows were trained on, as `metrics` has it; nulls where that wasn't counted."""
+    rows, exact, folded = (None, None, None) if repeats is None else (repeats.scored, repeats.exact, repeats.folded)
+    return {"rows": rows, "rows_in_train": exact, "rows_in_train_folded": folded}
+
+
+def _majority(examples: Encoded) -> float | None:
+    """The share of the commonest class (of choices, the commonest place): what answering it always would score. None
+    where answers aren't one of several, are hidden, or are scored in groups."""
+    together = examples.groups is not None or examples.references is not None
+    if together or examples.hidden or examples.labels.is_floating_point():
+        return None
+    return int(examples.labels.unique(return_counts=True)[1].max()) / len(examples)

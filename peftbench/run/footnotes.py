@@ -6,7 +6,6 @@ from peftbench.config.types import RunConfig
 from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
-from peftbench.data.repeats import Repeats
 from peftbench.data.sources import DataSource
 from peftbench.models.checkpoints import Checkpoint
 from peftbench.tasks.metrics import texts
@@ -26,7 +25,6 @@ def footnotes(
         notes = [note for part, module in parts for note in _of_data(part, module, trains)]
     else:
         notes = _of_data(source, data, trains)
-    notes += [note for name in data.repeats for note in _repeated(config, name, data.repeats[name])]
     if checkpoint.start is not None and checkpoint.start.record is not None:
         before = checkpoint.start.record
         what = " on ".join(before.config[group]["name"] for group in ("method", "dataset"))
@@ -37,22 +35,6 @@ def footnotes(
         splits = ", ".join(data.headline)
         notes.append(f"{config.dataset.name}: the step was chosen on {splits}, the split that is scored")
     return notes
-
-
-def _repeated(config: RunConfig, name: str, repeats: Repeats) -> list[str]:
-    """A footnote if rows of an evaluation split were trained on, else none.
-
-    Args:
-        name: the slice's: "split", or "part/split" in a mixture.
-    """
-    if not repeats.folded:
-        return []
-    part, _, split = name.rpartition("/")
-    dataset = next((each for each in config.dataset.parts or [] if each.name == part), config.dataset)
-    trained = " (the split that was trained on)" if split == dataset.train else ""
-    rows = f"{repeats.folded} of {repeats.scored} scored rows of {split}{trained}"
-    how = "word for word" if repeats.exact == repeats.folded else f"{repeats.exact} of them word for word"
-    return [f"{dataset.name}: {rows} are among the rows trained on, up to case and white space ({how})"]
 
 
 def _of_data(source: DataSource, data: TaskDataModule, trains: bool) -> list[str]:

@@ -15,7 +15,7 @@ from peftbench.data.mixture import MixtureDataModule
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, dropout, one_position, parameters, quantization
-from peftbench.results import activity, curves, finished, scored
+from peftbench.results import activity, curves, finished, scored, warnings
 from peftbench.results.curves import Point
 from peftbench.results.records import RunRecord
 from peftbench.run import completing, environment, outputs, speed, start_from, step_cost
@@ -50,7 +50,7 @@ def run(context: RunContext) -> RunRecord | None:
     if not ranks.leave():
         return None
     with stop.deferred():  # The score is there: what is left of its record takes a moment.
-        record = scored_record(context, tuner, data, trained, metrics, notes)
+        record = warnings.noted(scored_record(context, tuner, data, trained, metrics, notes))
         parts = completing.outstanding(context, tuner, data, trained.trainer, predictions, measure=measure_speed)
         context.keep(scored.draft(record, list(parts)))
     record = completing.complete(record, parts, context.keep)
@@ -174,8 +174,15 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
     meter, select, curve = Meter(), SelectBest(folder, maximise=maximise(config.dataset)), Curve(steps)
-    saved = {"select": select, "meter": meter, "memory": memory, "curve": curve}
-    state = RunState(folder, code=environment.versions(), every_s=config.checkpoint_every_s, **saved)
+    state = RunState(
+        folder,
+        code=environment.versions(),
+        every_s=config.checkpoint_every_s,
+        select=select,
+        meter=meter,
+        memory=memory,
+        curve=curve,
+    )
     # The order matters: see `RunState` and `Meter`.
     callbacks = [state, *method.callbacks(), select, curve, Reporter(context.emit), meter]
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))

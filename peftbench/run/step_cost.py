@@ -47,6 +47,9 @@ def added(
     cost, until = None, time.monotonic() + config.measure_s * _SHARE
     why = f"measure_s={config.measure_s:g} allowed too few steps"
     try:
+        if tuner._trainer is None:  # The run was stopped after its last step, so that this process didn't train.
+            tuner.trainer = trainer
+            trainer.strategy.connect(tuner)
         cost = measure(tuner, base, data, precision=trainer.precision_plugin.forward_context, until=until)
     except errors.Interrupted:
         raise
@@ -76,6 +79,8 @@ def measure(
         precision: entered around all of it (autocast).
         until: when to stop, by `time.monotonic`.
     """
+    if time.monotonic() >= until:
+        return None
     (optimizer,), (scheduler,) = tuner.configure_optimizers()
     model, base = tuner.model.train(), base.to(tuner.device).eval()
     ratios: list[float] = []

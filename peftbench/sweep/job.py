@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from peftbench.config import identity, loading
-from peftbench.results import scored
+from peftbench.results import scored, warnings
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore, rescue
 from peftbench.run.prepared import PreparedRun, prepare
@@ -198,7 +198,7 @@ def keep(cell: PreparedRun, store: ResultStore, record: RunRecord) -> RunRecord:
     Where the disk doesn't take the record, `rescue` keeps it elsewhere and says so: its numbers cost hours.
     """
     if cell.config.tune is not None:
-        record = replace(record, tuning=store.tuning(cell.key))
+        record = warnings.noted(replace(record, tuning=store.tuning(cell.key)))
     with process.undisturbed():
         try:
             store.put(cell.config, record)

@@ -6,6 +6,7 @@ sampler proposes the same trials, so that a stopped study goes on where it was, 
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,6 +99,7 @@ class Study:
             "search": _search(self.config),
             "best": best,
             "tried": self.tried,
+            "at_edge": _edges(best["values"], _search(self.config)),
         }
         for run in runs:
             ResultStore(self.config.results_dir).put_tuning(run.cell.key, summary)
@@ -165,6 +167,24 @@ def _search(config: types.RunConfig) -> dict[str, Any]:
 def _is_range(key: str) -> bool:
     """A rate is searched between two ends, evenly on a logarithmic scale; anything else among given values."""
     return key.rpartition(".")[2] in ("lr", "head_lr")
+
+
+#: The share of a range, on its logarithmic scale, that counts as its edge. A trial hardly falls on the end itself, and
+#: of a usual range, two decades, a tenth is a factor of 1.6: what lies beyond may be better by as much.
+_EDGE = 0.1
+
+
+def _edges(best: dict[str, Any], search: dict[str, Any]) -> dict[str, str]:
+    """The keys of rates whose best value lies at an edge of its range, and which: lower or upper."""
+    edges = {}
+    for key, allowed in search.items():
+        if not _is_range(key):
+            continue
+        low, high = (math.log(float(end)) for end in allowed)
+        place = (math.log(best[key]) - low) / (high - low) if high > low else 0.5
+        if not _EDGE < place < 1 - _EDGE:
+            edges[key] = "lower" if place <= _EDGE else "upper"
+    return edges
 
 
 def _suggest(trial: Any, key: str, allowed: list[Any]) -> Any:

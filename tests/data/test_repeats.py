@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from peftbench.config import identity
 from peftbench.data import repeats
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
 from peftbench.data.repeats import Repeats
 from peftbench.models import backbones
+from peftbench.results import warnings
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore
-from peftbench.run.footnotes import footnotes
+from peftbench.run.evaluation import rows_in_train
 from peftbench.run.prepared import prepare
 from peftbench.tasks.table import build as build_task
 from tests.helpers.composed import composed
@@ -38,8 +40,9 @@ def counted(*arguments: str) -> tuple[dict[str, Repeats], list[str]]:
     )
     data.setup()
     data.count_repeats()
-    said = footnotes(found.config, found.source, found.checkpoint, data)
-    return data.repeats, [note for note in said if "rows trained on" in note]
+    metrics = {name: rows_in_train(repeated) for name, repeated in data.repeats.items()}
+    record = RunRecord(key="k", status="completed", config=identity.description(found.config), metrics=metrics)
+    return data.repeats, [warned["text"] for warned in warnings.of(record)]
 
 
 @pytest.fixture
@@ -161,7 +164,9 @@ def test_the_record_has_the_counts(
     found = record.metrics["validation"]
     assert (found["rows_in_train"], found["rows_in_train_folded"]) == expected
     assert record.metrics["train"]["rows_in_train"] is None
-    assert any("rows trained on" in note for note in record.footnotes) == (method == "lora")
+    kinds = [warned["kind"] for warned in record.warnings]
+    assert (warnings.Kind.ROWS_IN_TRAIN in kinds) == (method == "lora")
+    assert found["rows"] == (40 if method == "lora" else None)
 
 
 def test_many_rows_take_seconds(count, tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def _differing(descriptions: list[dict[str, str]]) -> list[str]:
 
 def _footnotes(records: Iterable[RunRecord]) -> list[str]:
     records = list(records)
-    notes = {note for record in records for note in record.footnotes}
+    notes = {note for record in records for note in record.notes}
     budgets = sorted({record.config["tune"] for record in records if record.config.get("tune")})
     notes |= {f"tune={n}: hyper-parameters by {n} trials on the selection split, for each data set" for n in budgets}
     descriptions = {machines.briefly(record) for record in records}

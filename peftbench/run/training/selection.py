@@ -109,7 +109,8 @@ class SelectBest(Callback):
         """A record's `selection`: None where there was nothing to select between."""
         if not self.evaluations:
             return None
-        return {"score": self.best, "last_score": self.last_score, "evaluations": self.evaluations}
+        last = {"last_score": self.last_score, "last_step": self.last}
+        return {"score": self.best, **last, "evaluations": self.evaluations}
 
 
 def changing(model: nn.Module) -> dict[str, torch.Tensor]:

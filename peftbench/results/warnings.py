@@ -1,0 +1,142 @@
+"""Warnings: what decides whether a number of a record means anything, each with a kind that programs can tell.
+
+They follow from the record's figures, and stand in it (`RunRecord.warnings`) for whoever reads it without this package.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from enum import StrEnum
+from statistics import NormalDist
+from typing import Any
+
+from peftbench.results import quality
+from peftbench.results.records import RunRecord
+
+#: The standard normal quantile of a two-sided 95 % interval.
+_Z = NormalDist().inv_cdf(0.975)
+#: A figure of `efficiency` for each thing that is timed, without which nothing is said of the machine.
+_TIMED = {"train": "train_time_s", "inference": "inference_latency_ms"}
+
+
+class Kind(StrEnum):
+    """What a warning is about."""
+
+    #: The step that was selected is the last: more of them might have been better.
+    STILL_IMPROVING = "still_improving"
+    #: The accuracy's 95 % interval reaches down to what the commonest class alone would score.
+    NOT_ABOVE_MAJORITY = "not_above_majority"
+    #: The best value of a search lies at the edge of what was searched.
+    SEARCH_EDGE = "search_edge"
+    #: Rows that are scored were trained on.
+    ROWS_IN_TRAIN = "rows_in_train"
+    #: Training, or inference, was timed on a busy machine (`quality.busy`).
+    BUSY_TRAINING = "busy_training"
+    BUSY_INFERENCE = "busy_inference"
+
+
+#: A warning as a record has it: `kind`, and `text`, which says whose it is.
+Warned = dict[str, str]
+
+
+def noted(record: RunRecord) -> RunRecord:
+    """The record with the warnings that follow from it as it stands; of any record, also one made before there were
+    any."""
+    return replace(record, warnings=list(of(record)) if record.status == "completed" else [])
+
+
+def of(record: RunRecord) -> Iterator[Warned]:
+    """Yields the warnings that follow from a completed record."""
+    dataset, method = record.config["dataset"]["name"], record.config["method"]["name"]
+    cell = f"{method} on {dataset} ({record.config['model']['name']}"
+    run = f"{cell}, seed {record.config.get('seed')})"
+    texts = {
+        Kind.STILL_IMPROVING: _still_improving(record, run),
+        Kind.NOT_ABOVE_MAJORITY: _not_above_majority(record, run),
+        Kind.SEARCH_EDGE: _at_edge(record, f"{cell})"),
+        Kind.ROWS_IN_TRAIN: _rows_in_train(record),
+        Kind.BUSY_TRAINING: _busy(record, run, "train"),
+        Kind.BUSY_INFERENCE: _busy(record, run, "inference"),
+    }
+    yield from ({"kind": str(kind), "text": text} for kind, found in texts.items() for text in found)
+
+
+def _still_improving(record: RunRecord, run: str) -> Iterator[str]:
+    chosen = record.selection or {}
+    if (chosen.get("evaluations") or 0) > 1 and record.selected_step == chosen.get("last_step"):
+        yield f"{run}: the step that scored best is the last: it may still have been improving"
+
+
+def _not_above_majority(record: RunRecord, run: str) -> Iterator[str]:
+    if (record.params or {}).get("trainable") in (0, None):  # A floor, which claims nothing.
+        return
+    for name in _headline(record.config["dataset"]):
+        split = record.metrics.get(name) or {}
+        accuracy, n = (split.get("values") or {}).get("accuracy"), split.get("n")
+        commonest = split.get("majority_fraction")
+        if accuracy is None or commonest is None or not n:
+            continue
+        low = _wilson_low(accuracy, n)
+        if low <= commonest:
+            yield (
+                f"{run}: the accuracy of {100 * accuracy:.1f} % on {name} isn't above that of the commonest class "
+                f"alone, {100 * commonest:.1f} % (n = {n}, its 95 % interval begins at {100 * low:.1f} %)"
+            )
+
+
+def _wilson_low(share: float, n: int) -> float:
+    """The lower end of Wilson's 95 % interval of a share of n (Wilson 1927)."""
+    middle = share + _Z**2 / (2 * n)
+    return (middle - _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))) / (1 + _Z**2 / n)
+
+
+def _at_edge(record: RunRecord, cell: str) -> Iterator[str]:
+    edges = (record.tuning or {}).get("at_edge") or {}
+    for key, end in edges.items():
+        low, high = record.tuning["search"][key]  # type: ignore[index]
+        best = record.tuning["best"]["values"][key]  # type: ignore[index]
+        yield (
+            f"{cell}: the best {key} of its trials, {best:g}, lies at the {end} edge of what was searched, "
+            f"{float(low):g} to {float(high):g}"
+        )
+
+
+def _rows_in_train(record: RunRecord) -> Iterator[str]:
+    """Says it if rows of an evaluation split were trained on, for each such split."""
+    for name, split in record.metrics.items():
+        folded = (split or {}).get("rows_in_train_folded")
+        if not split or not folded or "rows" not in split:
+            continue
+        dataset = _dataset(record, name)
+        short = name.rpartition("/")[2]
+        trained = " (the split that was trained on)" if short == dataset.get("train") else ""
+        exact = split["rows_in_train"]
+        how = "word for word" if exact == folded else f"{exact} of them word for word"
+        yield (
+            f"{dataset['name']}: {folded} of {split['rows']} scored rows of {short}{trained} are among the rows "
+            f"trained on, up to case and white space ({how})"
+        )
+
+
+def _busy(record: RunRecord, run: str, what: str) -> Iterator[str]:
+    efficiency = record.efficiency or {}
+    had = efficiency.get(f"{what}_cores_fraction")
+    if had is None or not quality.is_busy(had) or efficiency.get(_TIMED[what]) is None:
+        return
+    windows = efficiency.get("train_quiet_windows") if what == "train" else None
+    rates = f"; its rates are medians over {windows:.0f} quiet stretches" if windows else ""
+    doing = {"train": "training", "inference": "measuring inference"}[what]
+    yield f"{run}: {doing} had {100 * had:.0f} % of its cores, others the rest{rates}"
+
+
+def _headline(dataset: dict[str, Any]) -> list[str]:
+    """The splits that a run is judged by, as `metrics` names them."""
+    parts = dataset.get("parts")
+    return [f"{part['name']}/{part['evaluation'][0]}" for part in parts] if parts else dataset["evaluation"][:1]
+
+
+def _dataset(record: RunRecord, split: str) -> dict[str, Any]:
+    """The data set that a split is of: in a mixture the part that its name begins with."""
+    dataset: dict[str, Any] = record.config["dataset"]
+    part = split.rpartition("/")[0]
+    return next((each for each in dataset.get("parts") or [] if each["name"] == part), dataset)
