@@ -90,25 +90,9 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if words and words[0] == arguments[0] and words[0][0] not in "-~" and "=" not in words[0]:
         raise ConfigError(_no_command(words[0]))
-    _begin_imports(arguments)
-    from peftbench.system import process
+    from peftbench.sweep import launch
 
-    try:
-        from peftbench.sweep import launch
-
-        return launch.main(arguments)
-    finally:
-        process.abandon()
-
-
-def _begin_imports(arguments: list[str]) -> None:
-    """Have torch and the rest imported while the command line is read, where that can be: whether the hub answers must
-    be known first, which huggingface_hub takes note of when it is imported."""
-    shows = [a for a in _without_folders(arguments) if a.startswith("-") and a not in ("-m", "--multirun")]
-    if "HF_HUB_OFFLINE" in os.environ and not shows:
-        from peftbench.system import process
-
-        process.warm_up()
+    return launch.main(arguments)
 
 
 def _without_folders(arguments: list[str]) -> list[str]:
