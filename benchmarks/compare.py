@@ -5,9 +5,9 @@
 
 Every contender trains one epoch in a fresh process, one after the other, `rounds` times over; a ratio is the median of
 the rounds' ratios, so that a machine that changes its speed doesn't decide it. A rate is over the whole epoch:
-Trainer's first batches are its longest, and leaving them out as a warm-up would flatter it. Trainer groups by length within
-min(n / (4 batch), 50) batches: with fewer than 200 batches it would pad more than it has to, so that no setting has
-fewer unless `n` says so, and the padded tokens of each contender stand in the table.
+Trainer's first batches are its longest, and leaving them out as a warm-up would flatter it. Trainer groups by length
+within min(n / (4 batch), 50) batches: with fewer than 200 batches it would pad more than it has to, so that no setting
+has fewer unless `n` says so, and the padded tokens of each contender stand in the table.
 
 `kept` names a file to which each measurement is added as a line; those that are there aren't made again. So the whole
 can be made in parts, each of `limit_s` seconds at the most (no measurement is begun after that). `counts` adds
