@@ -108,10 +108,11 @@ class _Measurements:
         setting, contender = name["setting"], name["contender"]
         words = [*SETTINGS[setting][0], *self.overrides]
         if "counts" in name:
-            counted = [_instructions(name["counts"], contender, words, k * name["n"], self._fresh()) for k in (1, 2)]
-            figures: dict[str, Any] = {
-                "instructions": None if None in counted else (counted[1] - counted[0]) / name["n"]
-            }
+            once, twice = (
+                _instructions(name["counts"], contender, words, k * name["n"], self._fresh()) for k in (1, 2)
+            )
+            each = None if once is None or twice is None else (twice - once) / name["n"]
+            figures: dict[str, Any] = {"instructions": each}
         else:
             figures = _run([], contender, words, name["n"], self._fresh())[0]
         self.kept.append({**name, **figures})

@@ -103,7 +103,7 @@ def trainer(words: list[str], *, bf16: bool = False, defaults: bool = False) -> 
     data, model, task = _untouched(job)
     counted, times = Counted(model), [0.0, 0.0]
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             memory.reset()
             times[0] = time.perf_counter()

@@ -231,8 +231,8 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     if arguments[:1] == ["--part"]:
-        _, part, device, folder = arguments
-        print({"waits": waits, "decoder": decoder}[part](device, Path(folder)))
+        _, own, device, place = arguments
+        print({"waits": waits, "decoder": decoder}[own](device, Path(place)))
         return 0
     import torch
 

@@ -141,7 +141,7 @@ def warm_up() -> None:
 
 def abandon() -> None:
     """End a fork server that was started and not used: it would go on importing, which nobody waits for."""
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None and not _Server.used:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
