@@ -63,7 +63,7 @@ def put_off() -> Iterator[None]:
     spec = importlib.util.find_spec(NAME)
     vars(_STAND_IN).update(_NAMES, __path__=spec.submodule_search_locations if spec else [])
     sys.modules[NAME], compile_now = _STAND_IN, torch.compile
-    torch.compile = functools.partial(_compile_late, compile_now)  # type: ignore[assignment]
+    torch.compile = functools.partial(_compile_late, compile_now)
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ class _Lazy(ModuleType):
                 self.__dict__[name] = value
                 return value
         self.__class__ = ModuleType  # type: ignore[assignment]
-        loader = self.__spec__ and self.__spec__.loader
+        loader = self.__spec__.loader if self.__spec__ is not None else None
         assert loader is not None
         loader.exec_module(self)
         return getattr(self, name)
