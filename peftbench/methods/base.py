@@ -94,6 +94,12 @@ class Method:
         a later one: to count a text's tokens, or to put something before or into it."""
         return False
 
+    def needs_all_positions(self, model: nn.Module) -> bool:
+        """Whether the adapted model's last layer must be computed at every position though its task head reads one
+        (`models.one_position`): where the method looks at shapes, or at other positions outside attention."""
+        # int8 looks for outliers in a column of all positions: Dettmers et al., arXiv 2208.07339, section 3.2.
+        return bool((self.config.quantization or {}).get("load_in_8bit"))
+
     def cycle(self) -> int:
         """The optimiser steps after which all that is trained has been updated (LISA trains some layers at a time)."""
         return 1

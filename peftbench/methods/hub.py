@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 from peft import PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
 from peftbench.config import targets
-from peftbench.config.types import MethodConfig
+from peftbench.config.types import MethodConfig, RunConfig
 from peftbench.errors import ConfigError, NotApplicable, nearest
+from peftbench.methods import cached_features
 from peftbench.methods.base import Context, Method
 from peftbench.methods.nearest_tokens import nearest_tokens
+from peftbench.methods.tuners import peft_compat
 from peftbench.methods.tuners.adapter import MaskedTuner
 from peftbench.methods.tuners.classification import NO_POSITIONS, with_head
+from peftbench.models.features import Features
 from peftbench.models.parameters import in_head
 
 #: What peft raises where its configuration, or the model, isn't what a tuner takes.
@@ -44,6 +48,17 @@ class Hub(Method):
         targets.check_arguments("method.adapter", arguments)
         self._class = with_head(named)
         self._given = arguments
+        cached = config.args.get("cache_features")
+        if cached not in (None, True, False):
+            raise ConfigError(f"method.args.cache_features={cached}: allowed is true | false")
+        self._cached = bool(cached)
+        self._features: Features | None = None
+
+    def refusal(self, config: RunConfig) -> str | None:
+        usual = super().refusal(config)
+        if usual is None and self._cached:
+            return cached_features.refusal(config)
+        return usual
 
     def arguments(self, model: nn.Module, context: Context) -> dict[str, Any]:
         """Arguments of the peft configuration that depend on this run; they override `method.adapter`."""
@@ -68,7 +83,12 @@ class Hub(Method):
             raise NotApplicable(f"{where}: nothing but the head would be trained")
         config.base_model_name_or_path = context.model.checkpoint
         config.revision = context.model.revision
+        if self._cached:
+            self._features = cached_features.attach(adapted, context)
         return adapted
+
+    def callbacks(self) -> list[Callback]:
+        return [*super().callbacks(), *([cached_features.Detach(self._features)] if self._features else [])]
 
     def _configure(self, model: nn.Module, context: Context) -> PeftConfig:
         # Named outright: peft's own guess (classifier, score) misses DeBERTa's pooler and ModernBERT's head.
@@ -89,7 +109,17 @@ class Hub(Method):
         adapted: Any = model
         tuner = adapted.base_model
         names_it = "attention_mask" in inspect.signature(type(tuner).forward).parameters
-        return adapted.active_peft_config.is_prompt_learning or names_it or isinstance(tuner, MaskedTuner)
+        counts = names_it or isinstance(tuner, MaskedTuner) or self._features is not None
+        return adapted.active_peft_config.is_prompt_learning or counts
+
+    def needs_all_positions(self, model: nn.Module) -> bool:
+        """A prompt moves the token that the head reads, and a tuner may say that it looks at all of them."""
+        adapted: Any = model
+        config = adapted.active_peft_config
+        if config.is_prompt_learning:
+            return config.peft_type not in NO_POSITIONS
+        says_so = getattr(adapted.base_model, "reads_all_positions", False)
+        return says_so or config.peft_type in peft_compat.READ_ALL_POSITIONS or super().needs_all_positions(model)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         # "auto" would ask the hub whether the embeddings were resized; no method here does that.

@@ -17,7 +17,7 @@ from peftbench.config.types import MethodConfig
 from peftbench.errors import ConfigError
 from peftbench.methods.base import Context
 from peftbench.methods.full import Full
-from peftbench.models import layers, parameters
+from peftbench.models import layers, one_position, parameters
 from peftbench.models.parameters import MakeOptimizer
 
 
@@ -97,7 +97,10 @@ class Shrinking(Full):
 
     def _remove(self) -> None:
         _, name, left = self._plan.pop(0)
+        narrowed = one_position.installed(self._model)
         layers.keep(self._model, {name: left})
+        if narrowed:  # Another layer is the last one now.
+            one_position.install(self._model)
 
     def _forget_removed(self) -> None:
         living = {id(p) for p in self._model.parameters()}

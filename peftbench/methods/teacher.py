@@ -14,7 +14,7 @@ from peftbench.errors import ConfigError, NotApplicable, first_line
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build
 from peftbench.methods.finished import trained
-from peftbench.models import backbones, checkpoints
+from peftbench.models import backbones, checkpoints, one_position
 from peftbench.results import finished
 from peftbench.results.finished import FinishedRun
 from peftbench.tasks.base import Task
@@ -52,6 +52,8 @@ def load(path: str, context: Context) -> Teacher:
         _of_checkpoint(finished_run, context) if finished_run.record is None else _of_run(finished_run, context)
     )
     _compare_tokenizers(tokenizer, context)
+    if method is None or not method.needs_all_positions(model):
+        one_position.install(model)
     return Teacher(model.requires_grad_(False).eval(), task, method)
 
 

@@ -77,6 +77,6 @@ def check_adapter(key: str, finished: FinishedRun, folder: str | None, here: str
 
 
 def contents(finished: FinishedRun) -> str:
-    """A hash of the weights and of the run that left them."""
-    files = fingerprint.of_files(file for file in finished.weights.iterdir() if file.is_file())
+    """A hash of the weights and of the run that left them; not of the model card, which says how long it took."""
+    files = fingerprint.of_files(f for f in finished.weights.iterdir() if f.is_file() and f.suffix != ".md")
     return files if finished.record is None else fingerprint.of_json([finished.record.key, files])

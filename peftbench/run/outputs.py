@@ -13,6 +13,8 @@ from torch import nn
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.methods.base import Method
+from peftbench.results.records import RunRecord
+from peftbench.results.report import card
 from peftbench.run.training.tuner import gather
 from peftbench.system import files, redact
 from peftbench.tasks.base import Task
@@ -34,6 +36,12 @@ def save(method: Method, model: nn.Module, folder: Path, *, keep: bool) -> int:
     if not keep or not any(folder.iterdir()):
         shutil.rmtree(folder)
     return size
+
+
+def write_card(folder: Path, record: RunRecord) -> None:
+    """Write a model card into the folder of a run's weights, in the place of peft's empty one."""
+    if folder.is_dir():
+        (folder / "README.md").write_text(redact.redact(card.text(record)), encoding="utf-8")
 
 
 def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, list[dict[str, Any]]], task: Task) -> None:

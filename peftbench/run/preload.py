@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import traceback
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from peftbench.errors import out_of_memory
 from peftbench.system.process import PARENTS
 from peftbench.system.process_group import NO_MEMORY
+
+#: Seconds in which a process that waits already is forked, before the server imports the rest.
+_FIRST_S = 0.1
 
 # First of all: the fork server was started with these signals blocked (`process.warm_up`).
 for _number in PARENTS:
@@ -41,11 +44,19 @@ def _cannot_begin(kind: type[BaseException], error: BaseException, trace: Traceb
     os.write(_terminal, "".join(traceback.format_exception(kind, error, trace)).encode(errors="replace"))
 
 
+def _go_on(number: int, frame: FrameType | None) -> None:
+    """Import the rest, between two forks."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    with contextlib.suppress(Exception):
+        imports.later()
+
+
 sys.excepthook = _cannot_begin
 with contextlib.suppress(Exception):
-    import lightning  # noqa: F401
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
+    from peftbench.run import imports
 
-    import peftbench.methods  # noqa: F401
-    import peftbench.run.worker  # noqa: F401
+    imports.first()
+    # Who waits is served first: the check before the runs has no use for the rest, which is imported beside it. A
+    # timer isn't inherited by a fork, and a thread would be lost by it.
+    signal.signal(signal.SIGALRM, _go_on)
+    signal.setitimer(signal.ITIMER_REAL, _FIRST_S)

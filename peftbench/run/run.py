@@ -14,7 +14,7 @@ from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
-from peftbench.models import backbones, dropout, parameters, quantization
+from peftbench.models import backbones, dropout, one_position, parameters, quantization
 from peftbench.results import activity, curves, finished, scored, warnings
 from peftbench.results.curves import Point
 from peftbench.results.records import RunRecord
@@ -54,6 +54,8 @@ def run(context: RunContext) -> RunRecord | None:
         parts = completing.outstanding(context, tuner, data, trained.trainer, predictions, measure=measure_speed)
         context.keep(scored.draft(record, list(parts)))
     record = completing.complete(record, parts, context.keep)
+    with files.spared(f"{context.config.method.name}: the model card", []):
+        outputs.write_card(context.places.adapter, record)
     return replace(record, efficiency={**(record.efficiency or {}), "run_time_s": time.time() - context.started})
 
 
@@ -127,6 +129,8 @@ def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
     applied_in = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
     model = method.apply(start_from.load_model(config, context.prepared.checkpoint, task), applied_in)
     dropout.install(model)
+    if not method.needs_all_positions(model):
+        one_position.install(model)
     if config.hardware.compile:
         model.compile()
     tuner = FineTuner(
@@ -252,7 +256,10 @@ def measure_speed(
     try:
         stop.check()
         base = start_from.load_model(context.config, context.prepared.checkpoint, tuner.task)
-        dropout.install(base)  # As the trained model has it, so that the method alone makes the difference.
+        # As the trained model is computed, so that the method alone makes the difference.
+        dropout.install(base)
+        if one_position.installed(tuner.model):
+            one_position.install(base)
         figures, notes = speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
         cost, missing = step_cost.added(tuner, base, data, trainer)
         return {**figures, **cost}, [*notes, *missing]

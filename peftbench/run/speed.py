@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,6 +21,12 @@ from peftbench.system import limit, stop
 
 #: Single examples whose median latency is taken, at the most; and how many warm up before them, uncounted.
 LATENCY_EXAMPLES, LATENCY_WARM_UP = 33, 5
+
+#: Latencies and examples that are enough to say nothing, where `measure_s` was too short for all of them.
+ENOUGH_LATENCIES, ENOUGH_EXAMPLES = 9, 64
+#: Bytes of weights from which on they lie in memory once for all variants. No cache holds as much: what a variant
+#: leaves there doesn't make the next one faster.
+SHARED_FROM = 2**30
 
 #: By variant, the seconds of every batch that all variants answered.
 Seconds = dict[str, list[float]]
@@ -67,8 +73,10 @@ def measure(
             figures[f"inference_samples_per_s{name}"] = count / sum(rates[name])
         if latency[name]:
             figures[f"inference_latency_ms{name}"] = 1e3 * statistics.median(latency[name])
-    whole = len(latency[""]) == len(single) - LATENCY_WARM_UP and answered == len(batches) - 1
-    return figures, [] if whole else [_cut_short(config)]
+    enough = len(latency[""]) >= min(len(single) - LATENCY_WARM_UP, ENOUGH_LATENCIES) and (
+        count >= ENOUGH_EXAMPLES or answered == len(batches) - 1
+    )
+    return figures, [] if enough else [_cut_short(config)]
 
 
 def _cut_short(config: RunConfig) -> str:
@@ -79,22 +87,59 @@ def _cut_short(config: RunConfig) -> str:
 
 def _variants(tuner: FineTuner, base: nn.Module) -> dict[str, nn.Module]:
     """The models that take turns, by the suffix of their figures' names; in evaluation mode."""
-    merged = tuner.method.merge(tuner.model)
-    variants = {"": tuner.model, "_merged": merged, "_base": base.to(tuner.device)}
-    present = {name: variant.eval() for name, variant in variants.items() if variant is not None}
-    for variant in present.values():
-        lay_alike(variant)
-    return present
+    trained = tuner.model.eval()
+    shares = weight_bytes(trained) >= SHARED_FROM or tuner.device.type != "cpu"
+    lay_alike(trained)
+    variants = {"": trained}
+    merged = tuner.method.merge(trained)
+    for name, variant in {"_merged": merged, "_base": base}.items():
+        if variant is not None:
+            shared = share(variant, trained) if shares else set()
+            variants[name] = variant.to(tuner.device).eval()
+            lay_alike(variant, but=shared)
+    return variants
 
 
-def lay_alike(model: nn.Module) -> None:
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights in memory."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+
+
+def share(variant: nn.Module, trained: nn.Module) -> set[str]:
+    """Let a model use another's weights where both have the same by the same name, so that they lie in memory once.
+
+    Returns:
+        The names of those weights in the variant.
+    """
+    own = {_plain(name): tensor for name, tensor in trained.named_parameters()}
+    shared = set()
+    for name, tensor in variant.named_parameters():
+        other = own.get(_plain(name))
+        if other is None or {type(tensor), type(other)} != {nn.Parameter} or tensor is other:
+            continue
+        alike = (tensor.shape, tensor.dtype) == (other.shape, other.dtype)
+        if alike and torch.equal(tensor.detach().to(other.device), other):
+            tensor.data = other.data
+            shared.add(name)
+    return shared
+
+
+def _plain(name: str) -> str:
+    """A weight's name in the model that was adapted."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".original_module.", ".")
+
+
+def lay_alike(model: nn.Module, but: Collection[str] = ()) -> None:
     """Copy a model's weights within memory, one after the other (CPU).
 
     Weights as they were read from a file are up to a tenth faster than the copies that merging makes: variants
     would differ by where they lie in memory.
+
+    Args:
+        but: the names of weights that stay where they are.
     """
-    for tensor in model.parameters():
-        if tensor.is_floating_point() and tensor.device.type == "cpu":
+    for name, tensor in model.named_parameters():
+        if tensor.is_floating_point() and tensor.device.type == "cpu" and name not in but:
             tensor.data = tensor.data.clone()
 
 

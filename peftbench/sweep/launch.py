@@ -1,5 +1,6 @@
 """From a command line to finished runs: preflight of every cell, Hydra's launcher, a summary."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +40,10 @@ _HYDRA_SHOWS = (
 def main(arguments: list[str]) -> int:
     """Run what a command line describes; returns the exit status."""
     with process.stoppable():
-        return _main(arguments)
+        try:
+            return _main(arguments)
+        finally:
+            process.abandon()
 
 
 def _main(arguments: list[str]) -> int:
@@ -53,6 +57,10 @@ def _main(arguments: list[str]) -> int:
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
+    if "HF_HUB_OFFLINE" in os.environ:
+        # torch is imported beside what follows. Not before it is known whether the hub answers: huggingface_hub takes
+        # note of that when it is imported.
+        process.warm_up()
     overrides = compose.canonical(overrides, folders)
     composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
     ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)

@@ -1,5 +1,6 @@
 """What a command line will do, shown before it does it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,13 +14,15 @@ from peftbench.errors import ConfigError
 from peftbench.run.prepared import PreparedRun
 from peftbench.sweep import estimates
 from peftbench.sweep.estimates import in_words
-from peftbench.sweep.launchers import Launcher
+from peftbench.sweep.launchers import NONE, Launcher
 from peftbench.system import escape
 
 #: What a run's name says anyway.
 _NAMED = ("model", "method", "dataset", "seed", "hardware.threads", "tune", "sweep")
 #: Rows shown before a sweep starts; `dry_run=true` shows all.
 _ROWS = 20
+#: A run is small up to so many seconds; where its time isn't known, up to so many training examples.
+SMALL_S, SMALL_EXAMPLES = 300.0, 10_000
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,40 @@ def show(plan: Plan, console: Console, *, whole: bool) -> None:
     if len(rows) > _ROWS and not whole:
         console.print(f"and {len(rows) - _ROWS} more (dry_run=true shows all)")
     console.print(Text(headline(plan), "bold"))
+    hint = side_by_side(plan)
+    if hint is not None:
+        console.print(Text(hint))
+
+
+def side_by_side(plan: Plan) -> str | None:
+    """Advice to make several runs at a time, where each is small, one after the other was asked for, and cores idle:
+    a small model doesn't make use of many threads. None where there is nothing to advise."""
+    configs = [run.cell.config for run in plan.todo]
+    cores = len(os.sched_getaffinity(0))
+    idle = cores - round(os.getloadavg()[0])
+    apart = plan.launcher.name == NONE.name and all(
+        config.hardware.accelerator == "cpu" and config.hardware.devices == 1 and config.hardware.threads is None
+        for config in configs
+    )
+    at_once = min(len(configs), idle)
+    if not apart or at_once < 2 or not all(_small(run) for run in plan.todo):
+        return None
+    threads = cores // at_once
+    return (
+        f"hydra/launcher=joblib hydra.launcher.n_jobs={at_once} would make {at_once} of these small runs at a time, "
+        f"with {threads} thread{'s' * (threads > 1)} each, if memory suffices"
+    )
+
+
+def _small(run: PlannedRun) -> bool:
+    """Whether a run takes minutes at the most: by its estimate, or else by the examples that it goes through."""
+    if run.estimate_s is not None:
+        return run.estimate_s <= SMALL_S
+    config = run.cell.config
+    rows = config.recipe.train_samples or config.dataset.rows.get(config.dataset.train)
+    steps, batch = config.recipe.max_steps, config.recipe.batch_size
+    examples = steps * batch if steps else None if rows is None else rows * config.recipe.epochs
+    return examples is not None and examples <= SMALL_EXAMPLES
 
 
 def headline(plan: Plan) -> str:

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -51,6 +53,13 @@ def failed_launcher(launcher: str, error: Exception) -> None:
 def waiting(text: str) -> contextlib.AbstractContextManager[object]:
     """A spinner beside a text; nothing without a terminal."""
     return console.status(text) if console.is_terminal else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def temporary_log(name: str) -> Iterator[Path]:
+    """A log for a process that leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder, f"{name}.log")
 
 
 @contextlib.contextmanager

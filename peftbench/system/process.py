@@ -6,6 +6,7 @@ process for each run, in 0.4 s instead of the ten seconds that the imports take.
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -53,6 +54,12 @@ class _StopRequest:
 
     at = float("-inf")
     leaving = False
+
+
+class _Server:
+    """Whether a process was asked of the fork server."""
+
+    used = False
 
 
 _asked = _StopRequest()
@@ -132,6 +139,14 @@ def warm_up() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def abandon() -> None:
+    """End a fork server that was started and not used: it would go on importing, which nobody waits for."""
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None and not _Server.used:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def call(
     target: str,
     *arguments: Any,
@@ -159,6 +174,7 @@ def call(
         Stopped: this process was asked to stop, and the child has ended.
         Failed: no process can be started.
     """
+    _Server.used = True
     crew = _crew(target, arguments, log=log, devices=devices)
     try:
         try:

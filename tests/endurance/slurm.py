@@ -157,7 +157,8 @@ class Sweep:
         ]  # fmt: skip
 
     def start(self, environ: dict[str, str], *more: str) -> subprocess.Popen[bytes]:
-        own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
         command = [sys.executable, "-m", "peftbench", *self.line, *more]
         with (self.folder / "out.log").open("ab") as log:
             return subprocess.Popen(command, env={**environ, **own}, stdout=log, stderr=log, cwd=self.folder)

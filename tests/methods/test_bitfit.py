@@ -33,7 +33,6 @@ from tests.helpers.tuner_families import (
 )
 
 # peft uses names that transformers has replaced by "activation checkpointing"
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 
 
 @every_bitfit

@@ -25,7 +25,6 @@ from tests.helpers.tuner_families import (
 )
 
 # peft uses names that transformers has replaced by "activation checkpointing"
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 
 
 @every_case

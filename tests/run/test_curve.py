@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +58,7 @@ def test_a_run_that_was_stopped_goes_on_in_its_curve(
 ) -> None:
     """To the bit, but for the seconds. It stops between two points, where a sum of losses is open."""
 
-    def points(folder: str, stop_after: int | None = None) -> list[dict]:
+    def points(folder: str, stop_after: int | None = None) -> list[dict[str, Any]]:
         trained = on_ranks.follow(at(folder), Watch(stop_after)).trained
         return [] if trained is None else [{**point, "seconds": 0} for point in trained.curve]
 

@@ -11,6 +11,7 @@ from peftbench.results.records import RunRecord
 from peftbench.run import shares
 from peftbench.run.training import meter
 from peftbench.run.training.meter import Meter
+from peftbench.system import load
 from peftbench.system.load import Counters
 from tests.helpers.boards import made
 
@@ -129,7 +130,12 @@ def record(**efficiency: float | None) -> RunRecord:
 
 
 def test_what_a_busy_machine_measured_is_named() -> None:
-    rates = {"train_time_s": 9, "train_samples_per_s": 1, "peak_memory_bytes": 5, "inference_latency_ms_base": 3}
+    rates: dict[str, float | None] = {
+        "train_time_s": 9,
+        "train_samples_per_s": 1,
+        "peak_memory_bytes": 5,
+        "inference_latency_ms_base": 3,
+    }
     assert quality.busy(record(**rates)) == set()
     assert quality.busy(record(**rates, train_cores_fraction=0.95, inference_cores_fraction=None)) == set()
     assert quality.busy(record(**rates, train_cores_fraction=0.35)) == {"train_time_s", "train_samples_per_s"}
@@ -144,9 +150,9 @@ def test_each_model_has_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         shares, "time", SimpleNamespace(process_time=lambda: clock.own, perf_counter=lambda: clock.wall)
     )
-    monkeypatch.setattr(shares.load, "counters", lambda: Counters(clock.wall, clock.own, 2 * clock.wall, 2))
+    monkeypatch.setattr(load, "counters", lambda: Counters(clock.wall, clock.own, 2 * clock.wall, 2))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    models = {"": torch.nn.Identity(), "_base": torch.nn.Identity()}
+    models: dict[str, torch.nn.Module] = {"": torch.nn.Identity(), "_base": torch.nn.Identity()}
     measured = shares.Shares(models)
     for own, name in ((1.0, ""), (0.5, "_base"), (1.0, "")):
         with measured.of(models[name]):

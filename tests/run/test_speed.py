@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from peftbench.run import speed
 from peftbench.system import limit
@@ -71,3 +72,31 @@ def test_no_more_examples_are_measured_than_are_allowed() -> None:
     lengths = [int(Examples.lengths[i]) for (i,) in whole]
     assert len(whole) == 38
     assert max(lengths[:5]) <= min(lengths[5:]), "the shortest warm up"
+
+
+def test_frozen_weights_lie_in_memory_once_and_change_no_answer() -> None:
+    def built(seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4), torch.nn.Linear(4, 2))
+
+    trained = get_peft_model(built(0), LoraConfig(target_modules=["1"], init_lora_weights=False))
+    base, other = built(0), built(1)
+    inputs = torch.ones(3, 8)
+    expected = base(inputs)
+    speed.lay_alike(trained)
+    assert speed.share(base, trained) == {f"{layer}.{kind}" for layer in range(3) for kind in ("weight", "bias")}
+    theirs = {tensor.data_ptr() for tensor in trained.parameters()}
+    assert {tensor.data_ptr() for tensor in base.parameters()} < theirs
+    speed.lay_alike(base, but=speed.share(base, trained))
+    assert {tensor.data_ptr() for tensor in base.parameters()} < theirs
+    assert torch.equal(base(inputs), expected)
+    assert speed.share(other, trained) == set(), "other weights by the same names"
+    merged = get_peft_model(built(0), LoraConfig(target_modules=["1"], init_lora_weights=False)).merge_and_unload()
+    answers = merged(inputs)
+    assert speed.share(merged, trained) == {"0.weight", "0.bias", "1.bias", "2.weight", "2.bias"}
+    assert torch.equal(merged(inputs), answers)
+
+
+def test_small_models_on_a_cpu_have_weights_of_their_own() -> None:
+    model = torch.nn.Linear(8, 8)
+    assert speed.weight_bytes(model) == 4 * 72 < speed.SHARED_FROM

@@ -112,6 +112,8 @@ class AdapterTuner(BaseTuner):
     target_fields: ClassVar[tuple[str, ...]] = ("target_modules",)
     target_module_mapping: dict[str, list[str]] = {}
     tuner_layer_cls: type[AdapterLayer]
+    #: Whether its layers look at other positions than the one that they change, or at the sequence's length.
+    reads_all_positions: ClassVar[bool] = False
 
     def is_default_target(self, module: nn.Module) -> bool:
         """True if `target_modules=None` means this module."""
@@ -190,6 +192,8 @@ class TokenMask:
 
 class MaskedTuner(AdapterTuner):
     """Tells its layers which tokens are real, by one object that they all hold, `reading`."""
+
+    reads_all_positions = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.reading = TokenMask()  # Before peft's own, which makes the layers.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel, mapping
+from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel, PeftType, mapping
 from peft.tuners import tuners_utils
 
 # The one container of peft's whose entries, buffers by adapter name, are saved with an adapter and never trained.
@@ -31,6 +31,10 @@ OVERRIDDEN = {
     "_replace_module": ["parent", "child_name", "new_module", "child"],
     "_check_merge_allowed": [],
 }
+
+#: peft's adapters whose layers look at all positions outside attention: Lily's router takes a mean over them, X-LoRA's
+#: gate weighs them, ShadowPEFT's network reads their hidden states. peft has no attribute that says so.
+READ_ALL_POSITIONS = (PeftType.LILY, PeftType.XLORA, PeftType.SHADOW)
 
 #: AdaLoRA's allocator: section 3.2's sensitivity, its average and its uncertainty, by parameter name.
 RANK_AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")

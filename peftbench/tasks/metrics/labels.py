@@ -1,6 +1,8 @@
 """Scores of predictions against references. Each is a fraction; correlations lie in [-1, 1].
 
 `predictions`, `references`: (n,) integer labels unless said otherwise.
+
+scikit-learn and scipy.stats are imported where they are called: the plan of a command line doesn't wait for them.
 """
 
 import re
@@ -8,8 +10,6 @@ import string
 from collections import Counter
 
 import numpy as np
-from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, scores
 
@@ -17,18 +17,24 @@ from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, scores
 @scores(LABELS)
 def accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
     """The share of labels that are right."""
+    from sklearn.metrics import accuracy_score
+
     return float(accuracy_score(references, predictions))
 
 
 @scores(LABELS, classes=2)
 def f1(predictions: np.ndarray, references: np.ndarray) -> float:
     """F1 of label 1, as GLUE scores MRPC and QQP; 0 where nothing is predicted or true as 1."""
+    from sklearn.metrics import f1_score
+
     return float(f1_score(references, predictions, pos_label=1, average="binary", zero_division=0.0))
 
 
 @scores(LABELS)
 def f1_macro(predictions: np.ndarray, references: np.ndarray) -> float:
     """The mean of all labels' F1, as SuperGLUE scores CB; of the labels that are predicted or true."""
+    from sklearn.metrics import f1_score
+
     return float(f1_score(references, predictions, average="macro", zero_division=0.0))
 
 
@@ -37,6 +43,8 @@ def matthews(predictions: np.ndarray, references: np.ndarray) -> float:
     """Matthews correlation, as GLUE scores CoLA; 0 for a constant prediction."""
     if len(np.union1d(references, predictions)) < 2:
         return 0.0  # scikit-learn's answer too, which comes with a warning.
+    from sklearn.metrics import matthews_corrcoef
+
     return float(matthews_corrcoef(references, predictions))
 
 
@@ -44,12 +52,16 @@ def matthews(predictions: np.ndarray, references: np.ndarray) -> float:
 def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
     """Pearson correlation of numbers, as GLUE scores STS-B. Undefined where either is constant: 0 then, since such a
     prediction tells nothing."""
+    from scipy import stats
+
     return _correlation(stats.pearsonr, predictions, references)
 
 
 @scores(NUMBERS)
 def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
     """Spearman correlation of numbers: of their ranks, equal ones at their mean rank. 0 where either is constant."""
+    from scipy import stats
+
     return _correlation(stats.spearmanr, predictions, references)
 
 

@@ -1,0 +1,111 @@
+"""Searches, studies and what tuning keeps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peftbench.config import loading, paths
+from peftbench.results.records import RunRecord
+from peftbench.results.store import ResultStore
+from peftbench.run.prepared import prepare
+from peftbench.sweep import plan, tuning
+from peftbench.sweep.cells import plan as plan_cells
+from tests.helpers.composed import composed
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def records(results: Path) -> list[RunRecord]:
+    return [record for _, record in ResultStore(results).scan() if isinstance(record, RunRecord)]
+
+
+SEARCHED = [
+    name for name in paths.choices("method") if "search" in loading.read_yaml(paths.CONF / "method" / f"{name}.yaml")
+]
+
+
+def test_there_are_searches() -> None:
+    assert len(SEARCHED) > 10
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_a_search_can_be_asked(name: str) -> None:
+    """Every value of a search lies in the method's file's own shape, and the file's own values in the search."""
+    config = composed([f"method={name}"])
+    for key, allowed in tuning._search(config).items():
+        if tuning._is_range(key):
+            low, high = (float(end) for end in allowed)
+            assert 0 < low < high, key
+        else:
+            assert len(set(map(str, allowed))) == len(allowed) > 1, key
+    assert tuning._usual(config) is not None
+
+
+@pytest.fixture
+def optuna() -> None:
+    pytest.importorskip("optuna", reason="the extra tune isn't installed")
+
+
+@pytest.mark.usefixtures("optuna")
+def test_a_study_asked_again_proposes_the_same_and_keeps_the_best(
+    tiny, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def study() -> tuple[list[dict], dict | None]:
+        composed = plan_cells(tiny("method=lora", "seed=0,1", "tune=6"), multirun=True)
+        runs = plan.make([prepare(c) for c in composed.cells], composed.overrides)
+        found, rest = tuning.studies(runs, [])
+        assert rest == []
+        assert len(found) == 1
+        # A method whose score is best at rank 4 and the highest rate.
+        monkeypatch.setattr(
+            tuning, "selection_score", lambda cell: cell.config.method.lr - cell.config.method.adapter["r"] / 1000
+        )
+        for asked in tuning.rounds(found):
+            assert all(Path(run.cell.config.results_dir) == results / "trials" for _, run in asked)
+            assert all(run.cell.config.tune is None for _, run in asked)
+        assert [run.cell.config.seed for run in found[0].finals()] == [0, 1]
+        return found[0].tried, found[0].best()
+
+    first, best = study()
+    assert len(first) == 6
+    assert first[0]["values"] == {"lr": 0.001, "adapter.r": 8}  # The file's own come first.
+    assert best == max(first, key=lambda trial: trial["score"])
+    assert study() == (first, best)
+
+
+@pytest.mark.usefixtures("optuna")
+def test_trials_need_a_split_that_is_not_the_evaluation(tiny, run_cli: Run) -> None:
+    status, _, err = run_cli(*tiny("tune=2", "recipe.selection=best_on_validation"))
+    assert status == 2
+    assert "carves nothing from train" in err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optuna")
+def test_tuned_runs_say_what_was_tried_and_trials_are_no_rows(run_cli: Run, tiny, results: Path) -> None:
+    line = tiny("method=lora,majority", "seed=0,1", "tune=2", "recipe.max_steps=3", "recipe.eval_steps=3")
+    status, out, err = run_cli(*line)
+    assert status == 0, (out, err)
+    assert "4 completed (4 now, 0 before), 0 failed" in out
+    tuned = [r for r in records(results) if r.config["method"]["name"] == "lora"]
+    assert len(tuned) == 2
+    for record in tuned:
+        assert record.config["tune"] == 2
+        assert record.tuning is not None
+        assert len(record.tuning["tried"]) == record.tuning["trials"] == 2
+        values = record.tuning["best"]["values"]
+        assert record.config["method"]["lr"] == values["lr"]
+        assert record.config["method"]["adapter"]["r"] == values["adapter.r"]
+    trials = {r.key: r for r in records(results / "trials")}
+    for trial in tuned[0].tuning["tried"]:
+        assert trials[trial["key"]].metrics["selection"]["score"] == trial["score"]
+    run_cli("report", f"results_dir={results}")
+    board = (results / "leaderboard.md").read_text()
+    assert "by 2 trials on the selection split" in board
+    assert "tune=2" in board
+    stamps = {r.key: r.environment["started_unix_s"] for r in trials.values()}
+    status, out, _ = run_cli(*line)
+    assert status == 0
+    assert "4 completed (0 now, 4 before)" in out
+    assert {r.key: r.environment["started_unix_s"] for r in records(results / "trials")} == stamps
