@@ -37,7 +37,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench [group=choice ...] [key=value ...] [-m]   compose, train, measure, record
   python -m peftbench method=lora,prefix dataset=sst2 -m        several runs
   python -m peftbench sweep=glue_quick                          a prepared sweep
-  python -m peftbench report [FOLDER | results_dir=results]     leaderboard; also method=lora*  format=latex  against=FOLDER
+  python -m peftbench report [FOLDER | results_dir=results]     leaderboard; method=lora* format=latex against=DIR
   python -m peftbench status [FOLDER | results_dir=results]     what runs there, how far it is
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid

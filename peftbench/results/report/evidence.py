@@ -64,7 +64,7 @@ class Panel:
 
     Attributes:
         conditions: what they have in common and other rows of the data set and model have not; "" where all have it.
-        better: (K, K) share of draws in which the row's method is better than the column's.
+        better: (K, K) chance that the row's method is better than the column's.
     """
 
     column: str
@@ -249,17 +249,18 @@ def _standings(panels: Sequence[Panel]) -> list[Standing]:
         rows = [row for row in members[0].rows if all(row in panel.rows for panel in members)]
         if len(members) < 2 or len(rows) < 2:
             continue
-        joints = [panel.joint.select([panel.rows.index(row) for row in rows]) for panel in members]
-        order = np.argsort(-np.mean([one.means for one in joints], axis=0), kind="stable")
-        joints, rows = [one.select(order) for one in joints], [rows[i] for i in order]
-        ranks = joint.ranks(joints)
+        means = [[float(panel.joint.means[panel.rows.index(row)]) for row in rows] for panel in members]
+        rows = [rows[i] for i in np.argsort(-np.mean(means, axis=0), kind="stable")]
+        places = [[panel.rows.index(row) for row in rows] for panel in members]
+        ranks = joint.ranks([panel.joint.select(place) for panel, place in zip(members, places, strict=True)])
+        chances = [panel.better[np.ix_(place, place)] for panel, place in zip(members, places, strict=True)]
         standings.append(
             Standing(
                 *(model, shared, [panel.column for panel in members], rows),
                 low=[int(rank) for rank in ranks.low],
                 high=[int(rank) for rank in ranks.high],
                 best=[float(share) for share in ranks.best],
-                improvement=joint.improvement(joints),
+                improvement=joint.improvement(chances),
             )
         )
     return standings

@@ -47,6 +47,7 @@ def load(*roots: str | os.PathLike[str]) -> Results:
     """Read every record of a results folder, or of several. Changes nothing: a file that can't be read may still be
     copied here, or be another version's."""
     results, failures = Results(), {}
+    shared: dict[bytes, Any] = {}
     completed: list[_Completed] = []
     for root, (file, record) in ((folder, entry) for folder in roots for entry in ResultStore(folder).scan()):
         name = _shown(file, root, several=len(roots) > 1)
@@ -54,6 +55,7 @@ def load(*roots: str | os.PathLike[str]) -> Results:
             results.unreadable.append((name, str(record)))
         elif record.status == "completed":
             run = key_of(record)
+            _share(record, shared)
             results.roots[id(record)] = Path(root)
             completed.append((doubt(file, record, run), name, run, record))
         elif record.status == "not_applicable":
@@ -64,6 +66,18 @@ def load(*roots: str | os.PathLike[str]) -> Results:
     mended = {_named(record) for record in results.completed}
     results.failed = [record for named, record in failures.items() if named not in mended]
     return results
+
+
+def _share(record: RunRecord, sections: dict[bytes, Any]) -> None:
+    """Keep one copy of what many records of a sweep say alike: it is most of what they say. Nothing changes it.
+
+    Args:
+        sections: by their JSON, those that were read before.
+    """
+    for whole in (record.config, record.environment):
+        for name, value in whole.items():
+            if type(value) is dict or type(value) is list:
+                whole[name] = sections.setdefault(msgspec.json.encode(value), value)
 
 
 def _shown(file: Path, root: str | os.PathLike[str], *, several: bool) -> str:

@@ -40,9 +40,9 @@ def render(board: Leaderboard) -> str:
     parts = ["# Leaderboard", score_tables.NOTE]
     parts += _scores(board) if board.rows else ["No completed runs yet."]
     if board.forgetting:
-        lines = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
-        header, lines, left = layout.without_one_model(forgetting.COLUMNS, lines)
-        parts += ["## What tuning made the model forget", forgetting.NOTE, layout.tables(header, lines, left=left + 2)]
+        asked = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
+        header, asked, left = layout.without_one_model(forgetting.COLUMNS, asked)
+        parts += ["## What tuning made the model forget", forgetting.NOTE, layout.tables(header, asked, left=left + 2)]
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*prompt) for prompt in board.soft_prompts)]
     if board.failed:

@@ -1,5 +1,6 @@
 """A run's answers, example by example, as pseudo-values of its score: from the predictions beside its record."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _table(predictions: Path, split: str | None) -> dict[str, Any] | None:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    if split is None or not predictions.is_file():
+    if split is None or not os.path.isfile(predictions):  # False too for a name that no file can have.
         return None
     try:
         with pq.ParquetFile(predictions) as stored:

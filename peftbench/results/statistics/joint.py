@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from peftbench.results.statistics.intervals import LEVEL, parts, satterthwaite, t_quantile
 from peftbench.results.statistics.pairs import paired_variance
@@ -96,37 +97,42 @@ def ties(joint: Joint) -> list[bool]:
     A method leaves if the largest studentised lead of another over it exceeds the .95 quantile of that largest lead
     where all means are equal. Source: Hsu, Ann. Statist. 9 (1981) 1026.
     """
-    errors, count = joint.errors(), len(joint.means)
-    drawn = np.sqrt(_spread(joint))
+    count, drawn = len(joint.means), np.sqrt(_spread(joint))
+    # Of all largest leads the quantile lies between that of one lead and Bonferroni's: most need no draws.
+    least, most = (t_quantile(joint.df, 1 - (1 - LEVEL) / leads) for leads in (1, max(count - 1, 1)))
+    errors: np.ndarray | None = None
     stay = []
     for k in range(count):
         others = np.arange(count) != k
-        lead = joint.means[others] - joint.means[k]
-        varies = joint.se[k, others] > 0
-        if not varies.all() and (lead[~varies] > 0).any():  # Another is better in every way that was seen.
+        lead, varies = joint.means[others] - joint.means[k], joint.se[k, others] > 0
+        largest = float((lead[varies] / joint.se[k, others][varies]).max()) if varies.any() else -np.inf
+        if (lead[~varies] > 0).any() or largest > most:  # Of those that never vary, another is better for certain.
             stay.append(False)
-        elif not varies.any():
+        elif largest <= least:
             stay.append(True)
         else:
+            errors = joint.errors() if errors is None else errors
             of_others = (errors[:, others] - errors[:, [k]])[:, varies] / _positive(drawn[k, others][varies])
-            largest = float((lead[varies] / joint.se[k, others][varies]).max())
             stay.append(bool(largest <= np.quantile(of_others.max(axis=1), LEVEL)))
     return stay
 
 
 def better(joint: Joint) -> np.ndarray:
-    """(K, K): the share of draws in which the method of the row is better than that of the column; of equals half."""
-    values = joint.means + joint.errors()
-    return np.stack([_beaten(values, k) for k in range(values.shape[1])])
+    """(K, K): the chance that the method of the row is better than that of the column, by their joint t; of equals a
+    half."""
+    lead, spread = joint.means[:, None] - joint.means, np.sqrt(_spread(joint))
+    certain = np.select([lead > 0, lead < 0], [np.inf, -np.inf], 0.0)
+    scaled = np.divide(lead, spread, out=certain, where=spread > 0)
+    return np.asarray(special.stdtr(joint.df, scaled) if np.isfinite(joint.df) else special.ndtr(scaled))
 
 
-def improvement(joints: Sequence[Joint]) -> np.ndarray:
+def improvement(better_by_data_set: Sequence[np.ndarray]) -> np.ndarray:
     """(K, K) probability of improvement over data sets: the mean of `better`. Source: arXiv 2108.13264, section 4.
 
     Args:
-        joints: of each data set, the same K methods in the same order.
+        better_by_data_set: of each data set (K, K), the same methods in the same order.
     """
-    return np.mean([better(joint) for joint in joints], axis=0)
+    return np.asarray(np.mean(better_by_data_set, axis=0))
 
 
 @dataclass(frozen=True)
@@ -182,12 +188,6 @@ def way(joint: Joint, start: int, end: int) -> list[Share | None] | None:
         None if k in (start, end) else Share(float(shares[k]), float(low[k]), float(high[k]))
         for k in range(len(shares))
     ]
-
-
-def _beaten(values: np.ndarray, k: int) -> np.ndarray:
-    """(K,): the share of draws in which method k is better than each; of equals half."""
-    mine = values[:, [k]]
-    return np.asarray((mine > values).mean(axis=0) + (mine == values).mean(axis=0) / 2)
 
 
 def _spread(joint: Joint) -> np.ndarray:

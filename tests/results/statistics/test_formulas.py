@@ -144,8 +144,12 @@ def test_ranks_and_the_share_of_the_way() -> None:
     assert placed.low.tolist()[1] == placed.high.tolist()[1] == 3
     assert (placed.low[0], placed.high[0]) == (1, 1)
     assert placed.best.sum() == pytest.approx(1)
-    assert joint.better(made)[0, 1] == 1
-    assert joint.improvement([made, made])[2, 0] == pytest.approx(joint.better(made)[2, 0])
+    chances = joint.better(made)
+    assert chances[0, 1] > 0.999
+    assert chances + chances.T == pytest.approx(np.ones((3, 3)))
+    drawn = made.means + made.errors()
+    assert chances[2, 0] == pytest.approx((drawn[:, 2] > drawn[:, 0]).mean(), abs=0.02)
+    assert joint.improvement([chances, chances.T])[2, 0] == pytest.approx(0.5)
     shares = joint.way(made, 1, 0)
     assert shares is not None
     assert shares[:2] == [None, None]
