@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from peftbench.sweep.estimation import Estimate
 from peftbench.system import files
-
-if TYPE_CHECKING:
-    from peftbench.sweep.estimate import Estimate
 
 #: Parts in the order of the bar, with colours that differ in lightness too.
 _COLOURS = {
@@ -22,13 +19,13 @@ _COLOURS = {
 _LEFT, _WIDTH, _BAR, _GAP, _TOP = 220, 620, 18, 8, 48
 
 
-def write(file: Path, made: Sequence["Estimate"]) -> None:
+def write(file: Path, made: Sequence[Estimate]) -> None:
     """Write the picture of all runs that could be estimated."""
     files.make_folder(file.parent)
     files.write(file, lambda temporary: temporary.write_text(svg(made), encoding="utf-8"))
 
 
-def svg(made: Sequence["Estimate"]) -> str:
+def svg(made: Sequence[Estimate]) -> str:
     """The picture: MB at the peak by part."""
     bars = [(_name(one), one.cell["parts"]) for one in made if not one.refused]
     most = max((sum(parts.values()) for _, parts in bars), default=1)
@@ -58,5 +55,5 @@ def _bar(name: str, parts: dict[str, int], y: int, scale: float) -> list[str]:
     return lines
 
 
-def _name(one: "Estimate") -> str:
+def _name(one: Estimate) -> str:
     return f"{one.config.method.name} · {one.config.model.name}"

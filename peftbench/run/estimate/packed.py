@@ -15,7 +15,7 @@ _BLOCK, _NESTED_BLOCK = 64, 256
 
 
 def replace_layers(model: Any, settings: BitsAndBytesConfig) -> nn.Module:
-    """A model on the meta device with bitsandbytes' layers in the place of its linear ones, as transformers loads it."""
+    """A model on the meta device with bitsandbytes' layers in the place of its linear ones, as transformers does."""
     from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
     skipped = [*(settings.llm_int8_skip_modules or []), *quantization.outputs(model)]
