@@ -177,5 +177,8 @@ class RunConfig:
     zip: list[Any] = sink(default_factory=list)
     exclude: list[str] = sink(default_factory=list)
     dry_run: bool = sink(False)
+    #: A budget that runs are held against before they start, with its unit: 8GB.
+    memory: Optional[str] = sink(None)
+    fit: bool = sink(False)
     #: Trials a method had for its hyper-parameters. They identify the run: a row of tuned runs is one row.
     tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})

@@ -81,7 +81,7 @@ _WITHIN: dict[str, Any] = {
     "score": Number | None,
     "selected_step": Whole | None,
     "params": dict[str, Whole | None] | None,
-    "efficiency": dict[str, Number | None] | None,
+    "efficiency": dict[str, Number | dict[str, Count] | None] | None,
     "samples": dict[str, Count | None] | None,
     "learnt": Learnt,
     "environment": Environment,

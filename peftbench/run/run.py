@@ -23,6 +23,7 @@ from peftbench.run.evaluation import Metrics, evaluate, headline, predict
 from peftbench.run.footnotes import footnotes
 from peftbench.run.prepared import PreparedRun
 from peftbench.run.training import sharding
+from peftbench.run.training.energy import Energy
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.progress import Reporter
 from peftbench.run.training.resume import RunState
@@ -159,11 +160,11 @@ class TrainingResult:
 def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
-    meter, select = Meter(), SelectBest(folder, maximise=maximise(config.dataset))
+    meter, energy, select = Meter(), Energy(), SelectBest(folder, maximise=maximise(config.dataset))
     code = environment.versions()
     state = RunState(folder, code=code, every_s=config.checkpoint_every_s, select=select, meter=meter, memory=memory)
     # The order matters: see `RunState` and `Meter`.
-    callbacks = [state, *method.callbacks(), select, Reporter(context.emit), meter]
+    callbacks = [state, *method.callbacks(), select, Reporter(context.emit), energy, meter]
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
         fit(tuner, data, trainer, state, context.emit)
@@ -178,7 +179,9 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     if method.trains and state.step < steps:
         state.save(tuner, None, steps)
     selected = select.restore(tuner.model, steps)
-    figures = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
+    figures: dict[str, Any] = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
+    # Of a run in several processes nobody measured the others'.
+    figures["energy_j"] = None if state.resumed or config.hardware.devices > 1 else energy.joules()
     return TrainingResult(trainer, selected, params, figures, state.resumed)
 
 

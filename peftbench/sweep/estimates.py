@@ -18,19 +18,30 @@ def seconds(configs: Sequence[RunConfig]) -> list[float | None]:
 
 
 def times(configs: Sequence[RunConfig]) -> list[list[float]]:
-    """For each run what the completed records of the same method, model, data set and hardware on a processor of this
-    name took, in seconds, training time scaled to the run's examples."""
+    """For each run what the completed records like it (`_alike`) took, in seconds, training time scaled to the run's
+    examples."""
+    return [
+        [t for record in alike if (t := _scaled(record, config)) is not None]
+        for config, alike in zip(configs, _alike(configs), strict=True)
+    ]
+
+
+def memory(configs: Sequence[RunConfig]) -> list[float | None]:
+    """Bytes of each run's process at its peak: the most of the completed records like it; None where there is none."""
+    peaks = [[(record.efficiency or {}).get("peak_memory_bytes") for record in alike] for alike in _alike(configs)]
+    return [max((float(peak) for peak in of_run if peak is not None), default=None) for of_run in peaks]
+
+
+def _alike(configs: Sequence[RunConfig]) -> list[list[RunRecord]]:
+    """For each run the completed records of the same method, model, data set and hardware on a processor of this
+    name."""
     by_likeness: dict[Any, list[RunRecord]] = defaultdict(list)
     for root in {config.results_dir for config in configs}:
         for _, record in ResultStore(root).scan():
             if isinstance(record, RunRecord) and record.status == "completed":
                 by_likeness[root, _likeness(record.config, record.environment)].append(record)
     here = {"cpu": processor()}
-    all_times: list[list[float]] = []
-    for config in configs:
-        alike = by_likeness[config.results_dir, _likeness(identity.description(config), here)]
-        all_times.append([t for record in alike if (t := _scaled(record, config)) is not None])
-    return all_times
+    return [by_likeness[c.results_dir, _likeness(identity.description(c), here)] for c in configs]
 
 
 def _likeness(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:

@@ -24,6 +24,8 @@ from peftbench.tasks.table import build as build_task
 
 #: A run's steps, for methods and schedules that plan with them: what is in memory depends on none of it.
 _STEPS = 100
+#: Weights up to which a model is made at random rather than not at all, for methods that look at them.
+_SMALL = 150_000_000
 #: Why a method that meets these is not estimated: by what an error says.
 _VALUES = ("meta tensor", "register_meta", "set_data", "_local_scalar_dense", "nonzero", "meta tensors")
 
@@ -127,13 +129,19 @@ def build(config: RunConfig) -> tuple[FineTuner, fakes.Faking, int]:
     dropout.install_attention()
     model: Any = backbones.build_empty(shaped, Checkpoint(None, ""), task)
     backbones.check_length(model, config, task)
+    if not quantization.settings(config) and sum(p.numel() for p in model.parameters()) <= _SMALL:
+        # What a method makes of the weights' values (ranks, chosen places) it then makes of random ones.
+        model = task.auto_model.from_config(backbones.model_config(shaped, Checkpoint(None, ""), task))
     settings = quantization.settings(config)
     if settings:
         model = packed.replace_layers(model, settings)
     if config.hardware.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model = backbones.exact_head(model, config, task).eval()
-    context = Context(config.model, task, _STEPS, config.seed, list, tokenizer, config.model_root)
+    special = int(tokenizer.mask_token_id or 0)
+    sample = batches.largest(config, task, examples=8, length=min(32, config.recipe.max_length), special=special)
+    rows = list if next(model.parameters()).is_meta else lambda: [sample]
+    context = Context(config.model, task, _STEPS, config.seed, rows, tokenizer, config.model_root)
     adapted: nn.Module = method.apply(model, context)
     dropout.install(adapted)
     if settings:
@@ -148,7 +156,7 @@ def build(config: RunConfig) -> tuple[FineTuner, fakes.Faking, int]:
         total_steps=_STEPS,
         head=config.model.head,
     )
-    return tuner, faking, int(tokenizer.mask_token_id or 0)
+    return tuner, faking, special
 
 
 def footprint(

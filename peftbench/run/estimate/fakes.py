@@ -51,14 +51,14 @@ def _made(args: Any) -> int:
 
 
 def fake(model: nn.Module, faking: Faking) -> nn.Module:
-    """The model, in which every tensor on the meta device is replaced by a fake one: parameters, buffers, and what
-    modules hold beside them. Tied ones stay tied."""
+    """The model, in which tensors on the meta device, and all floats, are replaced by fake ones: parameters, buffers, and
+    what modules hold beside them. Tied ones stay tied."""
     known: dict[int, Any] = {}
 
     def replaced(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            if not value.is_meta or isinstance(value, FakeTensor):
-                return value
+            if isinstance(value, FakeTensor) or not (value.is_meta or value.is_floating_point()):
+                return value  # Numbers of places (indices) stay as they are.
             if id(value) not in known:
                 known[id(value)] = value, _faked(value, faking.of)
             return known[id(value)][1]
@@ -80,7 +80,7 @@ def fake(model: nn.Module, faking: Faking) -> nn.Module:
 
 
 def _faked(tensor: torch.Tensor, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    new = of(tensor.detach())
+    new = of(tensor.detach().to("meta"))
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(new, requires_grad=tensor.requires_grad)
     return new

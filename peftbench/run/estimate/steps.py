@@ -25,6 +25,7 @@ def trace(
     precision: Precision,
     faking: AbstractContextManager[Any] | None = None,
     steps: int = STEPS,
+    rate: float | None = None,
 ) -> Footprint:
     """Make training steps on a batch, and say what was in memory.
 
@@ -32,12 +33,15 @@ def trace(
         precision: entered around each step (autocast), as Lightning does.
         faking: what makes operations run on tensors without data; None: they are computed.
         steps: two at least, for the optimiser's state to be there throughout one.
+        rate: the learning rate; None: the run's.
     """
     with faking or nullcontext(), Tracker() as tracker:
         tracker.declare(_trained(tuner.model), "weights_trained")
         tracker.declare(_held(tuner.model), "weights_frozen")
         tracker.declare(batch.values(), "activations")
         [optimizer], _ = tuner.configure_optimizers()
+        for group in optimizer.param_groups if rate is not None else []:
+            group["lr"] = rate
         callbacks = tuner.method.callbacks()
         for number in range(steps):
             _callbacks(callbacks, "on_train_batch_start", number, batch)
