@@ -51,8 +51,8 @@ def _made(args: Any) -> int:
 
 
 def fake(model: nn.Module, faking: Faking) -> nn.Module:
-    """The model, in which tensors on the meta device, and all floats, are replaced by fake ones: parameters, buffers, and
-    what modules hold beside them. Tied ones stay tied."""
+    """The model, in which tensors on the meta device, and all floats, are replaced by fake ones: parameters, buffers,
+    and what modules hold beside them. Tied ones stay tied."""
     known: dict[int, Any] = {}
 
     def replaced(value: Any) -> Any:
