@@ -25,12 +25,18 @@ def config_dirs(arguments: list[str]) -> tuple[list[str], list[Path]]:
     return rest, folders
 
 
-def options(command: str, arguments: Sequence[str]) -> dict[str, str]:
-    """`key=value` arguments of a command over the defaults, or the results folder alone."""
-    values = {"results_dir": "results"}
+def options(command: str, arguments: Sequence[str], **further: str) -> dict[str, str]:
+    """`key=value` arguments of a command over the defaults; the first may be the results folder alone.
+
+    Args:
+        further: the defaults of the keys that the command has beside `results_dir`.
+    """
+    values = {"results_dir": "results", **further}
     for argument in arguments:
-        if len(arguments) == 1 and not argument.startswith("-") and ("=" not in argument or Path(argument).is_dir()):
-            return {"results_dir": argument}
+        alone = argument == arguments[0] and (bool(further) or len(arguments) == 1)
+        if alone and not argument.startswith("-") and ("=" not in argument or Path(argument).is_dir()):
+            values["results_dir"] = argument
+            continue
         key, separator, value = argument.partition("=")
         if not separator or key not in values:
             raise ConfigError(f"{command}: {argument}: {nearest(key, [f'{name}=' for name in values])}")

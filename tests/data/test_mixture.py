@@ -219,7 +219,10 @@ def test_the_report_shows_the_parts() -> None:
         made(0.7, "dataset=sst2", "method=lora", "seed=0"),
     ]
     text = render_markdown.render(board(*records))
-    header, _, line = text.partition("## By metric")[2].strip().splitlines()[:3]
-    cells = dict(zip(*([c.strip() for c in row.split("|")[1:-1]] for row in (header, line)), strict=True))
+    section = text.partition("## By metric")[2].split("\n## ")[0].strip()
+    cells = {}
+    for table in section.split("\n\n"):
+        header, _, line = table.splitlines()[:3]
+        cells |= dict(zip(*([c.strip() for c in row.split("|")[1:-1]] for row in (header, line)), strict=True))
     assert cells["sst2+mrpc sst2/validation accuracy"] == "85.0 ± 7.1 (n=2)"
     assert cells["sst2+mrpc mrpc/validation f1"] == "60.0 ± 0.0 (n=2)"

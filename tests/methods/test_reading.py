@@ -113,6 +113,6 @@ def test_the_report_shows_the_first_seeds() -> None:
     text = render_markdown.render(board(*records))
     assert "## Soft prompts" in text
     assert "<details><summary>prompt · tiny_bert · sst2</summary>" in text
-    assert "1. `film` 0.50\n2. `` a`b `` 0.50\n3. `|` 0.50\n" in text
+    assert "\n1\u00a0`film`\u00a00.50, 2\u00a0`` a`b ``\u00a00.50, 3\u00a0`|`\u00a00.50\n" in text
     assert "later" not in text
     assert "Soft prompts" not in render_markdown.render(board(records[2]))

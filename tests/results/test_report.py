@@ -14,7 +14,7 @@ import pytest
 
 from peftbench.config import identity, paths
 from peftbench.results.records import RunRecord
-from peftbench.results.report import frame, render_csv, render_markdown, stats, suites
+from peftbench.results.report import command, frame, render_csv, render_markdown, stats, suites
 from peftbench.results.report.load import Results, load
 from peftbench.results.store import ResultStore
 from tests.helpers.boards import board, made
@@ -62,18 +62,35 @@ def test_the_order_of_records_is_irrelevant() -> None:
 def test_markdown_shows_what_there_is_and_what_is_missing() -> None:
     failed = made(None, "method=prompt", "dataset=rte", status="oom", error="out of | memory", log="logs/x/run.log")
     text = render_markdown.render(board(*RECORDS, failed=(failed,)))
+    sst2 = text.split("### sst2 (accuracy), tiny_bert")[1].split("###")[0]
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in sst2.splitlines() if line[:1] == "|"] == [
+        ["", "method", "score", "95 % interval", "sd", "n"],
+        ["---", "------", "----:", "------------:", "--:", "--:"],
+        ["=", "full", "92.0", "[66.6, 100.0]", "2.8", "2"],
+        ["=", "lora", "91.0", "[91.0, 91.0]", "0.0", "2"],
+        ["=", "prompt", "81.0", "[68.3, 93.7]", "1.4", "2"],
+    ]
+    assert "other seeds on these very examples (there are no predictions). Few seeds: 2." in " ".join(sst2.split())
+    assert "prompt" not in text.split("### rte (accuracy), tiny_bert")[1].split("###")[0]
+    assert "prompt" not in text.split("## Mean over data sets")[1].split("\n## ")[0]
+    assert all(len(line) <= 80 for line in text.splitlines() if line[:1] == "|")
+    assert "- prompt · tiny_bert · rte · seed 0: oom, out of | memory (log: `logs/x/run.log`)" in text
+
+
+def test_a_wide_terminal_has_one_table() -> None:
+    text = command.terminal(board(*RECORDS), 200)
     line = next(line for line in text.splitlines() if line.startswith("| full"))
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
-    assert cells == ["full", "tiny_bert", "55.0 ± 7.1 (n=2)", "70.0 ± 0.0 (n=2)", "92.0 ± 2.8 (n=2)", "72.3", "10",
-                     "1.000", "5", "20.0"]  # fmt: skip
-    prompt = next(line for line in text.splitlines() if line.startswith("| prompt"))
-    assert [cell.strip() for cell in prompt.split("|")][4] == "–"
-    assert "- prompt · tiny_bert · rte · seed 0: oom, out of | memory (log: `logs/x/run.log`)" in text
+    assert cells[:6] == ["full", "tiny_bert", "55.0 [-8.5, 100.0] = (n=2)", "70.0 [70.0, 70.0] = (n=2)",
+                         "92.0 [66.6, 100.0] = (n=2)", "72.3"]  # fmt: skip
+    assert cells[6:] == ["10", "1.000", "5", "20.0"]
+    assert max(map(len, command.terminal(board(*RECORDS), 80).splitlines())) <= 80
 
 
 def test_csv_holds_the_numbers() -> None:
     rows = list(csv.DictReader(io.StringIO(render_csv.render(board(*RECORDS)))))
     assert float(rows[0]["cola_mean"]) == pytest.approx(0.55)
+    assert (rows[0]["rte_low"], rows[0]["rte_basis"], rows[0]["rte_tied"]) == ("0.7", "seeds alone", "1")
     assert rows[2]["rte_mean"] == ""
     assert rows[2]["rte_n"] == "0"
     assert float(rows[0]["efficiency.peak_memory_bytes"]) == 5_000_000
@@ -174,7 +191,7 @@ def test_a_corrupt_record_is_named_and_stays(results: Path, run_cli) -> None:
     status, out, _ = run_cli("report", f"results_dir={results}")
     assert status == 0
     assert "half.json: no record (not whole JSON" in out
-    assert "50.0 (n=1)" in out
+    assert "|  50.0 |" in out
     assert "half.json" in (results / "leaderboard.md").read_text()
     assert sorted(file.name for file in good.parent.iterdir()) == ["a.json", "half.json"]
 
@@ -269,7 +286,7 @@ def test_a_suite_averages_metrics_and_splits_first(four_tasks: stats.Leaderboard
     assert by_method["lora"] == suites.Suite(None, ["mnli (validation_mismatched)", "rte"])
     text = render_markdown.render(four_tasks)
     assert "65.0" in text
-    assert "missing: mnli (validation_mismatched), rte" in text
+    assert "- glue, missing: mnli (validation_mismatched), rte (1 row)" in text
 
 
 def _of_other_data(kind: str) -> list[RunRecord]:

@@ -97,11 +97,16 @@ def _suffixes(benchmarks: Sequence[Forgot]) -> list[str]:
 COLUMNS = ("method", "model", "data set", "benchmark", "questions", "runs", "before", "after", "difference")
 
 
-def lines(benchmarks: Sequence[Forgot]) -> list[list[str]]:
-    """A table's lines, under `COLUMNS`."""
+def lines(benchmarks: Sequence[Forgot], names: Mapping[tuple[str, str, str], str] | None = None) -> list[list[str]]:
+    """A table's lines, under `COLUMNS`.
+
+    Args:
+        names: what a row is called in the table; None: by method and variant.
+    """
+    whole = {one.row: f"{one.row[0]} ({one.row[2]})" if one.row[2] else one.row[0] for one in benchmarks}
     return [
         [
-            f"{one.row[0]} ({one.row[2]})" if one.row[2] else one.row[0],
+            (names or whole)[one.row],
             one.row[1],
             one.column,
             one.benchmark + asked.replace("_", " "),

@@ -28,6 +28,7 @@ class Results:
         not_applicable: notes of runs that a sweep left out.
         unreadable: file name and reason of every file that holds no record.
         doubtful: file name and reason of every completed run's record that isn't counted, or can't be believed.
+        roots: by a completed record's `id`, the results folder that it was read from.
     """
 
     completed: list[RunRecord] = field(default_factory=list)
@@ -35,38 +36,46 @@ class Results:
     not_applicable: list[RunRecord] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     doubtful: list[tuple[str, str]] = field(default_factory=list)
+    roots: dict[int, Path] = field(default_factory=dict)
 
 
 #: Why its record isn't believed (None: it is), the record's file, the key that it should have, and itself.
-_Completed = tuple[str | None, Path, str, RunRecord]
+_Completed = tuple[str | None, str, str, RunRecord]
 
 
-def load(root: str | os.PathLike[str]) -> Results:
-    """Read every record of a results folder. Changes nothing: a file that can't be read may still be copied here, or be
-    another version's."""
+def load(*roots: str | os.PathLike[str]) -> Results:
+    """Read every record of a results folder, or of several. Changes nothing: a file that can't be read may still be
+    copied here, or be another version's."""
     results, failures = Results(), {}
     completed: list[_Completed] = []
-    for file, record in ResultStore(root).scan():
+    for root, (file, record) in ((folder, entry) for folder in roots for entry in ResultStore(folder).scan()):
+        name = _shown(file, root, several=len(roots) > 1)
         if isinstance(record, RecordError):
-            results.unreadable.append((str(file.relative_to(root)), str(record)))
+            results.unreadable.append((name, str(record)))
         elif record.status == "completed":
             run = key_of(record)
-            completed.append((doubt(file, record, run), file, run, record))
+            results.roots[id(record)] = Path(root)
+            completed.append((doubt(file, record, run), name, run, record))
         elif record.status == "not_applicable":
             results.not_applicable.append(record)
         else:
             failures[_named(record)] = record
-    _count_once(completed, results, root)
+    _count_once(completed, results)
     mended = {_named(record) for record in results.completed}
     results.failed = [record for named, record in failures.items() if named not in mended]
     return results
 
 
-def _count_once(completed: list[_Completed], results: Results, root: str | os.PathLike[str]) -> None:
+def _shown(file: Path, root: str | os.PathLike[str], *, several: bool) -> str:
+    """A file's name as reports show it: within its folder, which is named where there are several."""
+    return str(file if several else file.relative_to(root))
+
+
+def _count_once(completed: list[_Completed], results: Results) -> None:
     """Count every run once, however many files hold it. Runs are told apart by the key that follows from the record
     (`key_of`), not by the key that stands in it. Of several files the one that is believed counts, or else the
     first."""
-    first: dict[str, tuple[Path, RunRecord]] = {}
+    first: dict[str, tuple[str, RunRecord]] = {}
     for why, file, run, record in sorted(completed, key=lambda entry: entry[0] is not None):
         other, counted = first.setdefault(run, (file, record))
         if counted is record:
@@ -74,9 +83,9 @@ def _count_once(completed: list[_Completed], results: Results, root: str | os.Pa
             why = None if why is None else f"{why}: counted, but a sweep would make the run anew"
         else:
             differs = "" if record.score == counted.score else ", with another score"
-            why = f"the same run as {other.relative_to(root)}{differs}: not counted"
+            why = f"the same run as {other}{differs}: not counted"
         if why is not None:
-            results.doubtful.append((str(file.relative_to(root)), why))
+            results.doubtful.append((file, why))
 
 
 def _named(record: RunRecord) -> tuple[str, ...]:

@@ -1,12 +1,17 @@
 """Soft prompts in words: the tokens nearest to every virtual token, as records have them."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peftbench.results.records import RunRecord
+from peftbench.results.report import layout
 from peftbench.system import escape
 
-NOTE = "The vocabulary's nearest tokens to every virtual token, by cosine; of several seeds the first."
+NOTE = """\
+The vocabulary's nearest token to every virtual token, by cosine; of several seeds
+the first. The records have five of each.
+"""
 
 
 def first_of_each(records: Iterable[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[RunRecord]:
@@ -23,9 +28,11 @@ def first_of_each(records: Iterable[RunRecord], cells: Mapping[int, tuple[Any, s
 
 
 def markdown(title: str, record: RunRecord) -> str:
-    """One run's prompt, folded away: a line a virtual token."""
-    lines = [
-        f"{number}. " + ", ".join(f"{escape.code(near['token'])} {near['similarity']:.2f}" for near in nearest)
-        for number, nearest in enumerate(record.learnt["soft_prompt"], start=1)
+    """One run's prompt, folded away: of every virtual token the nearest one."""
+    words = [
+        f"{number}\u00a0{escape.code(near[0]['token'])}\u00a0{near[0]['similarity']:.2f}"
+        for number, near in enumerate(record.learnt["soft_prompt"], start=1)
+        if near
     ]
-    return "\n".join([f"<details><summary>{escape.markup(title)}</summary>", "", *lines, "", "</details>"])
+    text = textwrap.fill(", ".join(words), layout.WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([f"<details><summary>{escape.markup(title)}</summary>", "", text, "", "</details>"])

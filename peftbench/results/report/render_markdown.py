@@ -1,52 +1,74 @@
-"""The leaderboard as Markdown."""
+"""The leaderboard as Markdown, 80 columns wide: one table a question."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import forgetting, prompts
-from peftbench.results.report.stats import Cell, Leaderboard, Row
+from peftbench.results.report import forgetting, layout, prompts, score_tables
+from peftbench.results.report.layout import number
+from peftbench.results.report.score_tables import name_of
+from peftbench.results.report.stats import Leaderboard
 from peftbench.system import escape
 
 FILE = "leaderboard.md"
 
-_MISSING = "–"
-_NOTES = """\
-Scores are percentages: the mean of a data set's metrics, then mean ± sample standard deviation over seeds (n of them).
-{missing} is a cell without a completed run; rows with one have no mean and stand last. Trained parameters include the
-task head. Memory is the peak of training in a process of its own; rates leave evaluation and warm-up steps out.
+_SUITES = """\
+As the benchmarks average: a task's metrics first (of MNLI both evaluation
+splits), then the tasks; on the official validation splits, as test labels are
+hidden.
+"""
+_PAIRS = """\
+The best of each table less the others, in points; p is adjusted for all pairs of
+the table. Where two aren't told apart: the seeds each, or the examples, that would
+tell a difference of that size in four of five studies.
+"""
+_WAYS = """\
+The share of the way from the linear probe to full fine-tuning, in percent, where
+these two can be told apart.
 """
 
 
 def render(board: Leaderboard) -> str:
     """The whole file; the same text for the same records."""
-    parts = ["# Leaderboard", _NOTES.format(missing=_MISSING)]
-    if not board.rows:
-        parts.append("No completed runs yet.")
-    else:
-        parts += ["## Scores", scores(board)]
-        if board.suites:
-            parts += ["## Suites", _SUITES, _suites(board)]
-        if board.details:
-            parts += ["## By metric", _details(board)]
-        parts += ["## Cost", costs(board)]
+    parts = ["# Leaderboard", score_tables.NOTE]
+    parts += _scores(board) if board.rows else ["No completed runs yet."]
     if board.forgetting:
-        table = _table(forgetting.COLUMNS, forgetting.lines(board.forgetting), left=4)
-        parts += ["## What tuning made the model forget", forgetting.NOTE, table]
+        lines = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
+        header, lines, left = layout.without_one_model(forgetting.COLUMNS, lines)
+        parts += ["## What tuning made the model forget", forgetting.NOTE, layout.tables(header, lines, left=left + 2)]
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*prompt) for prompt in board.soft_prompts)]
     if board.failed:
         parts += ["## Failed", "\n".join(_failure(record) for record in board.failed)]
-    if board.not_applicable:
-        parts += ["## Not applicable", _list(board.not_applicable)]
     for heading, files in (("Not readable", board.unreadable), ("Doubtful", board.doubtful)):
         if files:
             lines = (f"- {escape.code(file)}: {escape.markdown(reason)}" for file, reason in files)
             parts += [f"## {heading}", "\n".join(lines)]
-    if board.machines:
-        parts += ["## Made on", _list(board.machines)]
-    if board.footnotes:
-        parts += ["## Footnotes", _list(board.footnotes)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    for heading, texts in (
+        ("Not applicable", board.not_applicable),
+        ("Not compared", board.evidence.notes),
+        ("Made on", board.machines),
+        ("Footnotes", board.footnotes),
+    ):
+        if texts:
+            parts += [f"## {heading}", _list(texts)]
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _scores(board: Leaderboard) -> list[str]:
+    parts = ["## Scores", scores(board)]
+    if len(board.columns) > 1 and any(row.mean is not None for row in board.rows):
+        parts += ["## Mean over data sets", *score_tables.over_data_sets(board)]
+    if named := layout.told(layout.names(score_tables.order(board))):
+        parts += ["## Rows of the tables below", *named]
+    if board.suites:
+        parts += ["## Suites", _SUITES, *_suites(board)]
+    if any(panel.pairs for panel in board.evidence.panels):
+        parts += ["## Differences", _PAIRS, *_differences(board)]
+    if any(share is not None for share in board.evidence.ways.values()):
+        parts += ["## How far from the linear probe to full fine-tuning", _WAYS, *_ways(board)]
+    if board.details:
+        parts += ["## By metric", _details(board)]
+    return [*parts, "## Cost", costs(board)]
 
 
 def _list(lines: Sequence[str]) -> str:
@@ -54,106 +76,125 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def scores(board: Leaderboard) -> str:
-    """The table of scores, with what a method costs most visibly."""
-    columns = [f"{c} ({board.metrics[c]})" for c in board.columns]
-    mean = ["mean"] if len(board.columns) > 1 else []
-    header = ["method", "model", *columns, *mean, "trained", "% of all", "peak memory, MB", "samples/s"]
-    lines = []
-    for row in board.rows:
-        total, trained = row.figures.get("params.total"), row.figures.get("params.trainable")
-        share = 100 * trained / total if total and trained is not None else None
-        lines.append(
-            [
-                _name(row),
-                row.model,
-                *(_cell(row.cells[c]) for c in board.columns),
-                *([_number(row.mean, "{:.1f}", 100)] if mean else []),
-                _number(trained, "{:,.0f}"),
-                _number(share, "{:.3f}"),
-                _number(row.figures.get("efficiency.peak_memory_bytes"), "{:,.0f}", 1e-6),
-                _number(row.figures.get("efficiency.train_samples_per_s"), "{:.1f}"),
-            ]
-        )
-    return _table(header, lines, left=2)
+    """A table for every data set and model."""
+    return "\n\n".join(part for column in board.columns for part in score_tables.one_data_set(board, column))
 
 
-_SUITES = """\
-As the benchmarks average: a task's metrics first (of MNLI both evaluation splits), then the tasks; on the official
-validation splits, as test labels are hidden.
-"""
+def _differences(board: Leaderboard) -> list[str]:
+    return [
+        part
+        for panel in board.evidence.panels
+        if panel.pairs
+        for part in (f"### {escape.markdown(_panel_name(panel.column, panel.model, panel.conditions))}",
+                     score_tables.pairs(panel, score_tables.order(board)))
+    ]  # fmt: skip
 
 
-def _suites(board: Leaderboard) -> str:
-    """A row's average of every suite, or what it lacks for it."""
-    lines = []
-    for row in board.rows:
-        averages = [by_row[row.method, row.model, row.variant] for by_row in board.suites.values()]
-        lines.append(
-            [
-                _name(row),
-                row.model,
-                *(
-                    f"missing: {', '.join(suite.missing)}" if suite.mean is None else f"{100 * suite.mean:.1f}"
-                    for suite in averages
-                ),
-            ]
-        )
-    return _table(["method", "model", *board.suites], lines, left=2)
+def _panel_name(column: str, model: str, conditions: str) -> str:
+    return ", ".join(part for part in (column, model, conditions) if part)
+
+
+def _ways(board: Leaderboard) -> list[str]:
+    parts = []
+    for column in board.columns:
+        lines = score_tables.shares(board, column)
+        if lines:
+            parts += [f"### {escape.markdown(column)}", _by_model(["share, %", "95 % interval"], lines)]
+    return parts
+
+
+def _suites(board: Leaderboard) -> list[str]:
+    """The rows that have a suite's average, and what the others lack for it, once for all that lack the same."""
+    named = layout.names(score_tables.order(board))
+    averages = list(board.suites.values())
+    whole = [row for row in board.rows if any(by_row[name_of(row)].mean is not None for by_row in averages)]
+    lines = [
+        [named.names[name_of(row)], row.model, *(number(s[name_of(row)].mean, "{:.1f}", 100) for s in averages)]
+        for row in whole
+    ]
+    lacks: dict[str, int] = {}
+    for suite, by_row in board.suites.items():
+        for one in by_row.values():
+            if one.mean is None:
+                text = f"{suite}, missing: {', '.join(one.missing)}"
+                lacks[text] = lacks.get(text, 0) + 1
+    notes = [f"{text} ({count} row{'s' if count != 1 else ''})" for text, count in lacks.items()]
+    table = [_by_model(list(board.suites), lines)] if lines else []
+    return [*table, *([_list(notes)] if notes else [])]
 
 
 def _details(board: Leaderboard) -> str:
     """The metrics that a score is the mean of, and further evaluation splits."""
+    named = layout.names(score_tables.order(board))
     lines = [
         [
-            _name(row),
+            named.names[name_of(row)],
             row.model,
-            *(_cell(of.get((row.method, row.model, row.variant))) for of in board.details.values()),
+            *(score_tables.score(by_row.get(name_of(row))) for by_row in board.details.values()),
         ]
         for row in board.rows
     ]
-    return _table(["method", "model", *board.details], lines, left=2)
+    return _by_model(list(board.details), lines)
 
 
-#: Heading -> figure, format, factor.
-_COSTS: dict[str, tuple[str, str, float]] = {
-    "adapter": ("params.adapter", "{:,.0f}", 1),
-    "head": ("params.head", "{:,.0f}", 1),
-    "weights, MB": ("efficiency.weights_bytes", "{:,.1f}", 1e-6),
-    "stored, kB": ("efficiency.adapter_bytes", "{:,.0f}", 1e-3),
-    "train, s": ("efficiency.train_time_s", "{:,.1f}", 1),
-    "tokens/s": ("efficiency.train_tokens_per_s", "{:,.0f}", 1),
-    "inference, samples/s": ("efficiency.inference_samples_per_s", "{:.1f}", 1),
-    "the same, merged": ("efficiency.inference_samples_per_s_merged", "{:.1f}", 1),
-    "the same, base": ("efficiency.inference_samples_per_s_base", "{:.1f}", 1),
-    "latency, ms": ("efficiency.inference_latency_ms", "{:.2f}", 1),
-    "latency merged": ("efficiency.inference_latency_ms_merged", "{:.2f}", 1),
-    "latency base": ("efficiency.inference_latency_ms_base", "{:.2f}", 1),
-    "train − eval": ("gap", "{:+.1f}", 100),
+def _by_model(columns: list[str], lines: Sequence[Sequence[str]]) -> str:
+    """Tables of lines that begin with method and model."""
+    header, lines, left = layout.without_one_model(["method", "model", *columns], lines)
+    return layout.tables(header, lines, left=left)
+
+
+#: By question: heading -> figure, format, factor.
+_COSTS: dict[str, dict[str, tuple[str, str, float]]] = {
+    "Parameters and memory": {
+        "trained": ("params.trainable", "{:,.0f}", 1),
+        "% of all": ("share", "{:.3f}", 100),
+        "adapter": ("params.adapter", "{:,.0f}", 1),
+        "head": ("params.head", "{:,.0f}", 1),
+        "weights, MB": ("efficiency.weights_bytes", "{:,.1f}", 1e-6),
+        "stored, kB": ("efficiency.adapter_bytes", "{:,.0f}", 1e-3),
+        "peak memory, MB": ("efficiency.peak_memory_bytes", "{:,.0f}", 1e-6),
+    },
+    "Training": {
+        "train, s": ("efficiency.train_time_s", "{:,.1f}", 1),
+        "samples/s": ("efficiency.train_samples_per_s", "{:.1f}", 1),
+        "tokens/s": ("efficiency.train_tokens_per_s", "{:,.0f}", 1),
+        "train − eval": ("gap", "{:+.1f}", 100),
+    },
+    "Inference, samples/s": {
+        "as trained": ("efficiency.inference_samples_per_s", "{:.1f}", 1),
+        "merged": ("efficiency.inference_samples_per_s_merged", "{:.1f}", 1),
+        "base": ("efficiency.inference_samples_per_s_base", "{:.1f}", 1),
+    },
+    "Latency, ms": {
+        "as trained": ("efficiency.inference_latency_ms", "{:.2f}", 1),
+        "merged": ("efficiency.inference_latency_ms_merged", "{:.2f}", 1),
+        "base": ("efficiency.inference_latency_ms_base", "{:.2f}", 1),
+    },
 }
 
 
 def costs(board: Leaderboard) -> str:
-    """Weights, storage, speed, and the gap between the scores on training and on evaluation data."""
-    lines = [
-        [_name(row), row.model, *(_number(row.figures.get(name), form, by) for name, form, by in _COSTS.values())]
-        for row in board.rows
-    ]
-    return _table(["method", "model", *_COSTS], lines, left=2)
+    """Weights, storage, speed, and the gap between the scores on training and on evaluation data: a table each."""
+    named = layout.names(score_tables.order(board))
+    parts = ["Memory is the peak of training in a process of its own; rates leave evaluation\nand warm-up steps out."]
+    for heading, figures in _COSTS.items():
+        lines = [
+            [
+                *(named.names[name_of(row)], row.model),
+                *(number(_figure(row.figures, figure), form, by) for figure, form, by in figures.values()),
+            ]
+            for row in board.rows
+        ]
+        table = _by_model(list(figures), lines)
+        parts += [f"### {heading}", table] if table else []
+    return "\n\n".join(parts)
 
 
-def _name(row: Row) -> str:
-    return f"{row.method} ({row.variant})" if row.variant else row.method
-
-
-def _cell(cell: Cell | None) -> str:
-    if cell is None:
-        return _MISSING
-    spread = f" ± {100 * cell.std:.1f}" if cell.std is not None else ""
-    return f"{100 * cell.mean:.1f}{spread} (n={cell.n})"
-
-
-def _number(value: float | None, form: str, factor: float = 1.0) -> str:
-    return _MISSING if value is None else form.format(value * factor)
+def _figure(figures: dict[str, float | None], name: str) -> float | None:
+    if name != "share":
+        return figures.get(name)
+    total, trained = figures.get("params.total"), figures.get("params.trainable")
+    return trained / total if total and trained is not None else None
 
 
 def _failure(record: RunRecord) -> str:
@@ -161,16 +202,3 @@ def _failure(record: RunRecord) -> str:
     cell = f"{config['method']['name']} · {config['model']['name']} · {config['dataset']['name']}"
     what = escape.begin(f"{cell} · seed {config['seed']}: {record.status}, {record.error}")
     return f"- {what} (log: {escape.code(record.log)})"
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
-    """A Markdown table padded to line up as plain text too; the first `left` columns to the left."""
-    escaped = [[escape.table_cell(cell) for cell in line] for line in [header, *lines]]
-    widths = [max(len(line[i]) for line in escaped) for i in range(len(header))]
-
-    def justify(i: int) -> Callable[[str], str]:
-        return lambda text: text.ljust(widths[i]) if i < left else text.rjust(widths[i])
-
-    rule = ["-" * width if i < left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    rows = [[justify(i)(cell) for i, cell in enumerate(line)] for line in escaped]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])

@@ -8,27 +8,18 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-from peftbench.config import formulations
-from peftbench.config.dataset_types import DatasetConfig
-from peftbench.config.identity import words
-from peftbench.config.types import MethodConfig, ModelConfig
 from peftbench.results.records import RunRecord
-from peftbench.results.report import forgetting, machines, prompts, suites
+from peftbench.results.report import evidence, forgetting, machines, naming, prompts, suites
+from peftbench.results.report.evidence import Evidence
 from peftbench.results.report.forgetting import Forgot
-from peftbench.results.report.load import Results, flat, settings
+from peftbench.results.report.load import Results
 from peftbench.results.report.suites import RowName, Suite
-
-N = TypeVar("N")
-
-_KINDS = {"method": MethodConfig, "model": ModelConfig, "dataset": DatasetConfig}
-#: By part of the configuration: what only describes it, and its name, by which it's grouped.
-_LEFT_OUT = {group: {"name", *words(kind)} for group, kind in _KINDS.items()}
 
 
 @dataclass(frozen=True)
-class Cell:
+class Score:
     """A score over seeds, as fractions; `std` is the sample standard deviation, None for one seed."""
 
     mean: float
@@ -51,7 +42,7 @@ class Row:
     method: str
     model: str
     variant: str
-    cells: dict[str, Cell | None]
+    cells: dict[str, Score | None]
     mean: float | None
     figures: dict[str, float | None]
 
@@ -71,20 +62,23 @@ class Leaderboard:
     soft_prompts: list[tuple[str, RunRecord]] = field(default_factory=list)
     #: By suite and row (method, model, variant), its average; by metric and row, the cells behind a score.
     suites: dict[str, dict[RowName, Suite]] = field(default_factory=dict)
-    details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
+    details: dict[str, dict[RowName, Score]] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)
     forgetting: list[Forgot] = field(default_factory=list)
+    #: By row and column, the records that a cell is made of; and how sure their scores are.
+    runs: dict[tuple[RowName, str], list[RunRecord]] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 def leaderboard(results: Results) -> Leaderboard:
     """Aggregate the records of a results folder. One without a score (hidden labels) is in the footnotes alone."""
     records = [record for record in results.completed if record.score is not None]
-    row_names, column_names = _row_names(records), _column_names(records)
+    row_names, column_names = naming.row_names(records), naming.column_names(records)
     names = {id(record): (row_names[id(record)], column_names[id(record)]) for record in records}
-    scores: dict[Any, list[float]] = defaultdict(list)
+    runs: dict[tuple[RowName, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        scores[names[id(record)]].append(record.score or 0.0)
-    cells = {key: _cell(sorted(values)) for key, values in scores.items()}
+        runs[names[id(record)]].append(record)
+    cells = {key: _score(sorted(record.score or 0.0 for record in members)) for key, members in runs.items()}
     columns = sorted(set(column_names.values()))
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -103,8 +97,10 @@ def leaderboard(results: Results) -> Leaderboard:
         soft_prompts=_soft_prompts(records, names),
         suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
+        runs=dict(runs),
+        evidence=evidence.collect(runs, results.roots),
         details={
-            heading: {row: _cell(sorted(values)) for row, values in by_row_name.items()}
+            heading: {row: _score(sorted(values)) for row, values in by_row_name.items()}
             for heading, by_row_name in suites.details(records, row_names, column_names).items()
         },
     )
@@ -119,12 +115,12 @@ def _soft_prompts(records: list[RunRecord], cells: Mapping[int, tuple[Any, str]]
     return titled
 
 
-def _cell(scores: list[float]) -> Cell:
+def _score(scores: list[float]) -> Score:
     """Sorted scores, so that the last digit doesn't depend on the order of the records."""
-    return Cell(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None, len(scores))
+    return Score(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None, len(scores))
 
 
-def _row(name: tuple[str, str, str], cells: dict[str, Cell | None], records: list[RunRecord]) -> Row:
+def _row(name: tuple[str, str, str], cells: dict[str, Score | None], records: list[RunRecord]) -> Row:
     method, model, variant = name
     scores = [cell.mean for cell in cells.values() if cell is not None]
     return Row(
@@ -157,128 +153,6 @@ def _numbers(record: RunRecord) -> dict[str, float | None]:
         **{f"efficiency.{k}": v for k, v in (record.efficiency or {}).items() if not isinstance(v, dict)},
         "gap": gap,
     }
-
-
-def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
-    """The method, model and variant of every record, by the record's `id` (two records may have one key). The variant
-    names what the command line changed of method and model, and the settings in which rows differ."""
-    records = list(records)
-    started_from = {_fingerprint(record, "model") for record in records}
-    short = _shortened(started_from.union(*((r.environment.get("inputs") or {}).values() for r in records)))
-
-    def parts_of(record: RunRecord) -> dict[str, str]:
-        method, model = _deciding(record, "method"), _deciding(record, "model")
-        method = {key: value for key, value in method.items() if key not in _tuned(record)}
-        inputs = {name: short[value] for name, value in (record.environment.get("inputs") or {}).items()}
-        started = {"model_fingerprint": short[_fingerprint(record, "model")]}
-        return {**method, **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
-
-    groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
-    by_model = _differences([parts_of(record) for record in records], groups)
-    common = _settings(records)
-    # Each formulation and data set counts its protocols by itself.
-    formulated = [(formulations.described(record.config), record.config["dataset"]["name"]) for record in records]
-    versions = _differences([{"protocol": str(record.protocol)} for record in records], formulated)
-    parts = [
-        {k: v for k, v in {**_changed(record), **mine, **others, **version}.items() if v != "None"}
-        for record, mine, others, version in zip(records, by_model, common, versions, strict=True)
-    ]
-    variants = [", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in part.items()) for part in parts]
-    names = _unlike(list(zip(groups, variants, strict=True)), parts)
-    return {id(record): (*group, variant) for record, (group, variant) in zip(records, names, strict=True)}
-
-
-def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
-    """For every record the settings in which rows differ. A choice of `hardware=` stands by its name; its parts are
-    named where records of that name differ in them."""
-    described = [settings(record) for record in records]
-    machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
-    rest = [{k: values[k] for k in values.keys() - parts} for values, parts in zip(described, machine, strict=True)]
-    parts = [{k: values[k] for k in parts} for values, parts in zip(described, machine, strict=True)]
-    overall = _differences(rest, [None] * len(records))
-    within = _differences(parts, [record.config["hardware"]["name"] for record in records])
-    return [dict(sorted({**one, **other}.items())) for one, other in zip(overall, within, strict=True)]
-
-
-def _changed(record: RunRecord) -> dict[str, str]:
-    """The keys that the command line changed, with their values: `lora` with another rank must not pass for the file's
-    own, even where no other row differs from it."""
-    pairs = (change.lstrip("+~").partition("=") for change in record.changed)
-    changed = {key.removeprefix("method."): value for key, _, value in pairs}
-    return {key: value for key, value in changed.items() if key not in _tuned(record)}
-
-
-def _tuned(record: RunRecord) -> set[str]:
-    """The keys that trials chose. They may differ from one data set to the next, and the row is the same, "as
-    tuned"."""
-    search = record.config["method"].get("search") if record.config.get("tune") else None
-    return set(search or ())
-
-
-def _column_names(records: Iterable[RunRecord]) -> dict[int, str]:
-    """The data set's name of every record, by the record's `id`, with what differs where one name stands for different
-    data. Averages go by these names: nothing else decides what is the same data."""
-    records = list(records)
-    short = _shortened({_fingerprint(record, "data") for record in records})
-
-    def parts_of(record: RunRecord) -> dict[str, str]:
-        return {**_deciding(record, "dataset"), "data": short[_fingerprint(record, "data")]}
-
-    groups = [record.config["dataset"]["name"] for record in records]
-    parts = _differences([parts_of(record) for record in records], groups)
-    written = [f" ({', '.join(f'{k}={v}' for k, v in differing.items())})" if differing else "" for differing in parts]
-    titles = [(group + suffix, "") for group, suffix in zip(groups, written, strict=True)]
-    names = _unlike(titles, list(zip(groups, parts, strict=True)))
-    return {id(record): column + number for record, (column, number) in zip(records, names, strict=True)}
-
-
-def _fingerprint(record: RunRecord, part: str) -> str:
-    return str(record.environment.get(f"{part}_fingerprint"))
-
-
-def _shortened(fingerprints: set[str]) -> dict[str, str]:
-    """Each fingerprint's first eight digits, or as many as tell all fingerprints apart."""
-    length = 8
-    while len({fingerprint[:length] for fingerprint in fingerprints}) < len(fingerprints):
-        length += 1
-    return {fingerprint: fingerprint[:length] for fingerprint in fingerprints}
-
-
-def _unlike(names: list[tuple[N, str]], parts: list[Any]) -> list[tuple[N, str]]:
-    """The names, with a number added to the second half of those that look alike but are made of different parts."""
-    alike: dict[tuple[N, str], list[Any]] = defaultdict(list)
-    unlike = []
-    for name, made_of in zip(names, parts, strict=True):
-        if made_of not in alike[name]:
-            alike[name].append(made_of)
-        number = alike[name].index(made_of) + 1
-        unlike.append(name if number == 1 else (name[0], f"{name[1]} [{number}]".strip()))
-    return unlike
-
-
-def _deciding(record: RunRecord, group: str) -> dict[str, str]:
-    """A part of a record's configuration, flat, without the fields that only describe."""
-    return flat({k: v for k, v in record.config[group].items() if k not in _LEFT_OUT[group]})
-
-
-def _differences(described: list[dict[str, str]], groups: list[Any]) -> list[dict[str, str]]:
-    """For every description its entries that differ within its group, sorted by key."""
-    members: dict[Any, list[dict[str, str]]] = defaultdict(list)
-    for values, group in zip(described, groups, strict=True):
-        members[group].append(values)
-    differing = {group: _differing(descriptions) for group, descriptions in members.items()}
-    return [
-        {key: values[key] for key in differing[group] if key in values}
-        for values, group in zip(described, groups, strict=True)
-    ]
-
-
-def _differing(descriptions: list[dict[str, str]]) -> list[str]:
-    """The keys whose values aren't the same in all descriptions, sorted."""
-    first = descriptions[0]
-    # Most runs of a sweep are described alike: to compare whole dictionaries is quicker than each of their keys.
-    distinct = [first, *(values for values in descriptions if values != first)]
-    return sorted(key for key in set().union(*distinct) if len({values.get(key, "None") for values in distinct}) > 1)
 
 
 def _footnotes(records: Iterable[RunRecord]) -> list[str]:

@@ -1,0 +1,54 @@
+"""What two scores must have in common to be compared."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from peftbench.config import formulations
+from peftbench.results.records import RunRecord
+from peftbench.results.report.suites import RowName
+
+
+def groups(
+    runs: Mapping[tuple[RowName, str], Sequence[RunRecord]],
+) -> tuple[dict[tuple[str, str, str], list[RowName]], list[str]]:
+    """Rows by data set, model and conditions, and notes of what isn't compared."""
+    newest = _newest([record for records in runs.values() for record in records])
+    by_place: dict[tuple[str, str], dict[RowName, dict[str, str]]] = defaultdict(dict)
+    small = set()
+    for (row, column), records in sorted(runs.items()):
+        if "min" in (records[0].config["dataset"].get("metrics") or {}).values():
+            small.add(f"{column}: its metric is to be small, and isn't compared")
+            continue
+        by_place[column, row[1]][row] = _conditions(records[0], newest)
+    grouped: dict[tuple[str, str, str], list[RowName]] = defaultdict(list)
+    notes = []
+    for (column, model), rows in by_place.items():
+        differing = [key for key in next(iter(rows.values())) if len({values[key] for values in rows.values()}) > 1]
+        for row, values in rows.items():
+            grouped[column, model, ", ".join(f"{key} {values[key]}" for key in differing)].append(row)
+        if differing:
+            notes.append(f"{column}, {model}: rows that differ in {', '.join(differing)} aren't compared")
+    return dict(grouped), [*notes, *sorted(small)]
+
+
+def _newest(records: Sequence[RunRecord]) -> dict[str, int]:
+    """By formulation the newest protocol."""
+    newest: dict[str, int] = {}
+    for record in records:
+        how = formulations.described(record.config)
+        newest[how] = max(newest.get(how, 0), record.protocol or 0)
+    return newest
+
+
+def _conditions(record: RunRecord, newest: Mapping[str, int]) -> dict[str, str]:
+    """What two scores must have in common to be compared, beside their data: how the step was chosen, what tuning was
+    allowed, which examples were scored, and what the score means."""
+    recipe = record.config.get("recipe") or {}
+    split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0]) or {}
+    current = newest[formulations.described(record.config)] == (record.protocol or 0)
+    return {
+        "selection": str(recipe.get("selection")),
+        "trials of tuning": str(record.config.get("tune") or 0),
+        "examples scored": str(split.get("n")),
+        "protocol": "newest" if current else str(record.protocol),
+    }

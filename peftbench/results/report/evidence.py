@@ -1,0 +1,278 @@
+"""How sure a leaderboard's scores are: intervals, who can be told from the best, pairs, ranks over data sets.
+
+Rows are compared on one data set and one model, and only if they were made under the same conditions (`conditions`).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from peftbench.results.records import RunRecord
+from peftbench.results.report import conditions
+from peftbench.results.report.suites import RowName
+from peftbench.results.statistics import answers, intervals, jackknife, joint, pairs
+from peftbench.results.statistics.intervals import Basis, Interval
+from peftbench.results.statistics.joint import Joint, Share
+from peftbench.results.statistics.pairs import Difference, Needed
+
+#: A row on a data set.
+CellName = tuple[RowName, str]
+#: Metrics that are a share of the examples, so that a score and their number are all that its interval needs.
+_SHARES = ("accuracy", "exact_match")
+#: Metrics from -1 to 1; the others that are known here are fractions.
+_SIGNED = ("matthews", "pearson", "spearman")
+#: Rows of a panel, above which nobody reads its pairs, or compares them at all.
+_PAIRED, _COMPARED = 60, 300
+#: Where the way to full fine-tuning starts and ends.
+_START, _END = "linear_probe", "full"
+_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Sure:
+    """What is known of a cell's score.
+
+    Attributes:
+        interval: of other seeds and examples, where the predictions are there; else what `basis` says.
+        same_examples: of other seeds on these very examples.
+        tied: whether it can't be told from the best of its panel; None: it isn't compared.
+    """
+
+    interval: Interval | None
+    same_examples: Interval | None
+    tied: bool | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows on one data set. `p_holm`: adjusted for the panel's pairs; `needed`: where that leaves them together."""
+
+    a: RowName
+    b: RowName
+    difference: Difference
+    p_holm: float
+    needed: Needed | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The rows of one data set and model that can be compared, the best first.
+
+    Attributes:
+        conditions: what they have in common and other rows of the data set and model have not; "" where all have it.
+        better: (K, K) share of draws in which the row's method is better than the column's.
+    """
+
+    column: str
+    model: str
+    conditions: str
+    rows: list[RowName]
+    basis: Basis
+    joint: Joint
+    better: np.ndarray
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Ranks over several data sets: of every row the least and the largest in 95 % of the draws, the share of draws in
+    which it is the best, and (K, K) probabilities of improvement."""
+
+    model: str
+    conditions: str
+    columns: list[str]
+    rows: list[RowName]
+    low: list[int]
+    high: list[int]
+    best: list[float]
+    improvement: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All of it. `ways`: by cell the share of the way from the linear probe to full fine-tuning, None where the two
+    can't be told apart. `notes`: what wasn't compared, and why."""
+
+    cells: dict[CellName, Sure] = field(default_factory=dict)
+    panels: list[Panel] = field(default_factory=list)
+    standings: list[Standing] = field(default_factory=list)
+    ways: dict[CellName, Share | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A cell's scores: (S,) of its runs, and (S, N) of their examples where the predictions are there."""
+
+    scores: np.ndarray
+    examples: np.ndarray | None
+    units: bytes
+
+
+def collect(runs: Mapping[CellName, Sequence[RunRecord]], roots: Mapping[int, Path]) -> Evidence:
+    """The evidence of a leaderboard.
+
+    Args:
+        runs: by cell its records, which have scores.
+        roots: by a record's `id` the results folder that it lies in; of others no predictions are read.
+    """
+    scored = {cell: _scored(sorted(records, key=_order), roots) for cell, records in runs.items()}
+    groups, notes = conditions.groups(runs)
+    panels = []
+    for (column, model, shared), rows in groups.items():
+        panel = _panel(column, model, shared, rows, scored)
+        if panel is not None:
+            panels.append(panel)
+            notes += _left_out(panel, rows)
+    tied = {
+        (row, panel.column): tie
+        for panel in panels
+        for row, tie in zip(panel.rows, joint.ties(panel.joint), strict=True)
+    }
+    return Evidence(
+        cells={
+            cell: Sure(_interval(cells, runs[cell]), intervals.by_seeds(cells.scores), tied.get(cell))
+            for cell, cells in scored.items()
+        },
+        panels=panels,
+        standings=_standings(panels),
+        ways={cell: way for panel in panels for cell, way in _ways(panel).items()},
+        notes=sorted(notes),
+    )
+
+
+def _order(record: RunRecord) -> tuple[int, str]:
+    return int(record.config["seed"]), record.key
+
+
+def _scored(records: Sequence[RunRecord], roots: Mapping[int, Path]) -> _Scored:
+    runs = []
+    for record in records:
+        root = roots.get(id(record))
+        file = None if root is None else answers.file(root, record)
+        run = None if file is None else answers.pseudo_values(record, file)
+        runs.append(run)
+        if run is None:
+            break  # The others' wouldn't be used.
+    first = runs[0]
+    examples = answers.matrix(runs) if len(runs) == len(records) else None
+    scores = np.array([record.score for record in records], float)
+    return _Scored(scores, examples, first.units.tobytes() if examples is not None and first is not None else b"")
+
+
+def _interval(scored: _Scored, records: Sequence[RunRecord]) -> Interval | None:
+    """Of seeds and examples; else of seeds alone; of one seed without predictions Wilson's, if its score is a share.
+    Within what its metrics can be."""
+    made = intervals.cell(scored.examples) if scored.examples is not None else intervals.by_seeds(scored.scores)
+    metrics = records[0].config["dataset"].get("metrics") or {}
+    if made is None:
+        return _of_share(scored, records)
+    if not metrics or not jackknife.METRICS.keys() | set(_SHARES) >= metrics.keys():
+        return made
+    least = -1.0 if any(name in _SIGNED for name in metrics) else 0.0
+    return replace(made, low=max(made.low, least), high=min(made.high, 1.0))
+
+
+def _of_share(scored: _Scored, records: Sequence[RunRecord]) -> Interval | None:
+    """One seed's interval from its accuracy and the number of its examples; None: the score is no share of these."""
+    split = records[0].metrics.get((records[0].config["dataset"].get("evaluation") or [""])[0]) or {}
+    n, values = split.get("n"), split.get("values") or {}
+    score = float(scored.scores[0])
+    if not isinstance(n, int) or n < 1 or list(values)[1:] or next(iter(values), None) not in _SHARES:
+        return None
+    if not 0 <= score <= 1:
+        return None
+    low, high = intervals.wilson(score * n, n)
+    se = float(np.sqrt(score * (1 - score) / n))
+    return Interval(score, low, high, se, np.inf, 1, n, Basis.EXAMPLES)
+
+
+def _panel(
+    column: str, model: str, shared: str, rows: Sequence[RowName], scored: Mapping[CellName, _Scored]
+) -> Panel | None:
+    """The comparison of all rows that can be compared in one way; None where there are less than two of them."""
+    units = Counter(one.units for row in rows if (one := scored[row, column]).examples is not None)
+    common = units.most_common(1)[0][0] if units else None
+    crossed = [row for row in rows if (one := scored[row, column]).examples is not None and one.units == common]
+    seeded = [row for row in rows if len(scored[row, column].scores) > 1]
+    basis, chosen = (Basis.CROSSED, crossed) if len(crossed) >= len(seeded) else (Basis.SEEDS, seeded)
+    if not 2 <= len(chosen) <= _COMPARED:
+        return None
+    chosen = sorted(chosen, key=lambda row: (-float(scored[row, column].scores.mean()), row))
+    tables = [scored[row, column].examples for row in chosen]
+    arrays = [table for table in tables if table is not None]
+    if basis is Basis.CROSSED:
+        made = joint.crossed(arrays)
+        basis = Basis.CROSSED if min(map(len, arrays)) > 1 else Basis.EXAMPLES
+    else:
+        arrays = [scored[row, column].scores for row in chosen]
+        made = joint.by_seeds(arrays)
+    paired = _pairs(chosen, arrays, basis) if len(chosen) <= _PAIRED else []
+    return Panel(column, model, shared, chosen, basis, made, joint.better(made), paired)
+
+
+def _pairs(rows: Sequence[RowName], arrays: Sequence[np.ndarray], basis: Basis) -> list[Pair]:
+    """Every two rows, Holm's adjustment over all of them."""
+    numbers = list(combinations(range(len(rows)), 2))
+    seeds = basis is Basis.SEEDS
+    made = [
+        pairs.by_seeds(arrays[i], arrays[j]) if seeds else pairs.difference(arrays[i], arrays[j]) for i, j in numbers
+    ]
+    differences = [one for one in made if one is not None]
+    adjusted = pairs.holm([one.p for one in differences])
+    return [
+        Pair(rows[i], rows[j], one, p, None if seeds or p < _ALPHA else pairs.needed(arrays[i], arrays[j]))
+        for (i, j), one, p in zip(numbers, differences, adjusted, strict=True)
+    ]
+
+
+def _left_out(panel: Panel, rows: Sequence[RowName]) -> list[str]:
+    """A note for rows that belong to a panel and can't be compared in it."""
+    missing = len(rows) - len(panel.rows)
+    if not missing:
+        return []
+    lack = "one seed" if panel.basis is Basis.SEEDS else "no predictions of the same examples"
+    return [f"{panel.column}, {panel.model}: {missing} of {len(rows)} rows have {lack} and aren't compared"]
+
+
+def _standings(panels: Sequence[Panel]) -> list[Standing]:
+    """Of every model and conditions with several data sets, the rows that are compared on all of them."""
+    by_model: dict[tuple[str, str], list[Panel]] = defaultdict(list)
+    for panel in panels:
+        by_model[panel.model, panel.conditions].append(panel)
+    standings = []
+    for (model, shared), members in by_model.items():
+        rows = [row for row in members[0].rows if all(row in panel.rows for panel in members)]
+        if len(members) < 2 or len(rows) < 2:
+            continue
+        joints = [panel.joint.select([panel.rows.index(row) for row in rows]) for panel in members]
+        order = np.argsort(-np.mean([one.means for one in joints], axis=0), kind="stable")
+        joints, rows = [one.select(order) for one in joints], [rows[i] for i in order]
+        ranks = joint.ranks(joints)
+        standings.append(
+            Standing(
+                *(model, shared, [panel.column for panel in members], rows),
+                low=[int(rank) for rank in ranks.low],
+                high=[int(rank) for rank in ranks.high],
+                best=[float(share) for share in ranks.best],
+                improvement=joint.improvement(joints),
+            )
+        )
+    return standings
+
+
+def _ways(panel: Panel) -> dict[CellName, Share | None]:
+    """The share of the way of every row of a panel that has one linear probe and one full fine-tuning."""
+    ends = [[i for i, row in enumerate(panel.rows) if row[0] == name] for name in (_START, _END)]
+    if [len(rows) for rows in ends] != [1, 1]:
+        return {}
+    shares = joint.way(panel.joint, ends[0][0], ends[1][0]) or [None] * len(panel.rows)
+    return {
+        (row, panel.column): share
+        for row, share in zip(panel.rows, shares, strict=True)
+        if row[0] not in (_START, _END)
+    }

@@ -1,0 +1,187 @@
+"""Tables of scores: how good, how sure, and what can't be told from the best."""
+
+from collections.abc import Sequence
+
+from peftbench.results.report import layout
+from peftbench.results.report.evidence import Panel, Standing, Sure
+from peftbench.results.report.layout import MISSING, number
+from peftbench.results.report.stats import Leaderboard, Row, Score
+from peftbench.results.report.suites import RowName
+from peftbench.results.statistics.intervals import Basis
+from peftbench.system import escape
+
+#: Beside a score that can't be told from the best.
+TIE = "="
+#: Rows of a list of pairs, at most.
+_PAIRS = 12
+
+NOTE = """\
+Scores are percentages: the mean of a data set's metrics, over seeds (n of them),
+with its 95 % interval; sd is the sample standard deviation over seeds.
+= marks what can't be told from the best (multiple comparisons with the best, at
+5 %). – is a missing figure. Trained parameters include the task head.
+"""
+
+
+def one_data_set(board: Leaderboard, column: str) -> list[str]:
+    """Of every model with runs on a data set a heading and a table, the best first."""
+    models = sorted({row.model for row in board.rows if row.cells[column] is not None})
+    parts: list[str] = []
+    for model in models:
+        rows = [row for row in board.rows if row.model == model and row.cells[column] is not None]
+        rows = sorted(rows, key=lambda row: (-_mean(row, column), row.method, row.variant))
+        named = layout.names([name_of(row) for row in rows], order(board))
+        parts += [f"### {escape.markdown(f'{column} ({board.metrics[column]}), {model}')}"]
+        parts += [*_bases(board, rows, column), *layout.told(named)]
+        header = ["", "method", "score", "95 % interval", "sd", "n"]
+        lines = [_line(board, row, column, named.names[name_of(row)]) for row in rows]
+        parts.append(layout.tables(header, lines, left=2))
+    return parts
+
+
+def order(board: Leaderboard) -> list[RowName]:
+    """All rows in the order by which they are numbered."""
+    return [name_of(row) for row in board.rows]
+
+
+def name_of(row: Row) -> RowName:
+    """What a row is known by."""
+    return row.method, row.model, row.variant
+
+
+def _mean(row: Row, column: str) -> float:
+    cell = row.cells[column]
+    return 0.0 if cell is None else cell.mean
+
+
+def _line(board: Leaderboard, row: Row, column: str, name: str) -> list[str]:
+    cell, sure = row.cells[column], sure_of(board, row, column)
+    assert cell is not None
+    score, deviation = (number(value, "{:.1f}", 100) for value in (cell.mean, cell.std))
+    return [mark(sure), name, score, interval(sure), deviation, str(cell.n)]
+
+
+def sure_of(board: Leaderboard, row: Row, column: str) -> Sure:
+    """How sure a cell is."""
+    return board.evidence.cells.get((name_of(row), column), Sure(None, None))
+
+
+def mark(sure: Sure) -> str:
+    """The mark of a score that can't be told from the best."""
+    return TIE if sure.tied else ""
+
+
+def interval(sure: Sure) -> str:
+    """A cell's interval in percent."""
+    found = sure.interval
+    return MISSING if found is None else f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def _bases(board: Leaderboard, rows: list[Row], column: str) -> list[str]:
+    """What the intervals are of, once for the table."""
+    sures = [sure_of(board, row, column).interval for row in rows]
+    made = [one for one in sures if one is not None]
+    if not made:
+        return []
+    what = {
+        Basis.CROSSED: "other seeds and other such examples",
+        Basis.EXAMPLES: "other such examples (one seed)",
+        Basis.SEEDS: "other seeds on these very examples (there are no predictions)",
+    }
+    kinds = sorted({one.basis for one in made})
+    text = "Intervals: " + "; ".join(what[kind] for kind in kinds) + "."
+    if any(one.few_seeds for one in made):
+        text += f" Few seeds: {min(one.seeds for one in made if one.few_seeds)}."
+    return [layout.paragraph(text)]
+
+
+def over_data_sets(board: Leaderboard) -> list[str]:
+    """Of every model the rows that have a mean over all data sets, with the ranks between which each lies."""
+    parts: list[str] = []
+    for model in sorted({row.model for row in board.rows if row.mean is not None}):
+        rows = [row for row in board.rows if row.model == model and row.mean is not None]
+        ranks = {row: text for one in board.evidence.standings if one.model == model for row, text in _ranks(one)}
+        named = layout.names([name_of(row) for row in rows], order(board))
+        lines = [
+            [named.names[name_of(row)], number(row.mean, "{:.1f}", 100), ranks.get(name_of(row), MISSING)]
+            for row in rows
+        ]
+        parts += [f"### {escape.markdown(model)}", *layout.told(named)]
+        parts.append(layout.tables(["method", "mean", "ranks, 95 %"], lines, left=1))
+    return parts
+
+
+def _ranks(standing: Standing) -> list[tuple[RowName, str]]:
+    return [
+        (row, str(low) if low == high else f"{low} to {high}")
+        for row, low, high in zip(standing.rows, standing.low, standing.high, strict=True)
+    ]
+
+
+def pairs(panel: Panel, numbered: Sequence[RowName]) -> str:
+    """The best of a panel against the others: difference, interval, adjusted p, and what would separate them."""
+    named = layout.names(panel.rows, numbered)
+    lines = []
+    for pair in panel.pairs[: len(panel.rows) - 1][:_PAIRS]:
+        one = pair.difference
+        lines.append(
+            [
+                named.names[pair.b],
+                f"{100 * one.mean:+.1f}",
+                f"[{100 * one.low:+.1f}, {100 * one.high:+.1f}]",
+                f"{pair.p_holm:.3f}",
+                *(["", ""] if pair.needed is None else [_count(pair.needed.seeds), _count(pair.needed.examples)]),
+            ]
+        )
+    header = [f"{named.names[panel.rows[0]]} less", "points", "95 % interval", "p (Holm)", "seeds", "examples"]
+    return layout.tables(header, lines, left=1)
+
+
+def _count(needed: int | None) -> str:
+    return MISSING if needed is None else f"{needed:,}"
+
+
+def shares(board: Leaderboard, column: str) -> list[list[str]]:
+    """Lines of a table: the share of the way from the linear probe to full fine-tuning, in percent."""
+    lines = []
+    named = layout.names(order(board))
+    for (row, where), share in sorted(board.evidence.ways.items()):
+        if where == column and share is not None:
+            lines.append([named.names[row], row[1], f"{100 * share.share:.0f}",
+                          f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"])  # fmt: skip
+    return lines
+
+
+def wide(board: Leaderboard) -> str:
+    """One table of all scores, with what a method costs most visibly: for a terminal that is wide enough."""
+    columns = [f"{c} ({board.metrics[c]})" for c in board.columns]
+    mean = ["mean"] if len(board.columns) > 1 else []
+    header = ["method", "model", *columns, *mean, "trained", "% of all", "peak memory, MB", "samples/s"]
+    lines = []
+    for row in board.rows:
+        total, trained = row.figures.get("params.total"), row.figures.get("params.trainable")
+        share = 100 * trained / total if total and trained is not None else None
+        lines.append(
+            [
+                f"{row.method} ({row.variant})" if row.variant else row.method,
+                row.model,
+                *(score(row.cells[c], sure_of(board, row, c)) for c in board.columns),
+                *([number(row.mean, "{:.1f}", 100)] if mean else []),
+                number(trained, "{:,.0f}"),
+                number(share, "{:.3f}"),
+                number(row.figures.get("efficiency.peak_memory_bytes"), "{:,.0f}", 1e-6),
+                number(row.figures.get("efficiency.train_samples_per_s"), "{:.1f}"),
+            ]
+        )
+    return layout.table(header, lines, left=2)
+
+
+def score(cell: Score | None, sure: Sure | None = None) -> str:
+    """A cell in one line: its mean, its interval or else the deviation over seeds, and the mark of a tie."""
+    if cell is None:
+        return MISSING
+    if sure is not None and sure.interval is not None:
+        tie = f" {TIE}" if sure.tied else ""
+        return f"{100 * cell.mean:.1f} {interval(sure)}{tie} (n={cell.n})"
+    spread = f" ± {100 * cell.std:.1f}" if cell.std is not None else ""
+    return f"{100 * cell.mean:.1f}{spread} (n={cell.n})"

@@ -1,0 +1,204 @@
+"""Several methods on the same data: who may be the best, and between which ranks each lies.
+
+Means have one joint covariance: examples are common to all, seeds are each method's own. Draws of a multivariate t with
+it answer all questions, so that no two answers contradict each other. The same scores give the same draws.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from peftbench.results.statistics.intervals import LEVEL, parts, satterthwaite, t_quantile
+from peftbench.results.statistics.pairs import paired_variance
+
+#: The .95 quantile of so many draws has an error of .002 in its level.
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Joint:
+    """K means with what they vary together.
+
+    Attributes:
+        means: (K,).
+        common: (K, K) covariance of the means by the examples; zero where the intervals are of seeds alone.
+        own: (K,) variance by a method's own seeds.
+        se: (K, K) standard errors of the differences.
+        df: degrees of freedom, the median over pairs.
+    """
+
+    means: np.ndarray
+    common: np.ndarray
+    own: np.ndarray
+    se: np.ndarray
+    df: float
+
+    def errors(self, draws: int = DRAWS, salt: str = "") -> np.ndarray:
+        """(draws, K) errors of the means: multivariate t with `df` degrees of freedom.
+
+        Args:
+            salt: another one gives other draws: data sets whose scores are the same are drawn apart.
+        """
+        rng = np.random.default_rng(self._seed(salt))
+        values, vectors = np.linalg.eigh(self.common)
+        normal = rng.standard_normal((draws, len(self.means))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+        normal += rng.standard_normal((draws, len(self.means))) * np.sqrt(self.own)
+        if not np.isfinite(self.df):
+            return normal
+        return normal / np.sqrt(rng.chisquare(self.df, size=(draws, 1)) / self.df)
+
+    def select(self, methods: Sequence[int] | np.ndarray) -> "Joint":
+        """The same of some of the methods, in this order."""
+        chosen = np.asarray(methods, int)
+        both = np.ix_(chosen, chosen)
+        return Joint(self.means[chosen], self.common[both], self.own[chosen], self.se[both], self.df)
+
+    def _seed(self, salt: str) -> int:
+        # Rounded: on another machine the last digits may differ.
+        content = b"".join(np.round(part, 10).astype("<f8").tobytes() for part in (self.means, self.common, self.own))
+        return int.from_bytes(hashlib.sha256(salt.encode() + content).digest()[:8], "little")
+
+
+def crossed(scores: Sequence[np.ndarray]) -> Joint:
+    """Of (S_k, N) scores of K methods on the same N examples; the numbers of seeds may differ."""
+    by_method = [parts(one) for one in scores]
+    examples = by_method[0].examples
+    columns = np.stack([one.by_example for one in by_method])
+    common = np.atleast_2d(np.cov(columns)) / examples if examples > 1 else np.zeros((len(columns),) * 2)
+    own = np.array([max(one.v1 - one.v3, 0.0) for one in by_method])
+    pairs = [(j, k) for j in range(len(by_method)) for k in range(j)]
+    se, dfs = np.zeros(common.shape), []
+    for j, k in pairs:
+        paired = paired_variance(by_method[j], by_method[k])
+        se[j, k] = se[k, j] = np.sqrt(paired.variance)
+        dfs.append(paired.df)
+    return Joint(np.array([one.mean for one in by_method]), common, own, se, _median(dfs))
+
+
+def by_seeds(scores: Sequence[np.ndarray]) -> Joint:
+    """Of (S_k,) scores of K methods, two seeds each or more, on these very examples."""
+    own = np.array([np.var(one, ddof=1) / len(one) for one in scores])
+    free = [len(one) - 1.0 for one in scores]
+    total = own[:, None] + own
+    dfs = [
+        satterthwaite(total[j, k], (own[j], free[j]), (own[k], free[k])) for j in range(len(scores)) for k in range(j)
+    ]
+    se = np.sqrt(total)
+    np.fill_diagonal(se, 0.0)
+    return Joint(np.array([np.mean(one) for one in scores]), np.zeros(total.shape), own, se, _median(dfs))
+
+
+def ties(joint: Joint) -> list[bool]:
+    """For each method whether it can't be told from the best: multiple comparisons with the best.
+
+    A method leaves if the largest studentised lead of another over it exceeds the .95 quantile of that largest lead
+    where all means are equal. Source: Hsu, Ann. Statist. 9 (1981) 1026.
+    """
+    errors, count = joint.errors(), len(joint.means)
+    drawn = np.sqrt(_spread(joint))
+    stay = []
+    for k in range(count):
+        others = np.arange(count) != k
+        lead = joint.means[others] - joint.means[k]
+        varies = joint.se[k, others] > 0
+        if not varies.all() and (lead[~varies] > 0).any():  # Another is better in every way that was seen.
+            stay.append(False)
+        elif not varies.any():
+            stay.append(True)
+        else:
+            of_others = (errors[:, others] - errors[:, [k]])[:, varies] / _positive(drawn[k, others][varies])
+            largest = float((lead[varies] / joint.se[k, others][varies]).max())
+            stay.append(bool(largest <= np.quantile(of_others.max(axis=1), LEVEL)))
+    return stay
+
+
+def better(joint: Joint) -> np.ndarray:
+    """(K, K): the share of draws in which the method of the row is better than that of the column; of equals half."""
+    values = joint.means + joint.errors()
+    return np.stack([_beaten(values, k) for k in range(values.shape[1])])
+
+
+def improvement(joints: Sequence[Joint]) -> np.ndarray:
+    """(K, K) probability of improvement over data sets: the mean of `better`. Source: arXiv 2108.13264, section 4.
+
+    Args:
+        joints: of each data set, the same K methods in the same order.
+    """
+    return np.mean([better(joint) for joint in joints], axis=0)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where methods stand by their mean over data sets. 1 is the best; methods with one mean share their mean rank.
+
+    Attributes:
+        low, high: (K,) the ranks that hold 95 % of the draws.
+        best: (K,) the share of draws in which a method is the best: of 12 equal ones the leader has .4, so it is a
+            detail and never says who is best.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    best: np.ndarray
+
+
+def ranks(joints: Sequence[Joint]) -> Ranks:
+    """Ranks of K methods by their mean over data sets, from joint draws.
+
+    Args:
+        joints: of each data set, the same K methods in the same order.
+    """
+    drawn = np.mean([joint.means + joint.errors(salt=str(i)) for i, joint in enumerate(joints)], axis=0)
+    order = np.argsort(-drawn, axis=1, kind="stable")
+    places = np.empty_like(order)
+    np.put_along_axis(places, order, np.arange(1, drawn.shape[1] + 1)[None, :], axis=1)
+    low, high = np.quantile(places, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="inverted_cdf")
+    return Ranks(low, high, (places == 1).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of the way from one method to another, with its 95 % interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+def way(joint: Joint, start: int, end: int) -> list[Share | None] | None:
+    """For each method how far it is on the way from one (the linear probe) to another (full fine-tuning): 0 and 1 are
+    these two. None where that way isn't separated from zero, since a share of nothing says nothing.
+    """
+    span = joint.means[end] - joint.means[start]
+    if span <= 0 or span <= t_quantile(joint.df) * joint.se[start, end]:
+        return None
+    values = joint.means + joint.errors()
+    drawn = (values - values[:, [start]]) / (values[:, [end]] - values[:, [start]])
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    shares = (joint.means - joint.means[start]) / span
+    return [
+        None if k in (start, end) else Share(float(shares[k]), float(low[k]), float(high[k]))
+        for k in range(len(shares))
+    ]
+
+
+def _beaten(values: np.ndarray, k: int) -> np.ndarray:
+    """(K,): the share of draws in which method k is better than each; of equals half."""
+    mine = values[:, [k]]
+    return np.asarray((mine > values).mean(axis=0) + (mine == values).mean(axis=0) / 2)
+
+
+def _spread(joint: Joint) -> np.ndarray:
+    """(K, K) variances of the differences, as the draws have them before they are divided for their t."""
+    own = np.diag(joint.common) + joint.own
+    return np.maximum(own[:, None] + own - 2 * joint.common, 0.0)
+
+
+def _positive(deviations: np.ndarray) -> np.ndarray:
+    return np.maximum(deviations, np.finfo(float).tiny)
+
+
+def _median(dfs: Sequence[float]) -> float:
+    return float(np.median(dfs)) if dfs else float("inf")

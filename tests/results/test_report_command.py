@@ -1,0 +1,175 @@
+"""`report`: which runs, in which form, and against which other folder."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from peftbench.config import identity
+from peftbench.config.arguments import options
+from peftbench.errors import ConfigError
+from peftbench.results.records import RunRecord
+from peftbench.results.report import against, command, export_latex, export_parquet, filters
+from peftbench.results.report.load import Results, load
+from peftbench.results.store import ResultStore
+from tests.helpers.boards import board, made
+from tests.helpers.composed import composed
+
+Run = Callable[..., tuple[int, str, str]]
+RUNS = [
+    made(score + seed / 100, f"method={method}", f"dataset={dataset}", f"seed={seed}")
+    for method, score in (("lora", 0.8), ("lora_plus", 0.81), ("full", 0.5))
+    for dataset in ("sst2", "rte")
+    for seed in range(3)
+]
+
+
+def _names(results: Results) -> set[tuple[str, str]]:
+    return {(r.config["method"]["name"], r.config["dataset"]["name"]) for r in results.completed}
+
+
+def test_runs_are_chosen_by_patterns() -> None:
+    chosen = filters.chosen(Results(list(RUNS)), {"method": "lora*", "dataset": "sst2"})
+    assert _names(chosen) == {("lora", "sst2"), ("lora_plus", "sst2")}
+    assert len(filters.chosen(Results(list(RUNS)), {"method": "full,lora", "model": "tiny*"}).completed) == 12
+
+
+def test_a_pattern_that_nothing_matches_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="report: method=lara: no run here is of it; nearest: lora"):
+        filters.chosen(Results(list(RUNS)), {"method": "lara"})
+
+
+def _stored(root: Path, *scores: float, method: str = "lora", lr: str = "1e-3") -> Path:
+    store = ResultStore(root)
+    for seed, score in enumerate(scores):
+        config = composed(["model=tiny_bert", f"method={method}", f"method.lr={lr}", f"seed={seed}"])
+        record = RunRecord(key=f"{method}{seed}", status="completed", score=score, config=identity.description(config))
+        store.put(config, record)
+    return root
+
+
+def test_several_folders_are_one_leaderboard(tmp_path: Path, run_cli: Run) -> None:
+    one, other = _stored(tmp_path / "a", 0.5, 0.6), _stored(tmp_path / "b", 0.7, method="full")
+    assert {r.config["method"]["name"] for r in load(one, other).completed} == {"lora", "full"}
+    status, out, _ = run_cli("report", f"results_dir=[{one},{other}]")
+    assert status == 0
+    assert "3 completed, 0 failed: nothing written, as these aren't all runs of one folder" in out
+    assert not (one / "leaderboard.md").exists()
+
+
+def test_a_choice_of_runs_overwrites_no_leaderboard(tmp_path: Path, run_cli: Run) -> None:
+    root = _stored(tmp_path / "a", 0.5, 0.6)
+    _stored(root, 0.7, method="full")
+    assert run_cli("report", str(root))[0] == 0
+    whole = (root / "leaderboard.md").read_text()
+    status, out, _ = run_cli("report", str(root), "method=f*")
+    assert status == 0
+    assert "full" in out
+    assert "| lora" not in out
+    assert (root / "leaderboard.md").read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["format=latx"], "report: format=latx: nearest: latex"),
+        (["against=nowhere"], "against=nowhere: there is no such folder"),
+        (["methods=lora"], "report: methods=lora: nearest: method="),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, run_cli: Run, arguments: list[str], message: str) -> None:
+    status, _, error = run_cli("report", f"results_dir={_stored(tmp_path / 'a', 0.5)}", *arguments)
+    assert status == 2
+    assert message in error
+
+
+def test_a_folder_may_stand_before_other_arguments() -> None:
+    assert options("report", ["here", "method=lora"], method="") == {"results_dir": "here", "method": "lora"}
+    with pytest.raises(ConfigError):
+        options("status", ["here", "there"])
+
+
+def test_latex_shows_the_best_in_bold_and_any_name_as_text() -> None:
+    hostile = made(0.1, "method=bitfit", "dataset=sst2")
+    hostile.config = {**hostile.config, "method": {**hostile.config["method"], "name": r"a_b&\input{x}%"}}
+    text = export_latex.export(board(*RUNS, hostile)).decode()
+    assert r"lora\_plus & \textbf{82.0}" in text
+    assert r"full & 51.0 {\scriptsize$\pm$2.5}" in text
+    assert r"a\_b\&\textbackslash{}input\{x\}\%" in text
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+
+
+def test_parquet_holds_every_figure() -> None:
+    table = pq.read_table(io.BytesIO(export_parquet.export(board(*RUNS)))).to_pylist()
+    score = next(line for line in table if line["method"] == "lora" and line["column"] == "sst2")
+    assert (score["value"], score["n"], score["basis"], score["tied"]) == (pytest.approx(0.81), 3, "seeds alone", True)
+    assert score["low"] < 0.81 < score["high"]
+    memory = [line["value"] for line in table if line["figure"] == "efficiency.peak_memory_bytes"]
+    assert memory == [5_000_000] * 3
+
+
+@pytest.mark.parametrize("name", ["markdown", "csv", "latex"])
+def test_a_form_is_printed_alone(tmp_path: Path, run_cli: Run, name: str) -> None:
+    root = _stored(tmp_path / "a", 0.5, 0.6)
+    status, out, _ = run_cli("report", str(root), f"format={name}")
+    assert status == 0
+    assert out.startswith({"markdown": "# Leaderboard", "csv": "method,model", "latex": "% \\usepackage"}[name])
+    assert "completed" not in out
+    assert not (root / "leaderboard.csv").exists()
+
+
+def test_the_forms_are_those_that_there_are() -> None:
+    assert {"markdown", "csv", "latex", "parquet"} <= set(command.formats())
+
+
+def _results(method: str, *scores: float, **more: object) -> Results:
+    return Results([made(score, f"method={method}", f"seed={seed}", **more) for seed, score in enumerate(scores)])
+
+
+def test_a_score_that_fell_by_more_than_noise() -> None:
+    before = _results("lora", 0.9, 0.91, 0.905)
+    assert against.compare(before, _results("lora", 0.8, 0.805, 0.81)).fell
+    assert not against.compare(before, _results("lora", 0.89, 0.92, 0.9)).fell
+    assert not against.compare(before, _results("lora", 0.98, 0.985, 0.99)).fell
+    assert not against.compare(before, before).fell
+
+
+def test_of_one_seed_the_examples_tell_the_noise() -> None:
+    def one(score: float) -> Results:
+        return _results(
+            "lora", score, metrics={"validation": {"values": {"accuracy": score}, "score": score, "n": 872}}
+        )
+
+    def of_demo(results: Results) -> Results:
+        for record in results.completed:
+            record.config = {**record.config, "dataset": {**record.config["dataset"], "evaluation": ["validation"]}}
+        return results
+
+    assert against.compare(of_demo(one(0.9)), of_demo(one(0.8))).fell
+    assert not against.compare(of_demo(one(0.9)), of_demo(one(0.89))).fell
+    (change,) = against.compare(_results("lora", 0.9), _results("lora", 0.1)).changes
+    assert change.p is None
+    assert not change.fell
+
+
+def test_a_comparison_shows_costs_versions_and_what_has_no_partner() -> None:
+    environment = {"data_fingerprint": "d", "model_fingerprint": "m", "gpu": [], "packages": {"peft": "0.21"}}
+    old = _results("lora", 0.5, 0.6, 0.7, environment=environment, efficiency={"train_time_s": 10.0})
+    newer = {**environment, "packages": {"peft": "0.22"}}
+    new = _results("lora", 0.5, 0.6, environment=newer, efficiency={"train_time_s": 15.0})
+    comparison = against.compare(old, new)
+    text = against.render(comparison)
+    assert comparison.changes[0].costs["train_time_s"] == 1.5
+    assert "- peft: 0.21 → 0.22" in text
+    assert "- 1 run before alone" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_exit_status_says_that_a_score_fell(tmp_path: Path, run_cli: Run) -> None:
+    before, after = _stored(tmp_path / "a", 0.9, 0.91, 0.905), _stored(tmp_path / "b", 0.7, 0.71, 0.705)
+    status, out, _ = run_cli("report", str(after), f"against={before}")
+    assert status == 1
+    assert "| !   | lora" in out
+    assert run_cli("report", str(before), f"against={after}")[0] == 0
