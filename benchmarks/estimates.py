@@ -3,8 +3,8 @@
     python benchmarks/estimates.py FOLDER [--minutes 60] [--model-root DIR] [--write]
 
 1. The tracker on models without weights against the same on real steps, for every method (the tests of it).
-2. Runs of nine methods on MiniLM and, with --model-root, SmolLM2, at three batch sizes, in 32 bits and bfloat16. On every
-   other one a constant and a factor are fitted; the rest says how far they miss.
+2. Runs of nine methods on MiniLM and, with --model-root, SmolLM2, at three batch sizes, in 32 bits and bfloat16. On
+   every other one a constant and a factor are fitted; the rest says how far they miss.
 
 Runs that FOLDER has are not made again; after so many minutes none is started. --write puts the table into
 results/estimates.md and the fit into peftbench/sweep/calibration.json.
@@ -135,7 +135,7 @@ def table(fitted: Sequence[Case], others: Sequence[Case], constants: dict[str, f
         f"{len(fitted)} runs. On the other {len(others)}: median miss {np.median(misses):.1%}, "
         f"{np.mean(misses < 0.25):.0%} miss less than 25 %, the error bar holds {inside:.0%}.",
         "",
-        "| run | tensors, estimated, MB | the same, measured | process, estimated | process, measured | miss | fitted on |",
+        "| run | tensors, estimated, MB | measured | process, estimated | measured | miss | fitted on |",
         "|---|---|---|---|---|---|---|",
     ]
     for c in [*fitted, *others]:

