@@ -27,6 +27,8 @@ class Faking(TorchDispatchMode):
         faked = any(isinstance(tensor, FakeTensor) for tensor in tensors)
         if not faked and (_numel(tensors) if tensors else _made(args)) <= _SMALL // (1 if tensors else 64):
             return func(*args, **kwargs)
+        if func in _INDEXING:
+            args = (args[0], _places(args[1]), *args[2:])
         with self.fake:
             return func(*args, **kwargs)
 
@@ -34,6 +36,20 @@ class Faking(TorchDispatchMode):
         """A fake tensor of a meta tensor's shape and type on the device; views of one storage stay so."""
         converter = self.fake.fake_tensor_converter
         return converter.from_meta_and_device(self.fake, tensor, self.device)
+
+
+#: Operations whose second argument are indices, which may be masks.
+_INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default)
+
+
+def _places(indices: Any) -> list[Any]:
+    """Indices, with masks whose values are there as the places that they choose: a fake mask chooses nobody knows how
+    many."""
+    places: list[Any] = []
+    for index in indices:
+        mask = isinstance(index, torch.Tensor) and index.dtype == torch.bool and not isinstance(index, FakeTensor)
+        places += index.nonzero(as_tuple=True) if mask else [index]
+    return places
 
 
 def _numel(tensors: list[torch.Tensor]) -> int:

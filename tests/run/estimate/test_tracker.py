@@ -72,6 +72,10 @@ def test_by_part_as_on_real_steps(method: str, model: str) -> None:
     check(method, model)
 
 
+def test_written_answers_whose_tokens_are_chosen_by_a_mask() -> None:
+    check("lora", "tiny_llama", "formulation=text")
+
+
 #: What isn't within 1 %: what is chosen depends on data (fish_mask); not explained (osf); an LSTM's kernel.
 MISSED = {("fish_mask", "tiny_bert"), *((name, model) for name in ("osf", "p_tuning_template") for model in MODELS)}
 
