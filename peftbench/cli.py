@@ -25,6 +25,8 @@ COMMANDS = {
     "sync": "peftbench.sweep.sync",
     "predict": "peftbench.sweep.predict",
     "export": "peftbench.sweep.export",
+    "estimate": "peftbench.sweep.estimate",
+    "advise": "peftbench.sweep.advise",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
@@ -41,6 +43,8 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench status [FOLDER | results_dir=results]     what runs there, how far it is
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
+  python -m peftbench estimate [group=choice ...] [memory=8GB]  memory by part and time, without weights or data
+  python -m peftbench advise dataset=sst2 [memory=8GB]          which method, by estimates and records; what is open
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
   python -m peftbench predict RECORD FILE                       its answers to your own texts, as CSV

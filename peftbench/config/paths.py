@@ -14,6 +14,14 @@ def _folder(name: str) -> Path:
 
 
 CONF = _folder("conf")
+
+
+def published() -> Path | None:
+    """The folder of the results that come with the project; None where it isn't there."""
+    folders = (PACKAGE / "published", PACKAGE.parent / "results" / "published")
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
 #: The folder of what models share, which nobody chooses from.
 SHARED = "architecture"
 

@@ -22,6 +22,7 @@ class ModelConfig:
         package: the Python package that holds the weights.
         gguf: a GGUF file in a Python package, which `peftbench convert` makes a folder of.
         config: an architecture to start at random, instead of a checkpoint.
+        shape: the checkpoint's architecture, as its config.json has it: what `estimate` builds it from.
         trust_remote_code: whether code that comes with the checkpoint may run.
     """
 
@@ -34,6 +35,7 @@ class ModelConfig:
     package: Optional[str] = None
     gguf: Optional[str] = descriptive()
     config: Optional[dict[str, Any]] = None
+    shape: Optional[dict[str, Any]] = field(default=None, metadata={"identity": False, "sink": True})
     trust_remote_code: bool = False
 
 
@@ -175,5 +177,8 @@ class RunConfig:
     zip: list[Any] = sink(default_factory=list)
     exclude: list[str] = sink(default_factory=list)
     dry_run: bool = sink(False)
+    #: A budget that runs are held against before they start, with its unit: 8GB.
+    memory: Optional[str] = sink(None)
+    fit: bool = sink(False)
     #: Trials a method had for its hyper-parameters. They identify the run: a row of tuned runs is one row.
     tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})

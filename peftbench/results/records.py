@@ -39,7 +39,8 @@ class RunRecord:
         params: `trainable`, `adapter`, `head`, `total`.
         efficiency: measured figures, the unit in each name; `micro_batch_size` is that in use at the end, halved
             `oom_halvings` times because memory ran out. Of several devices `peak_memory_bytes` is the sum, and
-            `peak_memory_bytes_per_device` that of the one that needs the most.
+            `peak_memory_bytes_per_device` that of the one that needs the most. `memory_parts_bytes`: by part, tensors
+            at the peak of steps on the longest examples (`memory_length` tokens).
         samples: rows trained on (`train`), the examples that they make, and how many of those were cut.
         learnt: what the method says of what it trained (`Method.describe`), such as `soft_prompt`.
         changed: what the command line set of the method and the model, as it was written.
@@ -67,7 +68,7 @@ class RunRecord:
     selected_step: int | None = None
     selection: dict[str, float | int | None] | None = None
     params: dict[str, int | None] | None = None
-    efficiency: dict[str, float | int | None] | None = None
+    efficiency: dict[str, Any] | None = None
     samples: dict[str, int | None] | None = None
     learnt: dict[str, Any] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)

@@ -10,6 +10,9 @@ from peftbench.results.records import RunRecord
 
 #: What may be added to a score, as footnotes name it.
 BERTSCORE, FORGETTING, SPEED = "BERTScore", "what it forgot", "inference speed"
+MEMORY = "memory by part"
+#: What costs a moment, changes nothing, and is not worth evaluating once more for.
+MEASUREMENTS = (SPEED, MEMORY)
 #: The measured figures of inference: as trained, merged, and of the base.
 SPEEDS = tuple(
     f"inference_{figure}{variant}" for figure in ("samples_per_s", "latency_ms") for variant in ("", "_merged", "_base")
@@ -40,8 +43,8 @@ def outstanding(record: RunRecord) -> list[str]:
 
 def resumable(record: RunRecord) -> bool:
     """Whether a stopped run is resumed for what its draft lacks: for measurements that the configuration asks for by
-    name. Not for speeds, which would cost the evaluation once more."""
-    return bool(set(outstanding(record)) - {SPEED})
+    name. Not for speeds and memory, which would cost the evaluation once more."""
+    return bool(set(outstanding(record)) - set(MEASUREMENTS))
 
 
 def settled(record: RunRecord, why: str) -> RunRecord:

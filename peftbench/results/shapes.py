@@ -89,7 +89,7 @@ _WITHIN: dict[str, Any] = {
     "selected_step": Whole | None,
     "selection": dict[str, Number | None] | None,
     "params": dict[str, Whole | None] | None,
-    "efficiency": dict[str, Number | None] | None,
+    "efficiency": dict[str, Number | dict[str, Count] | None] | None,
     "samples": dict[str, Count | None] | None,
     "learnt": Learnt,
     "environment": Environment,

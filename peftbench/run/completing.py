@@ -9,7 +9,7 @@ import lightning as L
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored, warnings
 from peftbench.results.records import RunRecord
-from peftbench.run import bertscore, forgetting
+from peftbench.run import bertscore, forgetting, measured_memory
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import Predictions
 from peftbench.run.training.tuner import FineTuner
@@ -50,12 +50,21 @@ def outstanding(
         speeds, notes = measure(context, tuner, data, trainer)
         return {"efficiency": {**(record.efficiency or {}), **speeds}}, notes
 
+    def trace_steps(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
+        figures = record.efficiency or {}
+        seconds, rate = figures.get("train_time_s"), tuner.total_steps
+        step_s = seconds / rate if seconds and rate else None
+        by_part, notes = measured_memory.measure(context, tuner, data, trainer, step_s=step_s)
+        return {"efficiency": {**figures, **by_part}}, notes
+
     wanted = {
         scored.BERTSCORE: judge,
         scored.FORGETTING: context.prepared.questions,
         scored.SPEED: context.config.measure,
+        scored.MEMORY: context.config.measure,
     }
     every: Parts = {scored.BERTSCORE: compare_texts, scored.FORGETTING: ask, scored.SPEED: time_answers}
+    every[scored.MEMORY] = trace_steps
     return {name: part for name, part in every.items() if wanted[name]}
 
 
@@ -72,7 +81,7 @@ def complete(record: RunRecord, parts: Parts, keep: Callable[[RunRecord], None])
     for number, (name, part) in enumerate(parts.items()):
         if number:
             keep(scored.draft(record, names[number:]))
-        if name != scored.SPEED:  # Measuring speed looks for a stop by itself, and leaves nothing undone.
+        if name not in scored.MEASUREMENTS:  # Measuring looks for a stop by itself, and leaves nothing undone.
             stop.check()
         fields, notes = part(record)
         record = warnings.noted(replace(record, **fields, footnotes=[*record.footnotes, *notes]))

@@ -25,6 +25,7 @@ from peftbench.run.footnotes import footnotes
 from peftbench.run.prepared import PreparedRun
 from peftbench.run.training import sharding
 from peftbench.run.training.curve import Curve
+from peftbench.run.training.energy import Energy
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.progress import Reporter
 from peftbench.run.training.resume import RunState
@@ -173,7 +174,8 @@ class TrainingResult:
 def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
-    meter, select, curve = Meter(), SelectBest(folder, maximise=maximise(config.dataset)), Curve(steps)
+    meter, energy, select = Meter(), Energy(), SelectBest(folder, maximise=maximise(config.dataset))
+    curve = Curve(steps)
     state = RunState(
         folder,
         code=environment.versions(),
@@ -184,7 +186,7 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
         curve=curve,
     )
     # The order matters: see `RunState` and `Meter`.
-    callbacks = [state, *method.callbacks(), select, curve, Reporter(context.emit), meter]
+    callbacks = [state, *method.callbacks(), select, curve, Reporter(context.emit), energy, meter]
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
         fit(tuner, data, trainer, state, context.emit)
@@ -201,7 +203,9 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     if method.trains and state.step < steps:
         state.save(tuner, None, steps)
     selected = select.restore(tuner.model, steps)
-    figures = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
+    figures: dict[str, Any] = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
+    # Of a run in several processes nobody measured the others'.
+    figures["energy_j"] = None if state.resumed or config.hardware.devices > 1 else energy.joules()
     points = curve.points(meter.steps_s, meter.samples, selected=selected)
     return TrainingResult(trainer, selected, params, figures, state.resumed, select.outcome(), points)
 

@@ -13,20 +13,35 @@ from peftbench.system.machine import processor
 
 
 def seconds(configs: Sequence[RunConfig]) -> list[float | None]:
-    """Seconds of each run: the median over the completed records of the same method, model, data set and hardware on a
-    processor of this name, training time scaled to the run's examples; None where there is none."""
+    """Seconds of each run: the median of its `times`; None where there is none."""
+    return [statistics.median(alike) if alike else None for alike in times(configs)]
+
+
+def times(configs: Sequence[RunConfig]) -> list[list[float]]:
+    """For each run what the completed records like it (`_alike`) took, in seconds, training time scaled to the run's
+    examples."""
+    return [
+        [t for record in alike if (t := _scaled(record, config)) is not None]
+        for config, alike in zip(configs, _alike(configs), strict=True)
+    ]
+
+
+def memory(configs: Sequence[RunConfig]) -> list[float | None]:
+    """Bytes of each run's process at its peak: the most of the completed records like it; None where there is none."""
+    peaks = [[(record.efficiency or {}).get("peak_memory_bytes") for record in alike] for alike in _alike(configs)]
+    return [max((float(peak) for peak in of_run if peak is not None), default=None) for of_run in peaks]
+
+
+def _alike(configs: Sequence[RunConfig]) -> list[list[RunRecord]]:
+    """For each run the completed records of the same method, model, data set and hardware on a processor of this
+    name."""
     by_likeness: dict[Any, list[RunRecord]] = defaultdict(list)
     for root in {config.results_dir for config in configs}:
         for _, record in ResultStore(root).scan():
             if isinstance(record, RunRecord) and record.status == "completed":
                 by_likeness[root, _likeness(record.config, record.environment)].append(record)
     here = {"cpu": processor()}
-    estimates: list[float | None] = []
-    for config in configs:
-        alike = by_likeness[config.results_dir, _likeness(identity.description(config), here)]
-        times = [t for record in alike if (t := _scaled(record, config)) is not None]
-        estimates.append(statistics.median(times) if times else None)
-    return estimates
+    return [by_likeness[c.results_dir, _likeness(identity.description(c), here)] for c in configs]
 
 
 def _likeness(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:
@@ -43,7 +58,7 @@ def _scaled(record: RunRecord, config: RunConfig) -> float | None:
     rows = (record.samples or {}).get("train")
     if whole is None or not rows:
         return None
-    before = _examples(record.config["recipe"], rows)
+    before = examples(record.config["recipe"], rows)
     recipe = identity.description(config)["recipe"]
     # What the record was trained on, unless it or this run is held to fewer rows than there are.
     available = (
@@ -51,11 +66,11 @@ def _scaled(record: RunRecord, config: RunConfig) -> float | None:
         if record.config["recipe"].get("train_samples") is None
         else config.dataset.rows.get(config.dataset.train, rows)
     )
-    after = _examples(recipe, min(available, recipe["train_samples"] or available))
+    after = examples(recipe, min(available, recipe["train_samples"] or available))
     return whole - training + training * after / before if before else whole
 
 
-def _examples(recipe: dict[str, Any], rows: int) -> int:
+def examples(recipe: dict[str, Any], rows: int) -> int:
     """Training examples that a run goes through."""
     if recipe.get("max_steps"):
         return int(recipe["max_steps"] * recipe["batch_size"])

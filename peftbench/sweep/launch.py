@@ -16,7 +16,7 @@ from peftbench.results.folders import Folder
 from peftbench.results.reading import read
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import PreparedRun, prepare
-from peftbench.sweep import cells, plan, sweep, terminal, tuning
+from peftbench.sweep import cells, fitting, plan, sweep, terminal, tuning
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.sweep.job import hydra_job
 from peftbench.sweep.plan import PlannedRun
@@ -63,11 +63,16 @@ def _main(arguments: list[str]) -> int:
         process.warm_up()
     overrides = compose.canonical(overrides, folders)
     composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
+    held = fitting.hold(composed)
+    composed = held.cells
+    overrides += [] if composed.multirun else held.words
+    memory = dict(zip(map(repr, composed.cells), held.memory, strict=True))
     ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
     composed, cells = _prepared(composed)
+    by_run = [memory[repr(config)] for config in composed.cells]
     _say_labels(composed.cells, cells)
     plan.check_different(cells)
-    runs = plan.make(cells, composed.overrides or [[]])
+    runs = plan.make(cells, composed.overrides or [[]], by_run)
     # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
     changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
     planned, studies = _preflight(runs, composed, leave_out=composed.multirun and not changed, folders=folders)

@@ -12,7 +12,7 @@ from peftbench.config import identity
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 from peftbench.run.prepared import PreparedRun
-from peftbench.sweep import estimates
+from peftbench.sweep import budget, estimates
 from peftbench.sweep.estimates import in_words
 from peftbench.sweep.launchers import NONE, Launcher
 from peftbench.system import escape
@@ -27,12 +27,14 @@ SMALL_S, SMALL_EXAMPLES = 300.0, 10_000
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of the plan: what it is composed from, its name, how long it may take (seconds; None: unknown)."""
+    """A run of the plan: what it is composed from, its name, how long it may take (seconds; None: unknown) and what
+    memory (bytes)."""
 
     cell: PreparedRun
     words: list[str]
     group: str
     estimate_s: float | None
+    memory: float | None = None
 
     @property
     def name(self) -> str:
@@ -59,15 +61,21 @@ class Plan:
         return sum(estimates) / (self.launcher.at_once or 1)
 
 
-def make(cells: Sequence[PreparedRun], words: Sequence[list[str]]) -> list[PlannedRun]:
-    """Runs with names that tell them apart. A run that comes twice is made once."""
+def make(
+    cells: Sequence[PreparedRun], words: Sequence[list[str]], memory: Sequence[float | None] = ()
+) -> list[PlannedRun]:
+    """Runs with names that tell them apart. A run that comes twice is made once.
+
+    Args:
+        memory: bytes of each run, where they were estimated.
+    """
     varied = _varied(words)
     by_key: dict[str, PlannedRun] = {}
-    for cell, overrides in zip(cells, words, strict=True):
+    for cell, overrides, size in zip(cells, words, memory or [None] * len(cells), strict=True):
         config = cell.config
         swept = [word for word in overrides if word.partition("=")[0].lstrip("+~") in varied]
         group = " · ".join([config.method.name, config.model.name, config.dataset.name, *swept])
-        by_key.setdefault(cell.key, PlannedRun(cell, overrides, group, None))
+        by_key.setdefault(cell.key, PlannedRun(cell, overrides, group, None, size))
     return list(by_key.values())
 
 
@@ -84,7 +92,11 @@ def check_different(cells: Sequence[PreparedRun]) -> None:
 def estimate(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """The same with their estimates."""
     times = estimates.seconds([run.cell.config for run in runs])
-    return [replace(run, estimate_s=time) for run, time in zip(runs, times, strict=True)]
+    sizes = estimates.memory([run.cell.config for run in runs])
+    return [
+        replace(run, estimate_s=time, memory=size if run.memory is None else run.memory)
+        for run, time, size in zip(runs, times, sizes, strict=True)
+    ]
 
 
 def _varied(words: Sequence[list[str]]) -> set[str]:
@@ -107,7 +119,8 @@ def show(plan: Plan, console: Console, *, whole: bool) -> None:
         seeds = " ".join(str(run.cell.config.seed) for run in runs)
         each = runs[0].estimate_s
         time = "" if each is None else f"about {in_words(each)}" + (" each" if len(runs) > 1 else "")
-        grid.add_row("to do", Text(escape.line(group)), f"seed{'s' * (len(runs) > 1)} {seeds}", time)
+        memory = "" if runs[0].memory is None else f"about {budget.in_words(runs[0].memory)}"
+        grid.add_row("to do", Text(escape.line(group)), f"seed{'s' * (len(runs) > 1)} {seeds}", time, memory)
     if rows:
         console.print(grid)
     if len(rows) > _ROWS and not whole:

@@ -155,7 +155,7 @@ def _numbers(record: RunRecord) -> dict[str, float | None]:
     gap = None if trained is None or record.score is None else trained - record.score
     return {
         **{f"params.{k}": v for k, v in (record.params or {}).items()},
-        **{f"efficiency.{k}": v for k, v in (record.efficiency or {}).items()},
+        **{f"efficiency.{k}": v for k, v in (record.efficiency or {}).items() if not isinstance(v, dict)},
         "gap": gap,
     }
 

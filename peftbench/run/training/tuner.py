@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
 from peftbench.config.types import RecipeConfig
@@ -87,16 +88,27 @@ class FineTuner(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One optimiser step on one global batch."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
+        assert isinstance(optimizer, LightningOptimizer)
         self.step_lr = optimizer.param_groups[0]["lr"]
-        loss = self.step(batch, optimizer, scheduler)
-        self.step_loss = ranks.total(loss)
+        self.step_loss = ranks.total(self.step(batch, optimizer, scheduler))
         self._look(self.step_loss)
 
     def step(self, batch: Batch, optimizer: Any, scheduler: Any) -> torch.Tensor:
         """Make one optimiser step on one global batch, of which this rank takes its share; returns its share of the
         task's loss."""
         optimizer.zero_grad()
+        total = self.accumulate(batch, self.manual_backward)
+        self.clip(optimizer)
+        optimizer.step()
+        scheduler.step()
+        return total
+
+    def accumulate(self, batch: Batch, backward: Callable[[torch.Tensor], None]) -> torch.Tensor:
+        """Add up the gradients of one global batch, in micro batches; the detached loss of this rank's share.
+
+        Args:
+            backward: computes the gradients of a loss.
+        """
         terms, total = self.task.terms(batch), torch.zeros((), device=self.device)
         with ranks.own_draws():
             for micro, weight in self.micro_batches(batch):
@@ -106,17 +118,18 @@ class FineTuner(L.LightningModule):
                 minimised = self.method.loss(task_loss, outputs, micro) * share
                 # Lightning runs the whole step under autocast; gradients take the types that the forward pass gave.
                 with torch.autocast(self.device.type, enabled=False):
-                    self.manual_backward(minimised)
-                total += task_loss.detach() * share
+                    backward(minimised)
+                total = total + task_loss.detach() * share
         if self.shards is None:  # FSDP adds gradients up by itself.
             ranks.sum_gradients(self.model.parameters())
+        return total
+
+    def clip(self, optimizer: torch.optim.Optimizer | LightningOptimizer) -> None:
+        """Scale the gradient down to `recipe.gradient_clip` where it is longer."""
         if self.recipe.gradient_clip is not None:
             # Not Lightning's `clip_gradients`: under mixed precision it refuses fused optimisers, for a scaler's sake.
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(stepped, self.recipe.gradient_clip)
-        optimizer.step()
-        scheduler.step()
-        return total
 
     def micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
         """This rank's micro batches with weight 1. All ranks have as many, since all take part in every pass: one with

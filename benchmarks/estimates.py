@@ -1,0 +1,206 @@
+"""Estimates of memory held against runs; fits what a process needs beside its tensors.
+
+    python benchmarks/estimates.py FOLDER [--minutes 60] [--model-root DIR] [--write]
+
+1. The tracker on models without weights against the same on real steps, for every method (the tests of it).
+2. Runs of nine methods on MiniLM and, with --model-root, SmolLM2, at three batch sizes, in 32 bits and bfloat16. On
+   every other one a constant and a factor are fitted; the rest says how far they miss.
+
+Runs that FOLDER has are not made again; after so many minutes none is started. --write puts the table into
+results/estimates.md and the fit into peftbench/sweep/calibration.json.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+METHODS = ("full", "lora", "prefix", "prompt", "houlsby", "ia3", "bitfit", "dora", "qlora")
+SIZES = (8, 32, 128)
+HARDWARE = ("cpu", "cpu_bf16")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run: the estimate of its tensors and the measured peak of its process, in bytes."""
+
+    name: str
+    tensors: float
+    measured: float
+    by_tracker: float
+
+
+def words(folder: Path, model: str, method: str, size: int, hardware: str, model_root: str | None) -> list[str]:
+    """A run's command line."""
+    longest = [
+        "recipe.max_length=128",
+        "dataset=demo",
+        f"recipe.train_samples={min(1600, 8 * size)}",
+        "recipe.epochs=1",
+    ]
+    where = [f"results_dir={folder}", *([f"model_root={model_root}"] if model_root and model != "minilm" else [])]
+    cut = [
+        "measure_examples=8",
+        "measure_s=60",
+        "save_adapters=false",
+        "recipe.eval_samples=64",
+        "recipe.selection=last",
+    ]
+    return [
+        f"model={model}",
+        f"method={method}",
+        f"recipe.batch_size={size}",
+        f"hardware={hardware}",
+        *longest,
+        *where,
+        *cut,
+    ]
+
+
+def peftbench(arguments: Sequence[str], limit_s: float) -> str:
+    """The standard output of a command; empty if it failed or took too long."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "peftbench", *arguments], capture_output=True, text=True, timeout=limit_s, cwd=ROOT
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    if done.returncode:
+        print(done.stderr.strip()[-300:], file=sys.stderr)
+    return done.stdout if not done.returncode else ""
+
+
+def recorded(folder: Path) -> dict[tuple[str, str, int, str], dict[str, Any]]:
+    """The completed records, by model, method, batch size and hardware."""
+    records = {}
+    for file in sorted((folder / "records").rglob("*.json")):
+        record = json.loads(file.read_text())
+        if record["status"] == "completed":
+            config = record["config"]
+            names = (config["model"]["name"], config["method"]["name"])
+            records[(*names, config["recipe"]["batch_size"], config["hardware"]["name"])] = record
+    return records
+
+
+def case(key: tuple[str, str, int, str], record: dict[str, Any], folder: Path, model_root: str | None) -> Case | None:
+    """A record beside the estimate of the same run, at the length of its longest examples; kept in the folder."""
+    figures, kept = record["efficiency"], folder / "estimates" / f"{record['key']}.json"
+    parts = figures.get("memory_parts_bytes")
+    if not parts or figures.get("peak_memory_bytes") is None:
+        return None
+    if not kept.is_file():
+        model, method, size, hardware = key
+        asked = words(folder, model, method, size, hardware, None)
+        out = peftbench(["estimate", *asked, f"length={figures['memory_length']}", "format=json"], 600)
+        if not out:
+            return None
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(out)
+    cell = json.loads(kept.read_text())["cells"][0]
+    if "refused" in cell:
+        return None
+    measured = float(figures["peak_memory_bytes"])
+    return Case(" ".join(map(str, key)), float(cell["peak_bytes"]), measured, float(sum(parts.values())))
+
+
+def fit(cases: Sequence[Case]) -> dict[str, float]:
+    """constant_bytes and factor of the least relative squares, and the ratios measured / estimate that nine of ten of
+    these cases lie between."""
+    x = np.array([[1.0, c.tensors] for c in cases]) / np.array([[c.measured] for c in cases])
+    constant, factor = np.linalg.lstsq(x, np.ones(len(cases)), rcond=None)[0]
+    ratios = np.array([c.measured / (constant + factor * c.tensors) for c in cases])
+    low, high = np.quantile(ratios, [0.05, 0.95])
+    return {"constant_bytes": float(constant), "factor": float(factor), "low": float(low), "high": float(high)}
+
+
+def table(fitted: Sequence[Case], others: Sequence[Case], constants: dict[str, float]) -> str:
+    """The page: how far the estimates of the other half miss, and every case."""
+
+    def predicted(c: Case) -> float:
+        return constants["constant_bytes"] + constants["factor"] * c.tensors
+
+    misses = np.array([abs(predicted(c) / c.measured - 1) for c in others])
+    inside = np.mean([constants["low"] <= c.measured / predicted(c) <= constants["high"] for c in others])
+    lines = [
+        f"Process = {constants['constant_bytes'] / 1e6:,.0f} MB + {constants['factor']:.3f} x tensors, fitted on "
+        f"{len(fitted)} runs. On the other {len(others)}: median miss {np.median(misses):.1%}, "
+        f"{np.mean(misses < 0.25):.0%} miss less than 25 %, the error bar holds {inside:.0%}.",
+        "",
+        "| run | tensors, estimated, MB | measured | process, estimated | measured | miss | fitted on |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for c in [*fitted, *others]:
+        miss = f"{predicted(c) / c.measured - 1:+.1%}"
+        numbers = " | ".join(f"{n / 1e6:,.0f}" for n in (c.tensors, c.by_tracker, predicted(c), c.measured))
+        lines.append(f"| {c.name} | {numbers} | {miss} | {'yes' if c in fitted else ''} |")
+    return "\n".join(lines)
+
+
+def proof() -> str:
+    """What the tests say of the tracker on models without weights against real steps."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            "0",
+            "-q",
+            "tests/run/estimate/test_tracker.py",
+            "-m",
+            "slow or not slow",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("SKIPPED", "FAILED"))]
+    shown = [f"- {line.partition(': ')[2] or line}" for line in lines]
+    return "\n".join([done.stdout.strip().splitlines()[-1], "", *dict.fromkeys(shown)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--model-root")
+    parser.add_argument("--proof", action="store_true", help="also the tracker's tests of every method")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    end, folder = time.monotonic() + 60 * asked.minutes, asked.folder.absolute()
+    models = ["minilm", *(["smollm2_135m"] if asked.model_root else [])]
+    # The quick ones first, so that any time gives cases of every method.
+    keys = [(m, n, s, h) for s in SIZES for m in models for n in METHODS for h in HARDWARE]
+    for key in keys:
+        if key not in recorded(folder) and time.monotonic() < end:
+            print(*key, flush=True)
+            peftbench(words(folder, *key, asked.model_root), 900)
+    made = [c for k, r in recorded(folder).items() if (c := case(k, r, folder, asked.model_root)) is not None]
+    if len(made) < 4:
+        sys.exit(f"{len(made)} runs are too few to fit anything")
+    fitted, others = made[::2], made[1::2]
+    constants = fit(fitted)
+    page = table(fitted, others, constants)
+    if asked.proof:
+        page += f"\n\n## The tracker without weights against real steps\n\n{proof()}"
+    print(page)
+    if asked.write:
+        where = (
+            f"Made by `python benchmarks/estimates.py FOLDER --write` on {platform.machine()}, {time.strftime('%F')}."
+        )
+        (ROOT / "results/estimates.md").write_text(f"# Estimates of memory beside measurements\n\n{where}\n\n{page}\n")
+        kept = {**constants, "cases": len(fitted)}
+        (ROOT / "peftbench/sweep/calibration.json").write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Memory by part, measured on a run's own model: what `estimate` says beforehand, beside it in the record."""
+
+import logging
+from typing import Any
+
+import torch
+
+from peftbench import errors
+from peftbench.data.batch import Batch
+from peftbench.data.datamodule import TaskDataModule
+from peftbench.results import scored
+from peftbench.run.context import RunContext
+from peftbench.run.estimate.steps import STEPS, trace
+from peftbench.run.estimate.tracker import Footprint
+from peftbench.run.training.tuner import FineTuner
+from peftbench.system import stop
+
+#: The figures that are added to a record's `efficiency`.
+FIGURES = ("memory_parts_bytes", "memory_length", "flops_per_token")
+
+
+def measure(
+    context: RunContext, tuner: FineTuner, data: TaskDataModule, trainer: Any, *, step_s: float | None
+) -> tuple[dict[str, Any], list[str]]:
+    """`memory_parts_bytes` at the peak of some steps, `memory_length`, the tokens of their examples, and
+    `flops_per_token`; or nulls and a footnote that says why. The steps change no weight or random state.
+
+    Nothing here may cost the score: not a want of memory, not a stop.
+
+    Args:
+        step_s: seconds of a training step; with steps that take longer than `measure_s` nothing is measured.
+    """
+    nothing, config = dict.fromkeys(FIGURES, None), context.config
+    if not tuner.method.trains or config.hardware.devices > 1:
+        return nothing, []
+    context.emit({"event": "phase", "phase": "measuring memory"})
+    try:
+        stop.check()
+        if step_s is not None and STEPS * step_s > config.measure_s:
+            return nothing, [scored.unmeasured(config.method.name, scored.MEMORY, f"measure_s={config.measure_s:g}")]
+        batch = {name: tensor.to(tuner.device) for name, tensor in _longest(data, config.recipe.batch_size).items()}
+        whole, extra = _traced(tuner, batch, trainer)
+    except errors.Interrupted:
+        why = "interrupted"
+    except Exception as error:
+        logging.getLogger(__name__).exception("memory by part")
+        why = type(error).__name__
+    else:
+        tokens = sum(batch[name].numel() for name in ("input_ids", "targets") if name in batch)
+        width = max(batch[name].shape[1] for name in ("input_ids", "targets") if name in batch)
+        return {
+            "memory_parts_bytes": {**whole.parts, **extra},
+            "memory_length": width,
+            "flops_per_token": whole.flops / tokens,
+        }, []
+    return nothing, [scored.unmeasured(config.method.name, scored.MEMORY, why)]
+
+
+def _longest(data: TaskDataModule, count: int) -> Batch:
+    """The batch of the longest training examples: no batch of training takes more memory."""
+    order = data.train.lengths.argsort(descending=True, stable=True)
+    return data.train.collate(order[:count].tolist())
+
+
+def _traced(tuner: FineTuner, batch: Batch, trainer: Any) -> tuple[Footprint, dict[str, int]]:
+    """The footprint of steps at rate zero, and on CUDA what tensors don't show: `cuda_context` and `workspace`."""
+    trainer.strategy.optimizers = []  # Their state would be there twice.
+    tuner.model.train()
+    cuda = tuner.device.type == "cuda"
+    with torch.random.fork_rng(devices=[tuner.device] if cuda else []):
+        if not cuda:
+            return trace(tuner, batch, precision=trainer.precision_plugin.forward_context, rate=0.0), {}
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        whole = trace(tuner, batch, precision=trainer.precision_plugin.forward_context, rate=0.0)
+        free, total = torch.cuda.mem_get_info()
+        held = whole.parts["weights_frozen"] + whole.parts["weights_trained"]
+        beside = torch.cuda.max_memory_allocated() - before - (whole.peak - held)
+        context = total - free - torch.cuda.memory_reserved()
+        return whole, {"cuda_context": max(0, context), "workspace": max(0, beside)}

@@ -1,0 +1,191 @@
+"""`peftbench advise`: which method for a task: what fits by estimate, what records say of it, and what isn't known."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peftbench.config import paths
+from peftbench.config.arguments import config_dirs
+from peftbench.config.compose import canonical
+from peftbench.config.types import RunConfig
+from peftbench.errors import ConfigError
+from peftbench.sweep import advice, budget, estimation
+from peftbench.sweep.advice import NEAR, Panel, Row
+from peftbench.sweep.cells import plan
+from peftbench.sweep.estimation import Estimate, Options
+from peftbench.system import process
+
+_WORDS = ("memory", "parameters", "latency")
+#: Panels that are shown, and rows of each; seeds that the proposed sweep has.
+_PANELS, _ROWS, _SEEDS = 3, 12, 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a method may cost: bytes of memory, trained parameters (a number, or below 1 a share of the model),
+    milliseconds of latency."""
+
+    memory: int | None = None
+    parameters: float | None = None
+    latency_ms: float | None = None
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; 1 if there is no evidence."""
+    with process.stoppable():
+        words, folders = config_dirs(arguments)
+        limits, words = take(words)
+        for word in words:
+            if "=" not in word or word.startswith("-"):
+                raise ConfigError(
+                    f"{word}: allowed are dataset=, model=, {', '.join(f'{w}=' for w in _WORDS)} and keys"
+                )
+        if not any(word.startswith("dataset=") for word in words):
+            raise ConfigError("dataset: is required; advise dataset=sst2")
+        if any(word.startswith("method=") for word in words):
+            raise ConfigError("method: is what advise chooses; leave it out")
+        composed = plan(canonical(words, folders), multirun=False, config_dirs=folders)
+        if composed.multirun:
+            raise ConfigError("advise: takes one model and one data set")
+        lines, evidence = advise(composed.cells[0], limits, words)
+    print("\n".join(lines))
+    return 0 if evidence else 1
+
+
+def take(words: Sequence[str]) -> tuple[Limits, list[str]]:
+    """The limits, and the other words. Raises ConfigError for a limit that isn't one."""
+    given = {key: value for word in words for key, _, value in [word.partition("=")] if key in _WORDS}
+    memory = budget.bytes_of("memory", given["memory"]) if "memory" in given else None
+    limits = Limits(memory, _parameters(given.get("parameters")), _latency(given.get("latency")))
+    return limits, [word for word in words if word.partition("=")[0] not in _WORDS]
+
+
+def _parameters(written: str | None) -> float | None:
+    if written is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%|k|M|G)?", written)
+    if match is None or float(match[1]) <= 0:
+        raise ConfigError(f"parameters={written}: allowed is a number above 0, such as 500k, 2M or 0.5%")
+    return float(match[1]) * {"%": 1e-2, "k": 1e3, "M": 1e6, "G": 1e9, None: 1}[match[2]]
+
+
+def _latency(written: str | None) -> float | None:
+    if written is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)ms", written)
+    if match is None or float(match[1]) <= 0:
+        raise ConfigError(f"latency={written}: allowed is milliseconds, such as 20ms")
+    return float(match[1])
+
+
+def advise(
+    config: RunConfig, limits: Limits, words: Sequence[str], *, without: str | None = None
+) -> tuple[list[str], bool]:
+    """The advice in lines, and whether there is any evidence.
+
+    Args:
+        words: the command line, for the lines to run.
+        without: a data set whose records aren't looked at.
+    """
+    shown = advice.panels(config, without=without)[:_PANELS]
+    head = f"Which method for dataset={config.dataset.name} on model={config.model.name}?"
+    if not shown:
+        return [head, "", *_nothing(config, words)], False
+    methods = sorted({row.method for panel in shown for row in panel.rows})
+    estimates = _estimates(methods, words, limits)
+    lines = [head]
+    for panel in shown:
+        lines += ["", *_panel(panel, estimates, limits)]
+    return [*lines, "", *_printed(config), *_last(shown[0], estimates, limits, words)], True
+
+
+def _nothing(config: RunConfig, words: Sequence[str]) -> list[str]:
+    return [
+        "No evidence: no record of this task, nor of this kind of task on this model.",
+        *_printed(config),
+        f"  python -m peftbench {' '.join(words)} method=full,lora,bitfit,linear_probe seed=0,1,2 -m",
+    ]
+
+
+def _printed(config: RunConfig) -> list[str]:
+    rows = advice.printed(config.dataset.name)
+    return ["Printed, not re-run:", *(f"  {row}" for row in rows), ""] if rows else []
+
+
+def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> dict[str, Estimate]:
+    """The estimates of methods with evidence, by name, on the model that is asked about."""
+    present = [name for name in methods if name in paths.choices("method")]
+    cells = [plan([*words, f"method={name}"], multirun=False).cells[0] for name in present]
+    return dict(zip(present, estimation.make(cells, Options(memory=limits.memory)), strict=True))
+
+
+def unfit(row: Row, estimates: dict[str, Estimate], limits: Limits) -> str | None:
+    """Why a method is out of question; None: it isn't. What nobody measured or estimated is no reason."""
+    one = estimates.get(row.method)
+    latency = row.figure("efficiency", "inference_latency_ms_merged")
+    latency = latency or row.figure("efficiency", "inference_latency_ms")
+    if one is not None and not one.refused:
+        trained, total = one.cell["params"]["trainable"], one.cell["params"]["total"]
+        most = limits.parameters
+        if limits.memory is not None and one.memory > limits.memory:
+            return f"needs {budget.in_words(one.memory)}"
+        if most is not None and (trained / total if most < 1 else trained) > most:
+            return f"trains {trained:,}"
+    if limits.latency_ms is not None and latency is not None and latency > limits.latency_ms:
+        return f"{latency:.1f} ms an answer"
+    return None
+
+
+def _panel(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> list[str]:
+    head = f"{NEAR[panel.distance].capitalize()}: {panel.dataset} on {panel.model} ({panel.conditions})"
+    rows = [["", "method", "score", "95 % interval", "seeds", "trained", "memory here", "train, s", ""]]
+    rows += [_row(row, estimates, unfit(row, estimates, limits)) for row in panel.rows[:_ROWS]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(word.ljust(n) for word, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+    hidden = len(panel.rows) - _ROWS
+    return [head, *lines, *([f"and {hidden} with lower scores"] if hidden > 0 else [])]
+
+
+def _row(row: Row, estimates: dict[str, Estimate], why_not: str | None) -> list[str]:
+    interval, one = row.interval(), estimates.get(row.method)
+    between = "unknown" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+    mark = {True: "=", False: "", None: "?"}[row.tied]
+    trained, took = row.figure("params", "trainable"), row.figure("efficiency", "train_time_s")
+    memory = "unknown" if one is None or one.refused else budget.in_words(one.memory)
+    name = " ".join([row.method, *row.changed])[:40]
+    numbers = ["" if trained is None else f"{trained:,.0f}", memory, "" if took is None else f"{took:.0f}"]
+    note = f"left out: {why_not}" if why_not else ""
+    return [mark, name, f"{100 * row.scores.mean():.1f}", between, str(len(row.runs)), *numbers, note]
+
+
+def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: Sequence[str]) -> list[str]:
+    """What to run: the recommended method, and the sweep that would settle what is open."""
+    rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
+    rows = [row for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
+    if not rows:
+        return ["No method with evidence keeps within these limits."]
+    advice.mark(rows)
+    tied = [row for row in rows if row.tied] or rows[:1]
+    names = list(dict.fromkeys(row.method for row in tied))
+
+    def memory(name: str) -> float:
+        one = estimates[name]
+        return float("inf") if one.refused else one.memory
+
+    best, asked = min(names, key=memory), " ".join(words)
+    said = f"of {len(names)} that can't be told from the best (=), the one with the least memory"
+    if not any(row.tied for row in rows):
+        said = "the best score; one seed each, so nothing was tested"
+        names = list(dict.fromkeys(row.method for row in rows[:3]))
+    untrained = [row.method for row in panel.rows if row.tied and not row.figure("params", "trainable")]
+    warning = (
+        [f"Careful: {', '.join(untrained)}, which trains nothing, can't be told from the best."] if untrained else []
+    )
+    return [
+        *warning,
+        "= can't be told from the best of its table (Hsu's test by seeds); ? one seed, not tested.",
+        f"Recommended: {best} ({said}; {NEAR[panel.distance]}).",
+        f"  python -m peftbench {asked} method={best}",
+        "What would settle the rest:",
+        f"  python -m peftbench {asked} method={','.join(names)} seed={','.join(map(str, range(_SEEDS)))} -m",
+    ]

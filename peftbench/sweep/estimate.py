@@ -1,0 +1,86 @@
+"""`peftbench estimate`: will it fit, how long does it take: memory by part without weights, data or training."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from peftbench.config.arguments import config_dirs
+from peftbench.config.compose import canonical
+from peftbench.errors import ConfigError
+from peftbench.sweep import budget, estimate_picture, estimate_table
+from peftbench.sweep.cells import plan
+from peftbench.sweep.estimation import Estimate, Options, make
+from peftbench.system import process
+
+#: The command's own words, and what each may say.
+_WORDS = {
+    "memory": "a budget with its unit, such as 8GB",
+    "fit": "true or false",
+    "format": "table or json",
+    "length": "tokens of an example",
+    "picture": "a file that ends in .svg",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; 1 if no run could be estimated."""
+    with process.stoppable():
+        overrides, folders = config_dirs(arguments)
+        options, overrides = take(overrides)
+        multirun = bool({"-m", "--multirun"} & set(overrides))
+        words = [word for word in overrides if word not in ("-m", "--multirun")]
+        for word in words:
+            if word.startswith("-"):
+                raise ConfigError(f"{word}: no such option; see peftbench --help")
+            if "=" not in word:
+                raise ConfigError(f"{word}: allowed are group=choice, key=value and {', '.join(_WORDS)}")
+        cells = plan(canonical(words, folders), multirun=multirun, config_dirs=folders).cells
+        made = make(cells, options)
+    wrong = [one.cell for one in made if one.cell.get("wrong")]
+    if wrong:
+        raise ConfigError(wrong[0]["refused"])
+    if options.picture is not None:
+        estimate_picture.write(options.picture, made)
+    print(as_json(made) if options.as_json else estimate_table.text(made, options.memory), end="")
+    return 1 if all(one.refused for one in made) else 0
+
+
+def take(arguments: Sequence[str]) -> tuple[Options, list[str]]:
+    """The command's own words, and the others. Raises ConfigError for a value that isn't allowed."""
+    given = {key: value for word in arguments for key, _, value in [word.partition("=")] if key in _WORDS}
+    rest = [word for word in arguments if word.partition("=")[0] not in _WORDS]
+
+    def refused(key: str) -> ConfigError:
+        return ConfigError(f"{key}={given[key]}: allowed is {_WORDS[key]}")
+
+    for key, allowed in {"fit": ("true", "false"), "format": ("table", "json")}.items():
+        if key in given and given[key] not in allowed:
+            raise refused(key)
+    if "length" in given and not (given["length"].isdigit() and 4 <= int(given["length"]) <= 10**6):
+        raise refused("length")
+    if "picture" in given and not given["picture"].endswith(".svg"):
+        raise refused("picture")
+    memory = budget.bytes_of("memory", given["memory"]) if "memory" in given else None
+    fit = given.get("fit") == "true"
+    if fit and memory is None:
+        raise ConfigError("fit=true: needs a budget, memory=8GB")
+    length = int(given["length"]) if "length" in given else None
+    picture = Path(given["picture"]) if "picture" in given else None
+    return Options(memory, fit or memory is not None, given.get("format") == "json", length, picture), rest
+
+
+def as_json(made: Sequence[Estimate]) -> str:
+    """`cells`, one a run: its names, figures by part, forecasts; or `refused`."""
+    cells = []
+    for one in made:
+        names = {part: getattr(one.config, part).name for part in ("model", "method", "dataset", "hardware")}
+        figures = {key: value for key, value in one.cell.items() if key not in ("wrong", "checkpointed")}
+        forecasts = {
+            "process_peak_bytes": None if one.process is None else asdict(one.process),
+            "time_s": None if one.seconds is None else asdict(one.seconds),
+            "largest_micro_batch": one.largest,
+            "largest_micro_batch_checkpointed": one.checkpointed,
+        }
+        cells.append({**names, "seed": one.config.seed, **figures, **({} if one.refused else forecasts)})
+    return json.dumps({"cells": cells}, indent=2) + "\n"

@@ -1,0 +1,105 @@
+"""`peftbench advise` on records whose scores are known."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from peftbench import cli
+from peftbench.config import paths
+from peftbench.results.records import RunRecord, decode
+from peftbench.sweep import advice
+from peftbench.sweep.cells import plan
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "glue_quick" / "records" / "rte"
+
+
+def record(
+    folder: Path, method: str, seed: int, score: float, *, dataset: str = "rte", model: str = "tiny_bert"
+) -> None:
+    """A published record's copy with another model, seed and score."""
+    file = next((PUBLISHED / "minilm" / method).glob("*.json"))
+    made: RunRecord = decode(file.read_bytes())
+    config = json.loads(json.dumps(made.config))
+    config["model"]["name"], config["dataset"]["name"], config["seed"] = model, dataset, seed
+    made = dataclasses.replace(
+        made, key=f"{abs(hash((method, seed, dataset, model))):020x}"[:20], config=config, score=score
+    )
+    target = folder / "records" / dataset / model / method / f"{made.key}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(made.to_dict()))
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "published", lambda: None)
+    return tmp_path
+
+
+def asked(folder: Path, *words: str) -> list[str]:
+    return ["advise", "dataset=rte", "model=tiny_bert", f"results_dir={folder}", *words]
+
+
+def test_the_tie_with_the_least_memory_is_recommended(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        record(alone, "full", seed, 0.80 + 0.01 * seed)
+        record(alone, "lora", seed, 0.801 + 0.01 * seed)
+        record(alone, "bitfit", seed, 0.50 + 0.01 * seed)
+    assert cli.main(asked(alone)) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n=  ") == 2
+    assert "Recommended: lora (of 2 that can't be told" in out
+    assert "method=lora,full seed=0,1,2,3,4 -m" in out
+
+
+def test_what_is_too_large_is_left_out(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        record(alone, "full", seed, 0.90 + 0.001 * seed)
+        record(alone, "lora", seed, 0.80 + 0.001 * seed)
+    assert cli.main(asked(alone, "parameters=50k")) == 0
+    out = capsys.readouterr().out
+    assert "left out: trains 121,090" in out
+    assert "Recommended: lora" in out
+
+
+def test_no_evidence(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(asked(alone)) == 1
+    out = capsys.readouterr().out
+    assert "No evidence" in out
+    assert "Printed, not re-run" in out
+
+
+def test_evidence_by_distance(alone: Path) -> None:
+    record(alone, "lora", 0, 0.5, dataset="qnli")
+    record(alone, "lora", 0, 0.6, model="minilm")
+    [config] = plan(asked(alone)[1:], multirun=False).cells
+    assert [panel.distance for panel in advice.panels(config)] == [1, 2]
+    assert [panel.distance for panel in advice.panels(config, without="qnli")] == [1]
+    record(alone, "lora", 0, 0.7)
+    assert [panel.distance for panel in advice.panels(config)] == [0, 1, 2]
+
+
+def test_one_seed_is_not_tested(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(alone, "lora", 0, 0.7)
+    record(alone, "bitfit", 0, 0.6)
+    assert cli.main(asked(alone)) == 0
+    assert "one seed each, so nothing was tested" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=tiny_bert"],
+        ["dataset=rte", "memory=4"],
+        ["dataset=rte", "parameters=many"],
+        ["dataset=rte", "latency=20"],
+        ["dataset=rte", "method=lora"],
+        ["dataset=rte,cola"],
+        ["dataset=rte", "model=none_such"],
+        ["dataset=rte", "lora"],
+    ],
+)
+def test_bad_input_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["advise", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
