@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from peftbench.config import loading, paths
+from peftbench.config import experiments, loading, paths
 from peftbench.config.arguments import config_dirs
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
@@ -73,6 +73,8 @@ def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
     if group == "method":
         models = ",".join(_one_a_family(tuple(folders)))
         return plan_cells([choice, f"model={models}"], multirun=True, config_dirs=folders).cells
+    if group == "experiment":
+        return experiments.on_all_datasets(name, folders)
     return plan_cells([choice], multirun=False, config_dirs=folders).cells
 
 

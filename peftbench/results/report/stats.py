@@ -171,7 +171,9 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
         method = {key: value for key, value in method.items() if key not in _tuned(record)}
         inputs = {name: short[value] for name, value in (record.environment.get("inputs") or {}).items()}
         started = {"model_fingerprint": short[_fingerprint(record, "model")]}
-        return {**method, **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
+        if record.config.get("start") is not None:  # Its experiment says where a data set starts.
+            started = {}
+        return {**method, **_experiment(record), **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
 
     groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
     by_model = _differences([parts_of(record) for record in records], groups)
@@ -191,7 +193,10 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
     """For every record the settings in which rows differ. A choice of `hardware=` stands by its name; its parts are
     named where records of that name differ in them."""
-    described = [settings(record) for record in records]
+    described = [
+        {key: value for key, value in settings(record).items() if key not in (record.config.get("by_dataset") or ())}
+        for record in records
+    ]
     machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
     rest = [{k: values[k] for k in values.keys() - parts} for values, parts in zip(described, machine, strict=True)]
     parts = [{k: values[k] for k in parts} for values, parts in zip(described, machine, strict=True)]
@@ -209,10 +214,16 @@ def _changed(record: RunRecord) -> dict[str, str]:
 
 
 def _tuned(record: RunRecord) -> set[str]:
-    """The keys that trials chose. They may differ from one data set to the next, and the row is the same, "as
-    tuned"."""
+    """The keys that trials chose, and those that an experiment sets by the data set. They may differ from one data set
+    to the next, and the row is the same, "as tuned"."""
     search = record.config["method"].get("search") if record.config.get("tune") else None
-    return set(search or ())
+    by_dataset = record.config.get("by_dataset") or ()
+    return {*(search or ()), *(key.removeprefix("method.") for key in by_dataset if key.startswith("method."))}
+
+
+def _experiment(record: RunRecord) -> dict[str, str]:
+    """The experiment that sets a record's hyper-parameters by the data set: its runs are a row of their own."""
+    return {"experiment": str(record.config["experiment"])} if record.config.get("by_dataset") else {}
 
 
 def _column_names(records: Iterable[RunRecord]) -> dict[int, str]:
