@@ -1,7 +1,7 @@
 """The command line: dispatch before any heavy import, exit codes, errors in one line.
 
 Exit status: 0 all runs completed or were already there; 1 at least one failed; 2 the configuration is wrong, and
-nothing was trained; 130 Ctrl-C.
+nothing was trained; 130 Ctrl-C. `reproduce`: 0 reproduced or compatible, 1 lower or higher, 3 no verdict.
 """
 
 import importlib
@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "peftbench.sweep.check",
     "convert": "peftbench.models.convert",
     "clean": "peftbench.sweep.clean",
+    "reproduce": "peftbench.sweep.reproduce",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
@@ -37,6 +38,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench status [FOLDER | results_dir=results]     what runs there, how far it is
   python -m peftbench list [{lists}]
   python -m peftbench check                                     every configuration file composes and is valid
+  python -m peftbench reproduce [experiment=PAPER/ROW] [...]    published rows: listed, run and judged; counts
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package

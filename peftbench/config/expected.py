@@ -23,7 +23,7 @@ class ExpectedConfig:
         spread, spread_kind: the printed spread, and whether it is a standard deviation or an interquartile range.
         rounding: half a unit of the last printed digit.
         selection: how the printed step was chosen (as `recipe.selection`); null: not said.
-        base: the checkpoint's name on the hub; null: not said.
+        base: the checkpoint's name on the hub (of a model that starts at random, its file's); null: not said.
         start: `checkpoint`, or `<experiment> <data set>` of the run it goes on from; null: not said.
         d: how far off still counts as the same; null: twice the task's floor.
         source: paper and table.

@@ -89,3 +89,15 @@ def _on(composed: DictConfig, dataset: str, own: dict[str, Any], config_dirs: tu
 def _dataset(name: str, config_dirs: tuple[Path, ...]) -> Any:
     """A data set's node as Hydra composes it."""
     return compose.composed([f"dataset={name}", *compose.search_path(config_dirs)]).dataset
+
+
+def official(name: str, dataset: str, config_dirs: Sequence[Path] = ()) -> RunConfig:
+    """An experiment's run on a data set as its file has it.
+
+    Raises:
+        ConfigError: there is no such experiment or data set, or the file is wrong.
+    """
+    with compose.session(), compose.resolving():
+        words = [f"{GROUP}={name}", f"dataset={dataset}", *compose.search_path(config_dirs)]
+        compose.check_choices(compose.parse(words[:2]), config_dirs)
+        return loading.load_composed(compose.composed(words))

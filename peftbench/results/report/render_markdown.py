@@ -29,6 +29,10 @@ def render(board: Leaderboard) -> str:
         if board.details:
             parts += ["## By metric", _details(board)]
         parts += ["## Cost", costs(board)]
+    if board.published:
+        from peftbench.results.reproduction import table as published  # Brings SciPy and Hydra.
+
+        parts += [f"## {published.HEADING}", published.markdown(board.published)]
     if board.forgetting:
         table = _table(forgetting.COLUMNS, forgetting.lines(board.forgetting), left=4)
         parts += ["## What tuning made the model forget", forgetting.NOTE, table]

@@ -74,6 +74,8 @@ class Leaderboard:
     details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)
     forgetting: list[Forgot] = field(default_factory=list)
+    #: Published rows that records of this folder are runs of (`reproduction.match.Row`).
+    published: list[Any] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -103,11 +105,21 @@ def leaderboard(results: Results) -> Leaderboard:
         soft_prompts=_soft_prompts(records, names),
         suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
+        published=_published(results.completed),
         details={
             heading: {row: _cell(sorted(values)) for row, values in by_row_name.items()}
             for heading, by_row_name in suites.details(records, row_names, column_names).items()
         },
     )
+
+
+def _published(records: list[RunRecord]) -> list[Any]:
+    """The published rows that records are runs of; what judges them is imported where there are any."""
+    if not any(record.config.get("experiment") for record in records):
+        return []
+    from peftbench.results.reproduction import match
+
+    return match.rows(records)
 
 
 def _soft_prompts(records: list[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:
@@ -163,16 +175,19 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
     """The method, model and variant of every record, by the record's `id` (two records may have one key). The variant
     names what the command line changed of method and model, and the settings in which rows differ."""
     records = list(records)
+    by_dataset, by_key = _by_dataset(records), {record.key: record for record in records}
     started_from = {_fingerprint(record, "model") for record in records}
     short = _shortened(started_from.union(*((r.environment.get("inputs") or {}).values() for r in records)))
 
     def parts_of(record: RunRecord) -> dict[str, str]:
         method, model = _deciding(record, "method"), _deciding(record, "model")
-        method = {key: value for key, value in method.items() if key not in _tuned(record)}
+        hidden = {
+            *_tuned(record),
+            *(key.removeprefix("method.") for key in by_dataset[record.config.get("experiment")]),
+        }
+        method = {key: value for key, value in method.items() if key not in hidden}
         inputs = {name: short[value] for name, value in (record.environment.get("inputs") or {}).items()}
-        started = {"model_fingerprint": short[_fingerprint(record, "model")]}
-        if record.config.get("start") is not None:  # Its experiment says where a data set starts.
-            started = {}
+        started = {"model_fingerprint": short[_fingerprint(_first(record, by_key), "model")]}
         return {**method, **_experiment(record), **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
 
     groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
@@ -193,8 +208,13 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
     """For every record the settings in which rows differ. A choice of `hardware=` stands by its name; its parts are
     named where records of that name differ in them."""
+    by_dataset = _by_dataset(records)
     described = [
-        {key: value for key, value in settings(record).items() if key not in (record.config.get("by_dataset") or ())}
+        {
+            key: value
+            for key, value in settings(record).items()
+            if key not in by_dataset[record.config.get("experiment")]
+        }
         for record in records
     ]
     machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
@@ -219,6 +239,21 @@ def _tuned(record: RunRecord) -> set[str]:
     search = record.config["method"].get("search") if record.config.get("tune") else None
     by_dataset = record.config.get("by_dataset") or ()
     return {*(search or ()), *(key.removeprefix("method.") for key in by_dataset if key.startswith("method."))}
+
+
+def _by_dataset(records: Iterable[RunRecord]) -> defaultdict[str | None, set[str]]:
+    """By experiment the keys that it sets for some data set: they may differ within its row."""
+    keys: defaultdict[str | None, set[str]] = defaultdict(set)
+    for record in records:
+        keys[record.config.get("experiment")].update(record.config.get("by_dataset") or ())
+    return keys
+
+
+def _first(record: RunRecord, by_key: Mapping[str, RunRecord]) -> RunRecord:
+    """The run that a data set's run goes on from as its experiment says, or else itself: they are of one base."""
+    if record.config.get("start") is None:
+        return record
+    return by_key.get(str(record.environment.get("start")), record)
 
 
 def _experiment(record: RunRecord) -> dict[str, str]:
