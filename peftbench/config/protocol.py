@@ -46,7 +46,7 @@ def settle(composed: DictConfig, dataset: str | None, overrides: Sequence[str]) 
     Raises:
         ConfigError: there is a protocol, and none for this data set.
     """
-    protocols = OmegaConf.to_container(composed[PROTOCOL], resolve=False) if composed.get(PROTOCOL) else None
+    protocols: Any = OmegaConf.to_container(composed[PROTOCOL], resolve=False) if composed.get(PROTOCOL) else None
     if protocols is None:
         return Settled(composed)
     if not isinstance(protocols, dict) or not all(isinstance(part, dict) for part in protocols.values()):

@@ -17,7 +17,7 @@ from peftbench.results.reproduction import match, table
 from peftbench.results.reproduction.match import Row
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import prepare
-from peftbench.sweep import launch
+from peftbench.sweep import counting, launch
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.system import escape, redact
 
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     """0: reproduced or compatible; 1: lower or higher, or a run failed; 3: no verdict."""
     rest, folders = config_dirs(list(arguments))
     keys = {word.partition("=")[0] for word in rest}
+    if rest[:1] == ["counts"]:
+        return counting.main(rest[1:], folders)
     if "experiment" in keys:
         return _reproduce(rest, folders)
     return _list(rest, folders)
@@ -152,7 +154,7 @@ def _reproduce(arguments: Sequence[str], folders: Sequence[Path]) -> int:
 
 
 def _asked(arguments: Sequence[str], folders: Sequence[Path]) -> Asked:
-    values = {"experiment": None, "dataset": None, "seed": None, _TRAIN: None}
+    values: dict[str, str | None] = dict.fromkeys(("experiment", "dataset", "seed", _TRAIN))
     words = []
     for word in arguments:
         key, _, value = word.partition("=")
@@ -170,8 +172,8 @@ def _asked(arguments: Sequence[str], folders: Sequence[Path]) -> Asked:
     if experiment not in paths.choices("experiment", folders):
         raise ConfigError(f"experiment={experiment}: no such experiment; {nearest(experiment, sorted(known))}")
     datasets = [claim.dataset for claim in every if claim.experiment == experiment]
-    if values["dataset"] is not None:
-        datasets = values["dataset"].split(",")
+    if (chosen := values["dataset"]) is not None:
+        datasets = chosen.split(",")
     elif not datasets:
         raise ConfigError(f"experiment={experiment}: names no data set; dataset= does")
     return Asked(experiment, datasets, words, values["seed"], train != "false", list(folders))

@@ -198,7 +198,7 @@ def _score(record: RunRecord, expected: ExpectedConfig) -> float | None:
     """The figure of a record that compares with the printed one; `a+b` in metric or split is a mean."""
     if expected.metric is None or expected.split is None:
         return record.score
-    figures = [
+    figures: list[Any] = [
         ((record.metrics.get(split) or {}).get("values") or {}).get(metric)
         for split in expected.split.split("+")
         for metric in expected.metric.split("+")

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -25,9 +27,9 @@ def factor(statistic: str, n: int) -> float:
     return _median(n) if statistic == "median" else _order(n, n)
 
 
-def of(statistic: str, values: "list[float]") -> float:
+def of(statistic: str, values: list[float]) -> float:
     """The statistic of values."""
-    functions = {"mean": np.mean, "median": np.median, "best": np.max}
+    functions: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "best": np.max}
     return float(functions[statistic](values))
 
 
