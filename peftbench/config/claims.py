@@ -129,7 +129,7 @@ def _text(paper: str, name: str, protocol: dict[str, Any], one: dict[str, Any]) 
         by_dataset[dataset]["start_from"] = {"experiment": f"{paper}/{name}", "dataset": start}
         rows[dataset]["start"] = f"{paper}/{name} {start}"
     defaults = [f"  - override /{group}: {one.get(group, datasets[0])}" for group in ("model", "method", "dataset")]
-    shared = _nested(one.get("keys") or {})
+    shared = nested(one.get("keys") or {})
     departures = [*(protocol.get("departures") or []), *(one.get("departures") or [])]
     lines = [
         "# @package _global_",
@@ -138,16 +138,16 @@ def _text(paper: str, name: str, protocol: dict[str, Any], one: dict[str, Any]) 
         f"# Made by python -m peftbench.config.claims from conf/claims/{paper}.csv and {paper}.yaml.",
         "defaults:",
         *defaults,
-        *(f"{key}: {_flow(value)}" for key, value in shared.items()),
+        *(f"{key}: {as_line(value)}" for key, value in shared.items()),
         "protocol:",
-        *(f"  {dataset}: {_flow(by_dataset[dataset])}" for dataset in datasets),
-        *(["expected:", *(f"  {dataset}: {_flow(row)}" for dataset, row in rows.items())] if rows else []),
-        *(["departures:", *(f"  - {_flow(sentence)}" for sentence in departures)] if departures else []),
+        *(f"  {dataset}: {as_line(by_dataset[dataset])}" for dataset in datasets),
+        *(["expected:", *(f"  {dataset}: {as_line(row)}" for dataset, row in rows.items())] if rows else []),
+        *(["departures:", *(f"  - {as_line(sentence)}" for sentence in departures)] if departures else []),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _flow(value: Any) -> str:
+def as_line(value: Any) -> str:
     """A value as YAML in one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)
     return text.removesuffix("...\n").strip()
@@ -158,11 +158,11 @@ def _by_dataset(one: dict[str, Any]) -> dict[str, dict[str, Any]]:
     table = dict(one.get("by_dataset") or {})
     columns = table.pop("columns", [])
     if table:
-        return {name: _nested(dict(zip(columns, values, strict=True))) for name, values in table.items()}
+        return {name: nested(dict(zip(columns, values, strict=True))) for name, values in table.items()}
     return {name: {} for name in one["datasets"]}
 
 
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """`a.b: 1` as `a: {b: 1}`."""
     nested: dict[str, Any] = {}
     for key, value in flat.items():

@@ -1,7 +1,7 @@
 """What a paper printed for one data set of an experiment, and what must be known of it before a re-run is judged."""
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from peftbench.config.fields import COUNT
 from peftbench.config.rules import between, one_of
@@ -26,6 +26,8 @@ class ExpectedConfig:
         base: the checkpoint's name on the hub (of a model that starts at random, its file's); null: not said.
         start: `checkpoint`, or `<experiment> <data set>` of the run it goes on from; null: not said.
         d: how far off still counts as the same; null: twice the task's floor.
+        exact: of records of ours, `cpu`, `data` (a fingerprint), `start` (a key), `seeds` and `scores`: the same
+            processor gives the same bits.
         source: paper and table.
         departures: what the paper doesn't say, what its scripts say otherwise, what is done differently here.
     """
@@ -43,4 +45,5 @@ class ExpectedConfig:
     base: Optional[str] = None
     start: Optional[str] = None
     d: Optional[float] = field(default=None, metadata={"rule": between(0, 1, above=True)})
+    exact: Optional[dict[str, Any]] = None
     departures: list[str] = field(default_factory=list)

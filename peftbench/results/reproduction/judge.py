@@ -42,6 +42,7 @@ class Verdict:
         d, smallest_d: the difference that counts as the same, and the smallest that these runs could have shown.
         deviation, basis: the standard deviation of one run that was used, and whose it is.
         reasons: why there is no verdict.
+        exact: every score is that of the record, to the last bit.
         seeds_needed: how many seeds of ours equivalence would take at this distance; None: no number would do.
     """
 
@@ -56,6 +57,7 @@ class Verdict:
     basis: str | None = None
     reasons: list[str] = field(default_factory=list)
     seeds_needed: int | None = None
+    exact: bool = False
 
     @property
     def status(self) -> int:

@@ -86,7 +86,23 @@ def row(records: Sequence[RunRecord], official: RunConfig, composed: RunConfig) 
             reasons.append(f"{len(scores) - len(values)} records have no {expected.metric} on {expected.split}")
     allowed = judge.floor(expected, _row_count(official, expected))
     verdict = judge.judge(expected, values, floor=allowed, reasons=reasons)
-    return Row(name, dataset, expected, verdict, [*expected.departures, *_machine(runs)], [run.key for run in runs])
+    departures = [*expected.departures, *_machine(runs)]
+    if expected.exact is not None and not reasons and _same_processor(runs, expected.exact):
+        if _bit_equal(runs, values, expected.exact):
+            verdict = Verdict("reproduced", len(runs), verdict.value, verdict.interval, exact=True)
+        else:
+            departures.append("The same kind of processor gave other bits: versions or threads differ.")
+    return Row(name, dataset, expected, verdict, departures, [run.key for run in runs])
+
+
+def _same_processor(runs: Sequence[RunRecord], exact: dict[str, Any]) -> bool:
+    return {run.environment.get("cpu") for run in runs} == {exact["cpu"]}
+
+
+def _bit_equal(runs: Sequence[RunRecord], values: Sequence[float], exact: dict[str, Any]) -> bool:
+    """Whether every seed that the record has, and no other, scored the same."""
+    scored = {run.config["seed"]: value for run, value in zip(runs, values, strict=True)}
+    return scored == dict(zip(exact["seeds"], exact["scores"], strict=True))
 
 
 def _runs(records: Iterable[RunRecord], composed: RunConfig) -> tuple[list[RunRecord], list[str]]:
@@ -120,7 +136,12 @@ def _started(runs: dict[int, RunRecord]) -> bool:
 def _deciding(config: RunConfig) -> dict[str, Any]:
     """What decides a run's result, flat, but for what may differ."""
     parts = {name: part for name, part in identity(config).items() if name not in _FREE}
-    return dict(_flat(parts, ""))
+    return flat(parts)
+
+
+def flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Nested values by keys such as `recipe.epochs`."""
+    return dict(_flat(value, ""))
 
 
 def _flat(value: dict[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
@@ -162,7 +183,10 @@ def _protocol(runs: Sequence[RunRecord], expected: ExpectedConfig, official: Run
     rule = official.recipe.selection
     if expected.selection is not None and rule != expected.selection:
         reasons.append(f"another selection rule: {rule}; the paper's is {expected.selection}")
-    notes = {note for run in runs for note in run.footnotes if " rows, the official one " in note}
+    # Of a record of ours, the data are those of the record.
+    published = (expected.exact or {}).get("data")
+    others = [run for run in runs if published is None or run.environment.get("data_fingerprint") != published]
+    notes = {note for run in others for note in run.footnotes if " rows, the official one " in note}
     return [*reasons, *sorted(notes)]
 
 
@@ -187,6 +211,8 @@ def _start(runs: Sequence[RunRecord], records: Iterable[RunRecord], expected: Ex
     if begun is None:
         return [f"the paper starts from its run of {wanted}, these runs at the checkpoint"]
     before = by_key.get(begun)
+    if begun == (expected.exact or {}).get("start"):
+        return []
     if before is None:
         return [f"the start, run {begun}, isn't recorded here; the paper's is of {wanted}"]
     if (before.config.get("experiment"), before.config["dataset"]["name"]) != (experiment, dataset):

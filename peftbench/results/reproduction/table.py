@@ -93,6 +93,8 @@ def deciding(verdict: Verdict) -> str:
     """What decides a verdict, in a sentence."""
     if verdict.reasons:
         return "; ".join(verdict.reasons)
+    if verdict.exact:
+        return "every score is the record's, to the last bit, on the same kind of processor"
     assert verdict.predicted is not None
     assert verdict.deviation is not None
     low, high = (f"{100 * bound:.2f}" for bound in verdict.predicted)
