@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from peftbench.errors import ConfigError
 
 PROTOCOL, EXPECTED, DEPARTURES, START = "protocol", "expected", "departures", "start_from"
+FINDING = "finding"
 #: The keys of a run's requirement, and what they name.
 _START = {"experiment", "dataset"}
 
@@ -89,6 +90,7 @@ def take(raw: dict[str, Any], dataset: str) -> None:
         ConfigError: one of them isn't of its form.
     """
     raw.pop(PROTOCOL, None)
+    raw.pop(FINDING, None)  # Of a sweep: what it is to show, which no run of it needs to know.
     shared, rows = raw.pop(DEPARTURES, None) or [], raw.pop(EXPECTED, None) or {}
     for key, value, kind in ((DEPARTURES, shared, list), (EXPECTED, rows, dict)):
         if not isinstance(value, kind):

@@ -17,7 +17,7 @@ from peftbench.results.reproduction import match, table
 from peftbench.results.reproduction.match import Row
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import prepare
-from peftbench.sweep import counting, launch
+from peftbench.sweep import counting, finding, launch
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.system import escape, redact
 
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     keys = {word.partition("=")[0] for word in rest}
     if rest[:1] == ["counts"]:
         return counting.main(rest[1:], folders)
+    if "finding" in keys:
+        return finding.main(rest, folders)
     if "experiment" in keys:
         return _reproduce(rest, folders)
     return _list(rest, folders)
