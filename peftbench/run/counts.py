@@ -45,4 +45,5 @@ def of(row: Mapping[str, Any], run: RunConfig) -> dict[str, int]:
     empty = backbones.build_empty(run.model, Checkpoint(None, ""), task)
     with torch.device(row.get("make_on", "meta")):
         adapted = build(run.method).apply(empty, Context(run.model, task, 100, 0, list))
-    return {kind: size * times for kind, size in parameters.count(adapted, run.model.head).items()}
+    counted = parameters.count(adapted, run.model.head)
+    return {kind: size * times for kind, size in counted.items() if size is not None}

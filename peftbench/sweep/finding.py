@@ -9,7 +9,7 @@ from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, nearest
 from peftbench.results.reading import key_of
 from peftbench.results.records import RunRecord
-from peftbench.results.report.load import load
+from peftbench.results.report.load import flat, load
 from peftbench.results.reproduction import findings
 from peftbench.sweep import launch
 from peftbench.sweep.cells import plan as plan_cells
@@ -58,4 +58,4 @@ def _recorded(cells: Sequence[RunConfig]) -> tuple[list[RunRecord], list[str]]:
 
 def _run(config: RunConfig) -> str:
     """What makes two configurations the same run."""
-    return repr(sorted(findings.flat(identity(config)).items()))
+    return repr(sorted(flat(identity(config)).items()))

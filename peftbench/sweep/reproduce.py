@@ -141,10 +141,10 @@ class Asked:
 
 def _reproduce(arguments: Sequence[str], folders: Sequence[Path]) -> int:
     """Run what isn't recorded of an experiment, and judge it."""
-    asked = _asked(arguments, folders)
+    asked = request(arguments, folders)
     statuses, shown = [], []
     for dataset in asked.datasets:
-        composed = _composed(asked, dataset)
+        composed = first_run(asked, dataset)
         if asked.train:
             statuses.append(_run(asked, dataset, composed))
         if not composed.dry_run:
@@ -155,7 +155,7 @@ def _reproduce(arguments: Sequence[str], folders: Sequence[Path]) -> int:
     return max(statuses, default=0) or (1 if 1 in verdicts else max(verdicts, default=0))
 
 
-def _asked(arguments: Sequence[str], folders: Sequence[Path]) -> Asked:
+def request(arguments: Sequence[str], folders: Sequence[Path]) -> Asked:
     values: dict[str, str | None] = dict.fromkeys(("experiment", "dataset", "seed", _TRAIN))
     words = []
     for word in arguments:
@@ -181,7 +181,7 @@ def _asked(arguments: Sequence[str], folders: Sequence[Path]) -> Asked:
     return Asked(experiment, datasets, words, values["seed"], train != "false", list(folders))
 
 
-def _composed(asked: Asked, dataset: str) -> RunConfig:
+def first_run(asked: Asked, dataset: str) -> RunConfig:
     """The run of one data set, with the first seed."""
     words = [word for word in asked.line(dataset) if not word.startswith("--config-dir")]
     cells = plan_cells(words, multirun=False, config_dirs=asked.folders).cells
@@ -209,7 +209,7 @@ def _run(asked: Asked, dataset: str, composed: RunConfig) -> int:
 
 def _start(asked: Asked, dataset: str) -> Path | None:
     """The record of the run that others start from; None: there is none with its weights."""
-    cell = prepare(_composed(asked, dataset))
+    cell = prepare(first_run(asked, dataset))
     store = ResultStore(cell.config.results_dir)
     if not store.completed(cell.config, cell.key):
         return None

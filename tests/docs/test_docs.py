@@ -11,7 +11,9 @@ import pytest
 from peftbench import cli
 from peftbench.config import compose, paths
 from peftbench.config.arguments import config_dirs
+from peftbench.results.reproduction import counts
 from peftbench.run.training import sinks
+from peftbench.sweep import reproduce
 from peftbench.sweep.cells import plan
 from tests.test_layers import LEVEL
 
@@ -102,6 +104,13 @@ def test_a_command_by_name_is_one(line: str, in_a_folder: Path, run_cli: Callabl
     command, *words = shlex.split(line)
     if command == "convert":  # Needs the extra `gguf` and a package: its words are a run's.
         assert compose.one(words)
+    elif command == "reproduce" and any(word.startswith("experiment=") for word in words):  # It would train.
+        asked = reproduce.request(words, [])
+        assert [reproduce.first_run(asked, dataset).dataset.name for dataset in asked.datasets] == asked.datasets
+    elif command == "reproduce" and any(word.startswith("finding=") for word in words):
+        assert f"finding_{words[0].partition('=')[2]}" in paths.choices("sweep")
+    elif [command, *words] == ["reproduce", "counts"]:  # Minutes; tests/methods counts.
+        assert counts.published()["rows"]
     elif command != "check":  # tests/config checks every file.
         if command in ("report", "status", "clean"):  # They read a results folder.
             (in_a_folder / "results" / "records").mkdir(parents=True)

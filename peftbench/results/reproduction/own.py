@@ -84,10 +84,10 @@ def _named(study: str, records: Sequence[RunRecord]) -> dict[str, dict[str, Runs
         )
         alike[config["dataset"]["name"], *kind][_setting(record)].append(record)
     by_name: dict[str, dict[str, Runs]] = defaultdict(dict)
-    for (dataset, *kind), settings in alike.items():
+    for (dataset, *named), settings in alike.items():
         for number, runs in enumerate(settings.values(), 1):
             suffix = [] if number == 1 else [str(number)]
-            by_name["_".join([study, *kind, *suffix])][dataset] = runs
+            by_name["_".join([study, *named, *suffix])][dataset] = runs
     return dict(by_name)
 
 
