@@ -38,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
             if isinstance(outcome, str):
                 problems.append(f"{choice}: {outcome}")
     problems += _sites(composed, [name for name in choices["method"] if ("method", name) not in unreadable], folders)
-    # A sweep only combines what the other files' runs build anyway.
-    problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
+    # A sweep only combines what the other files' runs build anyway; an experiment's data sets share their adapter.
+    first = {choice: cells[:1] if choice.startswith("experiment=") else cells for choice, cells in composed.items()}
+    problems += _built([c for choice, cells in first.items() if not choice.startswith("sweep=") for c in cells])
     for problem in dict.fromkeys(problems):
         print(escape.line(problem))
     runs = sum(map(len, composed.values()))
