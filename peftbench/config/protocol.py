@@ -82,7 +82,7 @@ def _leaves(part: dict[Any, Any], prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def take(raw: dict[str, Any], dataset: str) -> None:
+def take(raw: dict[Any, Any], dataset: str) -> None:
     """Replace an experiment's own keys in a run's raw configuration by what concerns this data set: `expected` with its
     departures.
 
