@@ -1,7 +1,7 @@
 """The command line: dispatch before any heavy import, exit codes, errors in one line.
 
 Exit status: 0 all runs completed or were already there; 1 at least one failed; 2 the configuration is wrong, and
-nothing was trained; 130 Ctrl-C.
+nothing was trained; 130 Ctrl-C. `reproduce`: 0 reproduced or compatible, 1 lower or higher, 3 no verdict.
 """
 
 import importlib
@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "peftbench.sweep.export",
     "estimate": "peftbench.sweep.estimate",
     "advise": "peftbench.sweep.advise",
+    "reproduce": "peftbench.sweep.reproduce",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
@@ -45,6 +46,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench check                                     every configuration file composes and is valid
   python -m peftbench estimate [group=choice ...] [memory=8GB]  memory by part and time, without weights or data
   python -m peftbench advise dataset=sst2 [memory=8GB]          which method, by estimates and records; what is open
+  python -m peftbench reproduce [experiment=PAPER/ROW] [...]    published rows: listed, run and judged; counts
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
   python -m peftbench predict RECORD FILE                       its answers to your own texts, as CSV

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from peftbench.config import hydra_guard, mixture, rules, wording
+from peftbench.config import hydra_guard, mixture, protocol, rules, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
 from peftbench.config.identity import settable
@@ -46,6 +46,9 @@ def load(
     Raises:
         ConfigError: a key is unknown, missing, of the wrong type or outside its range.
     """
+    written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
+    settled = protocol.settle(composed, choices.get("dataset"), written)
+    composed = settled.composed
     try:
         raw = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
@@ -62,7 +65,8 @@ def load(
     # No benchmark is no key: a run that asks none is the same as before there were any.
     raw["forgetting"] = raw.get("forgetting") or None
     raw["method"]["target"] = raw["method"].pop("_target_", None)
-    written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
+    protocol.take(raw, raw["dataset"]["name"])
+    raw["by_dataset"], raw["start"] = settled.keys, settled.start
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     if raw["dataset"].get("task") == mixture.TASK:

@@ -24,6 +24,8 @@ def published() -> Path | None:
 
 #: The folder of what models share, which nobody chooses from.
 SHARED = "architecture"
+#: The folder of published figures (a CSV file a paper), which experiments are made from.
+CLAIMS = "claims"
 
 
 def choice_files(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, Path]:
@@ -44,7 +46,7 @@ def choices(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
 
 def groups() -> list[str]:
     """The config groups a user chooses from."""
-    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != SHARED)
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in (SHARED, CLAIMS))
 
 
 def plural(group: str) -> str:

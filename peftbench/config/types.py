@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.expected import ExpectedConfig
 from peftbench.config.fields import COUNT, NOT_EMPTY, descriptive, ruled, sink
 from peftbench.config.forgetting import BenchmarkConfig
 from peftbench.config.rules import between, one_of
@@ -129,17 +130,6 @@ class HardwareConfig:
 
 
 @dataclass(kw_only=True)
-class ExpectedConfig:
-    """What a paper printed for this run: a fraction, its spread, and how far off still counts as the same."""
-
-    metric: str
-    value: float
-    std: Optional[float]
-    tolerance: float = ruled(between(0, 1))
-    source: str
-
-
-@dataclass(kw_only=True)
 class RunConfig:
     """One run, whole. `identity` is the part that decides its result."""
 
@@ -153,7 +143,12 @@ class RunConfig:
     #: Benchmarks that the model is asked before and after tuning, by name.
     forgetting: Optional[dict[str, BenchmarkConfig]] = None
     experiment: Optional[str] = field(default=None, metadata={"identity": False})
+    #: What the experiment's paper printed of this data set.
     expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})
+    #: The run of an experiment whose weights this one starts from: `experiment` and `dataset`.
+    start: Optional[dict[str, str]] = descriptive()
+    #: Keys that the experiment set for this data set.
+    by_dataset: list[str] = field(default_factory=list, metadata={"identity": False})
     logger: dict[str, Any] = sink()
     results_dir: str = sink()
     data_root: Optional[str] = sink()

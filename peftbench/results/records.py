@@ -46,8 +46,9 @@ class RunRecord:
         changed: what the command line set of the method and the model, as it was written.
         environment: versions, git commit, CPU and GPU, threads, how OpenMP's threads wait (`openmp`), fingerprints of
             data, model, `inputs` and (of benchmarks) `questions`, time of start (of the process that ended the run),
-            and `resumed_at_steps`, where it went on after it had been stopped; `jobs_beside` is the most other runs on
-            the same results folder that were seen beside it on its machine.
+            and `resumed_at_steps`, where it went on after it had been stopped; `start` is the key of the run whose
+            weights it started from; `jobs_beside` is the most other runs on the same results folder that were seen
+            beside it on its machine.
         forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
             questions and by part: means, their standard errors, and those of the paired difference.
         footnotes: what a reader of the score must know.

@@ -60,6 +60,7 @@ class Environment(msgspec.Struct):
     gpu: list[str] | None = None
     started_unix_s: UnixTime | None = None
     jobs_beside: Count | None = None
+    start: str | None = None
 
 
 class Answered(msgspec.Struct):

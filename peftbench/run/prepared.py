@@ -45,6 +45,7 @@ def prepare(config: RunConfig) -> PreparedRun:
         NotApplicable: the method needs a split that the data doesn't have.
     """
     _check_names(config, config.dataset)
+    _check_start(config)
     cache = ResultStore(config.results_dir).cache
     reads_train = config.method.reads_train is not False
     try:
@@ -62,6 +63,17 @@ def prepare(config: RunConfig) -> PreparedRun:
         inputs["bertscore_model"] = judge.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=inputs)
     return PreparedRun(config, key, source, checkpoint, questions, judge)
+
+
+def _check_start(config: RunConfig) -> None:
+    """Raises ConfigError if an experiment starts this data set from a run of its own, and no record of it is given."""
+    if config.start is not None and config.start_from is None:
+        words = f"experiment={config.experiment} dataset={config.dataset.name}"
+        before = " ".join(f"{key}={value}" for key, value in config.start.items())
+        raise ConfigError(
+            f"start_from: {words} goes on from the run of {before}; `python -m peftbench reproduce {words}` makes "
+            "both, start_from=<its record> names one, start_from=null starts at the checkpoint"
+        )
 
 
 def _check_names(config: RunConfig, data: DatasetConfig) -> None:

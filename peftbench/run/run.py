@@ -101,6 +101,7 @@ def scored_record(
         environment={
             **environment.describe(),
             **fingerprints(prepared),
+            "start": None if (start := prepared.checkpoint.start) is None or start.record is None else start.record.key,
             "started_unix_s": int(context.started),
             "resumed_at_steps": trained.resumed,
             "jobs_beside": activity.beside(config.results_dir),

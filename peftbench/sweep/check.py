@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from peftbench.config import loading, paths
+from peftbench.config import experiments, loading, paths
 from peftbench.config.arguments import config_dirs
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
@@ -38,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
             if isinstance(outcome, str):
                 problems.append(f"{choice}: {outcome}")
     problems += _sites(composed, [name for name in choices["method"] if ("method", name) not in unreadable], folders)
-    # A sweep only combines what the other files' runs build anyway.
-    problems += _built([c for choice, cells in composed.items() if not choice.startswith("sweep=") for c in cells])
+    # A sweep only combines what the other files' runs build anyway; an experiment's data sets share their adapter.
+    first = {choice: cells[:1] if choice.startswith("experiment=") else cells for choice, cells in composed.items()}
+    problems += _built([c for choice, cells in first.items() if not choice.startswith("sweep=") for c in cells])
     for problem in dict.fromkeys(problems):
         print(escape.line(problem))
     runs = sum(map(len, composed.values()))
@@ -73,6 +74,8 @@ def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
     if group == "method":
         models = ",".join(_one_a_family(tuple(folders)))
         return plan_cells([choice, f"model={models}"], multirun=True, config_dirs=folders).cells
+    if group == "experiment":
+        return experiments.on_all_datasets(name, folders)
     return plan_cells([choice], multirun=False, config_dirs=folders).cells
 
 

@@ -147,7 +147,7 @@ def test_a_part_is_named_by_a_plain_name(name: str | None) -> None:
 
     with pytest.raises(ConfigError, match="allowed is the name of a file"):
         hydra_guard.check_name("method", name)
-    for good in ("lora", "lora/roberta_base_rte", "r2.5", "v3-base"):
+    for good in ("lora", "lora/table2_roberta_base", "r2.5", "v3-base"):
         hydra_guard.check_name("method", good)
 
 

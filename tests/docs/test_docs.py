@@ -11,7 +11,9 @@ import pytest
 from peftbench import cli
 from peftbench.config import compose, paths
 from peftbench.config.arguments import config_dirs
+from peftbench.results.reproduction import counts
 from peftbench.run.training import sinks
+from peftbench.sweep import reproduce
 from peftbench.sweep.cells import plan
 from tests.test_layers import LEVEL
 
@@ -104,6 +106,13 @@ def test_a_command_by_name_is_one(line: str, in_a_folder: Path, run_cli: Callabl
         assert compose.one(words)
     elif command in ("predict", "export"):  # They need a finished run: tests/end_to_end makes some.
         assert run_cli(command, *words)[0] == 2
+    elif command == "reproduce" and any(word.startswith("experiment=") for word in words):  # It would train.
+        asked = reproduce.request(words, [])
+        assert [reproduce.first_run(asked, dataset).dataset.name for dataset in asked.datasets] == asked.datasets
+    elif command == "reproduce" and any(word.startswith("finding=") for word in words):
+        assert f"finding_{words[0].partition('=')[2]}" in paths.choices("sweep")
+    elif [command, *words] == ["reproduce", "counts"]:  # Minutes; tests/methods counts.
+        assert counts.published()["rows"]
     elif command != "check":  # tests/config checks every file.
         (in_a_folder / "results" / "records").mkdir(parents=True)  # Most read a results folder.
         status, out, error = run_cli(command, *words)

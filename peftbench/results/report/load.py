@@ -16,7 +16,7 @@ from peftbench.results.store import ResultStore
 #: Groups of the configuration that describe the cell itself; the rest are settings that rows may differ in.
 _CELL = ("model", "method", "dataset")
 #: Settings that are shown elsewhere, or change nothing.
-_IGNORED = ("seed", "experiment", "expected")
+_IGNORED = ("seed", "experiment", "expected", "start", "by_dataset")
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Names of a leaderboard's rows and columns: what runs are, and what sets them apart from others of the same name."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from peftbench.config import formulations
@@ -22,15 +22,18 @@ def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
     """The method, model and variant of every record, by the record's `id` (two records may have one key). The variant
     names what the command line changed of method and model, and the settings in which rows differ."""
     records = list(records)
+    by_dataset, by_key = _by_dataset(records), {record.key: record for record in records}
     started_from = {_fingerprint(record, "model") for record in records}
     short = _shortened(started_from.union(*((r.environment.get("inputs") or {}).values() for r in records)))
 
     def parts_of(record: RunRecord) -> dict[str, str]:
         method, model = _deciding(record, "method"), _deciding(record, "model")
-        method = {key: value for key, value in method.items() if key not in _tuned(record)}
+        set_by_data = {key.removeprefix("method.") for key in by_dataset[record.config.get("experiment")]}
+        hidden = _tuned(record) | set_by_data
+        method = {key: value for key, value in method.items() if key not in hidden}
         inputs = {name: short[value] for name, value in (record.environment.get("inputs") or {}).items()}
-        started = {"model_fingerprint": short[_fingerprint(record, "model")]}
-        return {**method, **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
+        started = {"model_fingerprint": short[_fingerprint(_first(record, by_key), "model")]}
+        return {**method, **_experiment(record), **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
 
     groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
     by_model = _differences([parts_of(record) for record in records], groups)
@@ -50,7 +53,15 @@ def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
     """For every record the settings in which rows differ. A choice of `hardware=` stands by its name; its parts are
     named where records of that name differ in them."""
-    described = [settings(record) for record in records]
+    by_dataset = _by_dataset(records)
+    described = [
+        {
+            key: value
+            for key, value in settings(record).items()
+            if key not in by_dataset[record.config.get("experiment")]
+        }
+        for record in records
+    ]
     machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
     rest = [{k: values[k] for k in values.keys() - parts} for values, parts in zip(described, machine, strict=True)]
     parts = [{k: values[k] for k in parts} for values, parts in zip(described, machine, strict=True)]
@@ -68,10 +79,31 @@ def _changed(record: RunRecord) -> dict[str, str]:
 
 
 def _tuned(record: RunRecord) -> set[str]:
-    """The keys that trials chose. They may differ from one data set to the next, and the row is the same, "as
-    tuned"."""
+    """The keys that trials chose, and those that an experiment sets by the data set. They may differ from one data set
+    to the next, and the row is the same, "as tuned"."""
     search = record.config["method"].get("search") if record.config.get("tune") else None
-    return set(search or ())
+    by_dataset = record.config.get("by_dataset") or ()
+    return {*(search or ()), *(key.removeprefix("method.") for key in by_dataset if key.startswith("method."))}
+
+
+def _by_dataset(records: Iterable[RunRecord]) -> defaultdict[str | None, set[str]]:
+    """By experiment the keys that it sets for some data set: they may differ within its row."""
+    keys: defaultdict[str | None, set[str]] = defaultdict(set)
+    for record in records:
+        keys[record.config.get("experiment")].update(record.config.get("by_dataset") or ())
+    return keys
+
+
+def _first(record: RunRecord, by_key: Mapping[str, RunRecord]) -> RunRecord:
+    """The run that a data set's run goes on from as its experiment says, or else itself: they are of one base."""
+    if record.config.get("start") is None:
+        return record
+    return by_key.get(str(record.environment.get("start")), record)
+
+
+def _experiment(record: RunRecord) -> dict[str, str]:
+    """The experiment that sets a record's hyper-parameters by the data set: its runs are a row of their own."""
+    return {"experiment": str(record.config["experiment"])} if record.config.get("by_dataset") else {}
 
 
 def column_names(records: Iterable[RunRecord]) -> dict[int, str]:

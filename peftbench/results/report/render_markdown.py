@@ -39,6 +39,10 @@ def render(board: Leaderboard) -> str:
     """The whole file; the same text for the same records."""
     parts = ["# Leaderboard", score_tables.NOTE]
     parts += _scores(board) if board.rows else ["No completed runs yet."]
+    if board.published:
+        from peftbench.results.reproduction import table as published  # Brings SciPy and Hydra.
+
+        parts += [f"## {published.HEADING}", published.markdown(board.published)]
     if board.forgetting:
         asked = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
         header, asked, left = layout.without_one_model(forgetting.COLUMNS, asked)

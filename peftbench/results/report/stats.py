@@ -71,6 +71,8 @@ class Leaderboard:
     evidence: Evidence = field(default_factory=Evidence)
     #: By a record's `id` the results folder that it lies in.
     roots: dict[int, Path] = field(default_factory=dict)
+    #: Published rows that records of this folder are runs of (`reproduction.match.Row`).
+    published: list[Any] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -103,11 +105,21 @@ def leaderboard(results: Results) -> Leaderboard:
         runs=dict(runs),
         evidence=evidence.collect(runs, results.roots),
         roots=results.roots,
+        published=_published(results.completed),
         details={
             heading: {row: _score(sorted(values)) for row, values in by_row_name.items()}
             for heading, by_row_name in suites.details(records, row_names, column_names).items()
         },
     )
+
+
+def _published(records: list[RunRecord]) -> list[Any]:
+    """The published rows that records are runs of; what judges them is imported where there are any."""
+    if not any(record.config.get("experiment") for record in records):
+        return []
+    from peftbench.results.reproduction import match
+
+    return match.rows(records)
 
 
 def _soft_prompts(records: list[RunRecord], cells: Mapping[int, tuple[Any, str]]) -> list[tuple[str, RunRecord]]:

@@ -1,0 +1,181 @@
+"""Judges a re-run against a published figure: equivalence (TOST) first, then the prediction interval of our statistic
+(Spence & Stanley 2016, doi 10.1371/journal.pone.0162874)."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from peftbench.config.expected import ExpectedConfig
+from peftbench.results.reproduction import spread
+
+#: Verdicts, and the exit status of `reproduce` for each.
+STATUSES = {"reproduced": 0, "compatible": 0, "lower": 1, "higher": 1, "no verdict": 3}
+#: An interquartile range of a normal distribution, in standard deviations.
+_IQR = 1.35
+#: The floor times this is d, where the row has none of its own.
+_FLOORS = 2
+#: Seeds beyond which nobody is asked to go.
+_MOST = 100
+
+#: Fields without which nothing is judged, and how they are called.
+_REQUIRED = {
+    "base": "the base model",
+    "metric": "the metric",
+    "split": "the split",
+    "selection": "the selection rule",
+    "statistic": "the statistic",
+    "seeds": "the number of seeds",
+    "start": "the start",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict with what decides it. Scores are fractions.
+
+    Attributes:
+        verdict: one of `STATUSES`.
+        value: our statistic; None without runs.
+        interval: of our statistic over seeds, 95 %; None from one seed.
+        predicted: where our statistic falls in 95 % of true re-runs.
+        d, smallest_d: the difference that counts as the same, and the smallest that these runs could have shown.
+        deviation, basis: the standard deviation of one run that was used, and whose it is.
+        reasons: why there is no verdict.
+        exact: every score is that of the record, to the last bit.
+        seeds_needed: how many seeds of ours equivalence would take at this distance; None: no number would do.
+    """
+
+    verdict: str
+    seeds: int
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    predicted: tuple[float, float] | None = None
+    d: float | None = None
+    smallest_d: float | None = None
+    deviation: float | None = None
+    basis: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    seeds_needed: int | None = None
+    exact: bool = False
+
+    @property
+    def status(self) -> int:
+        return STATUSES[self.verdict]
+
+
+def floor(expected: ExpectedConfig, rows: int | None) -> float | None:
+    """The standard deviation between runs that a share of right answers can't well be below, sqrt(error / (2 rows))
+    (arXiv 2304.01910); None for other metrics: Matthews, correlations, F1, ROUGE, BLEU."""
+    if expected.metric not in ("accuracy", "exact_match") or not rows:
+        return None
+    return math.sqrt(max(1 - expected.value, 0) / (2 * rows))
+
+
+def unknown(expected: ExpectedConfig) -> list[str]:
+    """What the paper doesn't say and a verdict needs."""
+    missing = [words for name, words in _REQUIRED.items() if getattr(expected, name) is None]
+    return [f"the paper doesn't say {words}" for words in missing]
+
+
+def judge(
+    expected: ExpectedConfig, values: Sequence[float], *, floor: float | None = None, reasons: Sequence[str] = ()
+) -> Verdict:
+    """The verdict on runs of one protocol.
+
+    Args:
+        values: one score a seed, on the paper's split and by its metric.
+        floor: of the task (`floor`).
+        reasons: why these runs can't be judged, of the caller's.
+    """
+    n = len(values)
+    if expected.statistic is None or expected.seeds is None:
+        return Verdict("no verdict", n, reasons=[*unknown(expected), *reasons])
+    value = spread.of(expected.statistic, list(values)) if values else None
+    interval = _interval(expected.statistic, values)
+    scale = _deviation(expected, values, floor)
+    reasons = [*unknown(expected), *reasons, *_too_few(expected, n, scale)]
+    if reasons or value is None or scale is None:
+        return Verdict("no verdict", n, value, interval, reasons=reasons, seeds_needed=_for_any(expected, n))
+    deviation, df, basis = scale
+    error = deviation * math.hypot(spread.factor(expected.statistic, expected.seeds), _ours(expected.statistic, n))
+    distance = abs(value - expected.value)
+    half = spread.quantile(0.975, df) * error + expected.rounding
+    smallest = distance + spread.quantile(0.95, df) * error + expected.rounding
+    d = expected.d or (None if floor is None else _FLOORS * floor)
+    same = d is not None and smallest <= d
+    verdict = "reproduced" if same else _by_interval(value - expected.value, half)
+    predicted = (expected.value - half, expected.value + half)
+    needed = None if same or d is None else _seeds(expected, n, deviation, d - distance - expected.rounding)
+    return Verdict(verdict, n, value, interval, predicted, d, smallest, deviation, basis, seeds_needed=needed)
+
+
+def _by_interval(difference: float, half: float) -> str:
+    if abs(difference) <= half:
+        return "compatible"
+    return "lower" if difference < 0 else "higher"
+
+
+def _ours(statistic: str, n: int) -> float:
+    return spread.factor(statistic, n)
+
+
+def _interval(statistic: str, values: Sequence[float]) -> tuple[float, float] | None:
+    """A 95 % interval of a mean or median over seeds, on these very examples."""
+    n = len(values)
+    if n < 2 or statistic == "best":
+        return None
+    value = spread.of(statistic, list(values))
+    half = spread.quantile(0.975, n - 1) * statistics.stdev(values) * spread.factor(statistic, n)
+    return value - half, value + half
+
+
+def _deviation(
+    expected: ExpectedConfig, values: Sequence[float], floor: float | None
+) -> tuple[float, float, str] | None:
+    """The standard deviation of one run, its degrees of freedom, and whose it is: the largest of the printed one, ours
+    and the floor. None: none is known, or the floor alone."""
+    n, k = len(values), expected.seeds or 1
+    known = {}
+    df = 0
+    if expected.spread is not None and expected.spread_kind is not None and k > 1:
+        known["the paper's"] = expected.spread / (_IQR if expected.spread_kind == "iqr" else 1)
+        df += k - 1
+    if n > 1:
+        known["ours"] = statistics.stdev(values)
+        df += n - 1
+    if not known:
+        return None
+    if floor is not None:
+        known["the task's floor"] = floor
+    basis = max(known, key=lambda name: known[name])
+    return known[basis], df, basis
+
+
+def _too_few(expected: ExpectedConfig, n: int, scale: object) -> list[str]:
+    if n == 0:
+        return ["no run is recorded"]
+    if expected.statistic == "best" and n != expected.seeds:
+        return [f"the best of {expected.seeds} runs compares with the best of as many, here are {n}"]
+    if scale is None:
+        return ["one seed, and the paper prints no spread: two seeds at least"]
+    return []
+
+
+def _for_any(expected: ExpectedConfig, n: int) -> int | None:
+    """Seeds that any verdict needs, where there are fewer."""
+    most = expected.seeds if expected.statistic == "best" else 1 if expected.spread is not None else 2
+    return most if most is not None and n < most else None
+
+
+def _seeds(expected: ExpectedConfig, n: int, deviation: float, room: float) -> int | None:
+    """The seeds with which a 90 % interval would fit into the room that is left, everything else being the same."""
+    if expected.statistic == "best" or expected.statistic is None or expected.seeds is None or room <= 0:
+        return None
+    theirs = spread.factor(expected.statistic, expected.seeds)
+    printed = expected.seeds - 1 if expected.spread is not None else 0
+    for more in range(n + 1, _MOST + 1):
+        error = deviation * math.hypot(theirs, spread.factor(expected.statistic, more))
+        if spread.quantile(0.95, printed + more - 1) * error <= room:
+            return more
+    return None

@@ -1,0 +1,104 @@
+"""Papers against ours: rows as text, for the terminal, and as a Markdown table for reports."""
+
+from collections.abc import Sequence
+
+from peftbench.config.expected import ExpectedConfig
+from peftbench.config.markdown import table
+from peftbench.results.reproduction.judge import Verdict
+from peftbench.results.reproduction.match import Row
+
+HEADING = "Papers against ours"
+NOTE = """\
+Published rows beside the runs made here, by the paper's own statistic. reproduced: within d, by equivalence (TOST);
+compatible: within the 95 % prediction interval of a re-run; lower, higher: outside of it; no verdict: something that a
+verdict needs isn't there. `python -m peftbench reproduce` says what decides each.
+"""
+COLUMNS = ("row", "data set", "source", "printed", "ours", "seeds", "verdict", "why")
+
+
+def lines(rows: Sequence[Row]) -> list[list[str]]:
+    """A table's lines, under `COLUMNS`."""
+    return [
+        [
+            row.experiment,
+            row.dataset,
+            "" if row.expected is None else row.expected.source,
+            "" if row.expected is None else printed(row.expected),
+            ours(row.verdict),
+            str(row.verdict.seeds),
+            row.verdict.verdict,
+            deciding(row.verdict),
+        ]
+        for row in rows
+    ]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table with its note."""
+    return f"{NOTE}\n{table(list(COLUMNS), lines(rows))}"
+
+
+def detail(row: Row) -> str:
+    """All that is known of one row, for the terminal."""
+    parts = [f"{row.experiment}, {row.dataset}"]
+    if row.expected is not None:
+        parts[0] += f": {row.expected.source}"
+        parts.append(f"  claim    {printed(row.expected)}, {_of(row.expected)}")
+    if row.verdict.value is not None:
+        seeds = f"{row.verdict.seeds} seed{'s' * (row.verdict.seeds != 1)}"
+        parts.append(f"  ours     {ours(row.verdict)}, {seeds}")
+    parts.append(f"  verdict  {row.verdict.verdict}")
+    parts.append(f"  because  {deciding(row.verdict)}")
+    if row.verdict.seeds_needed is not None:
+        parts.append(f"  needs    {row.verdict.seeds_needed} seeds for {_aim(row.verdict)}")
+    parts += [f"  - {sentence}" for sentence in row.departures]
+    return "\n".join(parts)
+
+
+def _aim(verdict: Verdict) -> str:
+    return "a verdict" if verdict.verdict == "no verdict" else "`reproduced`, at this distance and spread"
+
+
+def printed(expected: ExpectedConfig) -> str:
+    """The printed figure, in percent, with its spread."""
+    digits = _digits(expected)
+    spread = "" if expected.spread is None else f" ± {100 * expected.spread:.{digits}f}"
+    kind = " (IQR)" if expected.spread_kind == "iqr" else ""
+    return f"{100 * expected.value:.{digits}f}{spread}{kind}"
+
+
+def _digits(expected: ExpectedConfig) -> int:
+    """As many decimals of a percentage as the paper prints, two at the most."""
+    return next((n for n in (0, 1) if expected.rounding >= 0.0049 * 10**-n), 2)
+
+
+def _of(expected: ExpectedConfig) -> str:
+    """What the printed figure is."""
+    seeds = "an unknown number of seeds" if expected.seeds is None else f"{expected.seeds} seeds"
+    statistic = f"{expected.statistic or 'unknown statistic'} of {seeds}" if expected.seeds != 1 else "one seed"
+    metric = f"{expected.metric or 'an unknown metric'} on {expected.split or 'an unknown split'}"
+    return f"{statistic}; {metric}; selection: {expected.selection or 'unknown'}"
+
+
+def ours(verdict: Verdict) -> str:
+    """Our statistic in percent with its interval."""
+    if verdict.value is None:
+        return ""
+    interval = verdict.interval
+    bounds = "" if interval is None else f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return f"{100 * verdict.value:.2f}{bounds}"
+
+
+def deciding(verdict: Verdict) -> str:
+    """What decides a verdict, in a sentence."""
+    if verdict.reasons:
+        return "; ".join(verdict.reasons)
+    if verdict.exact:
+        return "every score is the record's, to the last bit, on the same kind of processor"
+    assert verdict.predicted is not None
+    assert verdict.deviation is not None
+    low, high = (f"{100 * bound:.2f}" for bound in verdict.predicted)
+    spread = f"deviation {100 * verdict.deviation:.2f}, {verdict.basis}"
+    within = "" if verdict.smallest_d is None else f"; equivalence can be shown within {100 * verdict.smallest_d:.2f}"
+    d = "" if verdict.d is None else f", d is {100 * verdict.d:.2f}"
+    return f"95 % of true re-runs fall from {low} to {high} ({spread}){within}{d}"

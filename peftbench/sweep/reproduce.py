@@ -1,0 +1,234 @@
+"""`peftbench reproduce`: published rows are listed, run and judged."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from peftbench.config import claims, experiments, loading, paths
+from peftbench.config.arguments import config_dirs
+from peftbench.config.experiments import Claim
+from peftbench.config.types import RunConfig
+from peftbench.errors import ConfigError, nearest
+from peftbench.results.folders import Folder
+from peftbench.results.records import RunRecord
+from peftbench.results.report.load import load
+from peftbench.results.reproduction import match, table
+from peftbench.results.reproduction.match import Row
+from peftbench.results.store import ResultStore
+from peftbench.run.prepared import prepare
+from peftbench.sweep import counting, finding, launch
+from peftbench.sweep.cells import plan as plan_cells
+from peftbench.system import escape, redact
+
+#: Keys of the command's own.
+_TRAIN, _PAPER = "train", "paper"
+#: Seeds where a paper doesn't say how many it had.
+_SEEDS = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0: reproduced or compatible; 1: lower or higher, or a run failed; 3: no verdict."""
+    rest, folders = config_dirs(list(arguments))
+    keys = {word.partition("=")[0] for word in rest}
+    if rest[:1] == ["counts"]:
+        return counting.main(rest[1:], folders)
+    if "finding" in keys:
+        return finding.main(rest, folders)
+    if "experiment" in keys:
+        return _reproduce(rest, folders)
+    return _list(rest, folders)
+
+
+def _list(arguments: Sequence[str], folders: Sequence[Path]) -> int:
+    """Print every claim that has a run line, or all figures of a paper."""
+    options = dict.fromkeys(("results_dir", _PAPER))
+    for word in arguments:
+        key, _, value = word.partition("=")
+        if key not in options or not value:
+            named = [f"{name}=" for name in (*options, "experiment", "finding")]
+            raise ConfigError(f"reproduce: {word}: {nearest(word, ['counts', *named])}")
+        options[key] = value
+    every = experiments.claims(folders)
+    paper = options[_PAPER]
+    if paper is not None and paper not in claims.papers():
+        raise ConfigError(f"paper={paper}: no such paper; {nearest(paper, claims.papers())}")
+    here = [claim for claim in every if paper is None or claim.experiment.startswith(f"{paper}/")]
+    judged = {(row.experiment, row.dataset): row for row in _recorded(options["results_dir"] or "results", folders)}
+    _print([_line(claim, judged.get((claim.experiment, claim.dataset)), folders) for claim in here])
+    if paper is not None:
+        _print(
+            [
+                [f.table, f.model, f.method, f.setting, f.dataset, f.metric, f.value, f.spread]
+                for f in claims.figures(paper)
+            ]
+        )
+        return 0
+    total = sum(len(claims.figures(name)) for name in claims.papers())
+    print(f"\n{len(here)} rows can be run: experiment=... dataset=...")
+    print(f"{total} figures of {len(claims.papers())} papers are known; paper={claims.papers()[0]} shows those of one")
+    return 0
+
+
+def _recorded(root: str, folders: Sequence[Path]) -> list[Row]:
+    """The rows that a results folder has runs of."""
+    if not (Path(root) / Folder.RECORDS).is_dir():
+        return []
+    return match.rows(load(root).completed, lambda name, dataset: experiments.official(name, dataset, folders))
+
+
+def _line(claim: Claim, row: Row | None, folders: Sequence[Path]) -> list[str]:
+    expected = claim.expected
+    return [
+        claim.experiment,
+        claim.dataset,
+        "no figure" if expected is None else table.printed(expected),
+        "" if expected is None else expected.source,
+        _cost(claim, folders),
+        "" if row is None else f"{row.verdict.seeds} recorded",
+        "" if row is None else row.verdict.verdict,
+    ]
+
+
+def _cost(claim: Claim, folders: Sequence[Path]) -> str:
+    """Steps of a claim's runs, as its files say: seconds are known of records alone."""
+    content = loading.read_yaml(paths.choice_files("experiment", folders)[claim.experiment])
+    protocol = (content.get("protocol") or {}).get(claim.dataset) or {}
+    recipe = {**(content.get("recipe") or {}), **(protocol.get("recipe") or {})}
+    data = loading.read_yaml(paths.choice_files("dataset", folders)[claim.dataset])
+    rows = (data.get("rows") or {}).get(data.get("train"))
+    if rows is None or "batch_size" not in recipe or "epochs" not in recipe:
+        return ""
+    rows = min(rows, recipe.get("train_samples") or rows)
+    steps = math.ceil(rows / recipe["batch_size"]) * recipe["epochs"]
+    return f"{min(steps, recipe.get('max_steps') or steps):,} steps x {_seeds(claim)}"
+
+
+def _seeds(claim: Claim) -> int:
+    return _SEEDS if claim.expected is None else claim.expected.seeds or _SEEDS
+
+
+def _print(rows: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as their widest entry."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(escape.line(text.rstrip()))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks to reproduce.
+
+    Attributes:
+        words: Hydra's, without data set, seed and the command's own.
+        seeds: as they were written; None: the paper's number.
+        folders: further folders laid out like conf/.
+    """
+
+    experiment: str
+    datasets: list[str]
+    words: list[str]
+    seeds: str | None
+    train: bool
+    folders: list[Path]
+
+    def line(self, dataset: str, *more: str) -> list[str]:
+        """A command line of one data set."""
+        folders = [f"--config-dir={folder}" for folder in self.folders]
+        return [*folders, f"experiment={self.experiment}", f"dataset={dataset}", *self.words, *more]
+
+
+def _reproduce(arguments: Sequence[str], folders: Sequence[Path]) -> int:
+    """Run what isn't recorded of an experiment, and judge it."""
+    asked = request(arguments, folders)
+    statuses, shown = [], []
+    for dataset in asked.datasets:
+        composed = first_run(asked, dataset)
+        if asked.train:
+            statuses.append(_run(asked, dataset, composed))
+        if not composed.dry_run:
+            shown.append(_judged(asked, dataset, composed))
+    for row in shown:
+        print(redact.redact(table.detail(row)))
+    verdicts = [row.verdict.status for row in shown]
+    return max(statuses, default=0) or (1 if 1 in verdicts else max(verdicts, default=0))
+
+
+def request(arguments: Sequence[str], folders: Sequence[Path]) -> Asked:
+    values: dict[str, str | None] = dict.fromkeys(("experiment", "dataset", "seed", _TRAIN))
+    words = []
+    for word in arguments:
+        key, _, value = word.partition("=")
+        if key in values:
+            values[key] = value
+        elif word not in ("-m", "--multirun"):
+            words.append(word)
+    experiment, train = values["experiment"], values[_TRAIN]
+    if train not in (None, "true", "false"):
+        raise ConfigError(f"{_TRAIN}={train}: allowed is true | false")
+    if not experiment or "," in experiment:
+        raise ConfigError(f"experiment={experiment or ''}: one experiment at a time; reproduce alone lists them")
+    every = experiments.claims(folders)
+    known = {claim.experiment for claim in every}
+    if experiment not in paths.choices("experiment", folders):
+        raise ConfigError(f"experiment={experiment}: no such experiment; {nearest(experiment, sorted(known))}")
+    datasets = [claim.dataset for claim in every if claim.experiment == experiment]
+    if (chosen := values["dataset"]) is not None:
+        datasets = chosen.split(",")
+    elif not datasets:
+        raise ConfigError(f"experiment={experiment}: names no data set; dataset= does")
+    return Asked(experiment, datasets, words, values["seed"], train != "false", list(folders))
+
+
+def first_run(asked: Asked, dataset: str) -> RunConfig:
+    """The run of one data set, with the first seed."""
+    words = [word for word in asked.line(dataset) if not word.startswith("--config-dir")]
+    cells = plan_cells(words, multirun=False, config_dirs=asked.folders).cells
+    if len(cells) != 1:
+        raise ConfigError("reproduce: one run is described by one value a key (seeds and data sets may be several)")
+    return cells[0]
+
+
+def _run(asked: Asked, dataset: str, composed: RunConfig) -> int:
+    """Make the runs of a data set that aren't recorded, the one that they start from before; returns the status."""
+    more = []
+    if composed.start is not None and composed.start_from is None:
+        start, dataset_before = replace(asked, experiment=composed.start["experiment"]), composed.start["dataset"]
+        before = _start(start, dataset_before)
+        if before is None:
+            status = launch.main(start.line(dataset_before, "seed=0", "save_adapters=true"))
+            if composed.dry_run:
+                print(f"then dataset={dataset} seed={_seed_words(asked, composed)}, from that run's weights")
+            if status != 0 or composed.dry_run:
+                return status
+            before = _start(start, dataset_before)
+        more = [f"start_from={before}"]
+    return launch.main(asked.line(dataset, f"seed={_seed_words(asked, composed)}", *more))
+
+
+def _start(asked: Asked, dataset: str) -> Path | None:
+    """The record of the run that others start from; None: there is none with its weights."""
+    cell = prepare(first_run(asked, dataset))
+    store = ResultStore(cell.config.results_dir)
+    if not store.completed(cell.config, cell.key):
+        return None
+    file = store.record_file(cell.config, cell.key)
+    weights = store.weights_of(file)
+    return file if weights is not None and weights.is_dir() else None
+
+
+def _seed_words(asked: Asked, composed: RunConfig) -> str:
+    """The seeds to run, as a command line has them."""
+    if asked.seeds is not None:
+        return asked.seeds
+    expected = composed.expected
+    count = _SEEDS if expected is None or expected.seeds is None else expected.seeds
+    return ",".join(map(str, range(count)))
+
+
+def _judged(asked: Asked, dataset: str, composed: RunConfig) -> Row:
+    official = experiments.official(asked.experiment, dataset, asked.folders)
+    root = Path(composed.results_dir)
+    records: list[RunRecord] = load(root).completed if root.is_dir() else []
+    return match.row(records, official, composed)
