@@ -23,12 +23,13 @@ SHOWN = ["lora", "full", "prefix", "prompt", "unipelt", "loreft", "p_tuning_temp
 
 
 def cases() -> Iterator[Any]:
+    """Every method in every formulation on one model, and once on each of the others."""
     rest = [pytest.mark.slow, pytest.mark.matrix]
+    pairs = [("tiny_llama", how) for how in FORMULATIONS] + [("tiny_gpt2", "verbaliser"), ("tiny_opt", "head")]
     for method in trained():
-        for model in ("tiny_llama", "tiny_gpt2", "tiny_opt"):
-            for how in FORMULATIONS:
-                usual = method in SHOWN and model == "tiny_llama"
-                yield pytest.param(method, model, how, marks=[] if usual else rest, id=f"{method}-{model}-{how}")
+        for model, how in pairs:
+            usual = method in SHOWN and model == "tiny_llama"
+            yield pytest.param(method, model, how, marks=[] if usual else rest, id=f"{method}-{model}-{how}")
 
 
 @pytest.fixture
