@@ -103,7 +103,7 @@ def _read(file: Path) -> dict[str, Any]:
         ConfigError: as `loading.read_yaml`, which says what is wrong.
     """
     try:
-        content = yaml.load(file.read_bytes(), _Loader)
+        content = _Loader(file.read_bytes()).get_single_data()
     except (OSError, ValueError, yaml.YAMLError):
         content = None
     if isinstance(content, dict):

@@ -1,6 +1,7 @@
 """Learning curves: one Parquet file a run, of at most `MOST` points, so that a record stays small."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -71,7 +72,7 @@ def read(file: Path) -> list[Point] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not file.is_file():
+    if not os.path.isfile(file):  # False, too, of a name that no file can have.
         return None
     try:
         with pq.ParquetFile(file) as stored:

@@ -131,8 +131,9 @@ def _busy(record: RunRecord, run: str, what: str) -> Iterator[str]:
 
 def _headline(dataset: dict[str, Any]) -> list[str]:
     """The splits that a run is judged by, as `metrics` names them."""
-    parts = dataset.get("parts")
-    return [f"{part['name']}/{part['evaluation'][0]}" for part in parts] if parts else dataset["evaluation"][:1]
+    parts = [part for part in dataset.get("parts") or [] if isinstance(part, dict)]  # A record may be anyone's.
+    splits = [f"{part.get('name')}/{split}" for part in parts for split in list(part.get("evaluation") or [])[:1]]
+    return splits or list(dataset.get("evaluation") or [])[:1]
 
 
 def _dataset(record: RunRecord, split: str) -> dict[str, Any]:

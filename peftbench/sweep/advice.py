@@ -138,6 +138,10 @@ def mark(rows: Sequence[Row]) -> None:
             row.tied = tied
 
 
+#: What the names of our own studies begin with, whose records are evidence by themselves.
+_OWN = "peftbench/"
+
+
 def printed(dataset: str) -> list[str]:
     """Papers' rows of a data set, as printed."""
     lines = []
@@ -147,9 +151,9 @@ def printed(dataset: str) -> list[str]:
         except ConfigError:
             continue
         groups = {k.split("/")[-1]: v for d in written.get("defaults", []) if isinstance(d, dict) for k, v in d.items()}
-        expected = written.get("expected")
-        if groups.get("dataset") == dataset and isinstance(expected, dict) and "value" in expected:
-            spread = f" +- {100 * expected['std']:.1f}" if expected.get("std") is not None else ""
+        expected = (written.get("expected") or {}).get(dataset)
+        if not name.startswith(_OWN) and isinstance(expected, dict) and "value" in expected:
+            spread = f" +- {100 * expected['spread']:.1f}" if expected.get("spread") is not None else ""
             row = f"{groups.get('method')} on {groups.get('model')}: {expected['metric']} {100 * expected['value']:.1f}"
             lines.append(f"{row}{spread} ({expected['source']}; experiment={name})")
     return lines

@@ -43,7 +43,12 @@ def test_the_selection_is_recorded_beside_what_the_last_step_scored(train: Train
     points = ResultStore(results).curve(record)
     assert points is not None
     scores = {point["step"]: point["selection_score"] for point in points}
-    assert record.selection == {"score": scores[record.selected_step], "last_score": scores[6], "evaluations": 3}  # type: ignore[index]
+    assert record.selection == {
+        "score": scores[record.selected_step],
+        "last_score": scores[6],
+        "last_step": 6,
+        "evaluations": 3,
+    }  # type: ignore[index]
     assert train(*SHORT, "recipe.selection=last").selection is None
 
 

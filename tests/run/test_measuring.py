@@ -160,9 +160,10 @@ def test_it_says_that_it_measures_and_the_draft_is_kept_before(cell) -> None:
     given = context.RunContext(found, places, [], said.append, keep=said.append)
     record = run.run(given)
     assert record is not None
-    (draft,) = [event for event in said if isinstance(event, RunRecord)]
+    draft, second = [event for event in said if isinstance(event, RunRecord)]
     assert said.index(draft) < said.index({"event": "phase", "phase": "measuring speed"})
-    assert scored.outstanding(draft) == [scored.SPEED]
+    assert scored.outstanding(draft) == [scored.SPEED, scored.MEMORY]
+    assert scored.outstanding(second) == [scored.MEMORY]
     assert (draft.status, draft.score, draft.params) == ("completed", record.score, record.params)
     assert record.efficiency["inference_latency_ms"] > 0  # type: ignore[index,operator]
     assert not any("speed" in note for note in record.footnotes)
@@ -264,7 +265,8 @@ def test_a_run_stopped_before_what_it_was_asked_for_goes_on(ended, results: Path
 
 def test_each_part_is_added_to_what_was_kept_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[list[str]] = []
-    record = RunRecord(key="k", status="completed", config={}, efficiency={"a": 1})
+    names = {group: {"name": group} for group in ("dataset", "method", "model")}
+    record = RunRecord(key="k", status="completed", config=names, efficiency={"a": 1})
     parts: completing.Parts = {
         scored.FORGETTING: lambda before: ({"forgetting": {}}, ["a note"]),
         scored.SPEED: lambda before: ({"efficiency": {**(before.efficiency or {}), "b": 2}}, []),

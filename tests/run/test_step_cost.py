@@ -78,7 +78,7 @@ def test_too_little_time_is_said(train: Train, monkeypatch: pytest.MonkeyPatch) 
     record = train(*SHORT)
     assert cost(record) is None
     name = "lora: a training step beside the base's forward pass"
-    assert notes(record) == [f"{name} wasn't measured (measure_s=30 allowed too few steps)"]
+    assert notes(record) == [f"{name} wasn't measured (measure_s=10 allowed too few steps)"]
 
 
 def test_what_goes_wrong_costs_this_figure_alone(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
-from peftbench.models import backbones, dropout
+from peftbench.models import backbones, dropout, one_position
 from peftbench.models.checkpoints import Checkpoint
 from peftbench.run.estimate import batches, cells
 from peftbench.run.estimate.cells import Wanted
@@ -44,6 +44,8 @@ def on_real_steps(config: RunConfig) -> Footprint:
     model = backbones.load_model(config, Checkpoint(None, ""), task)
     model = method.apply(model, Context(config.model, task, 100, 0, some, tokenizer, None))
     dropout.install(model)
+    if not method.needs_all_positions(model):
+        one_position.install(model)
     tuner = FineTuner(
         model.train(), task=task, method=method, recipe=config.recipe, micro_batch_size=None, total_steps=100,
         head=config.model.head,
