@@ -61,6 +61,7 @@ def load(
         del raw["dataset"]["metrics"]
     # No benchmark is no key: a run that asks none is the same as before there were any.
     raw["forgetting"] = raw.get("forgetting") or None
+    raw["evaluation"] = raw.get("evaluation") or None
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]

@@ -10,6 +10,7 @@ from peftbench.results.records import RunRecord
 
 #: What may be added to a score, as footnotes name it.
 BERTSCORE, FORGETTING, SPEED = "BERTScore", "what it forgot", "inference speed"
+BEYOND = "what is beyond the score"
 #: The measured figures of inference: as trained, merged, and of the base.
 SPEEDS = tuple(
     f"inference_{figure}{variant}" for figure in ("samples_per_s", "latency_ms") for variant in ("", "_merged", "_base")

@@ -9,7 +9,7 @@ import lightning as L
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored, warnings
 from peftbench.results.records import RunRecord
-from peftbench.run import bertscore, forgetting
+from peftbench.run import bertscore, beyond, forgetting
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import Predictions
 from peftbench.run.training.tuner import FineTuner
@@ -46,16 +46,26 @@ def outstanding(
         forgotten, notes = forgetting.measured(context, tuner, data, trainer)
         return {"forgetting": forgotten}, notes
 
+    def look_beyond(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
+        evaluated, notes = beyond.evaluated(context, tuner, data, trainer, predictions)
+        return {"evaluation": evaluated}, notes
+
     def time_answers(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
         speeds, notes = measure(context, tuner, data, trainer)
         return {"efficiency": {**(record.efficiency or {}), **speeds}}, notes
 
     wanted = {
         scored.BERTSCORE: judge,
+        scored.BEYOND: beyond.is_asked(context.config),
         scored.FORGETTING: context.prepared.questions,
         scored.SPEED: context.config.measure,
     }
-    every: Parts = {scored.BERTSCORE: compare_texts, scored.FORGETTING: ask, scored.SPEED: time_answers}
+    every: Parts = {
+        scored.BERTSCORE: compare_texts,
+        scored.BEYOND: look_beyond,
+        scored.FORGETTING: ask,
+        scored.SPEED: time_answers,
+    }
     return {name: part for name, part in every.items() if wanted[name]}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import forgetting, prompts
+from peftbench.results.report import evaluation, forgetting, prompts
 from peftbench.results.report.stats import Cell, Leaderboard, Row
 from peftbench.system import escape
 
@@ -29,6 +29,9 @@ def render(board: Leaderboard) -> str:
         if board.details:
             parts += ["## By metric", _details(board)]
         parts += ["## Cost", costs(board)]
+    if board.evaluation:
+        headings, lines = evaluation.table(board.evaluation)
+        parts += ["## Beyond the score", evaluation.NOTE, _table(headings, lines, left=3)]
     if board.forgetting:
         table = _table(forgetting.COLUMNS, forgetting.lines(board.forgetting), left=4)
         parts += ["## What tuning made the model forget", forgetting.NOTE, table]

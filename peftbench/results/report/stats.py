@@ -16,7 +16,8 @@ from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.identity import words
 from peftbench.config.types import MethodConfig, ModelConfig
 from peftbench.results.records import RunRecord
-from peftbench.results.report import forgetting, machines, prompts, suites
+from peftbench.results.report import evaluation, forgetting, machines, prompts, suites
+from peftbench.results.report.evaluation import Evaluated
 from peftbench.results.report.forgetting import Forgot
 from peftbench.results.report.load import Results, flat, settings
 from peftbench.results.report.suites import RowName, Suite
@@ -75,6 +76,7 @@ class Leaderboard:
     details: dict[str, dict[RowName, Cell]] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)
     forgetting: list[Forgot] = field(default_factory=list)
+    evaluation: list[Evaluated] = field(default_factory=list)
     #: By row and column, the records that a cell is made of.
     runs: dict[tuple[RowName, str], list[RunRecord]] = field(default_factory=dict)
     #: The results folder; None: of records that lie in none.
@@ -108,6 +110,7 @@ def leaderboard(results: Results) -> Leaderboard:
         soft_prompts=_soft_prompts(records, names),
         suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
+        evaluation=evaluation.collect(records, names),
         runs=dict(runs),
         root=results.root,
         details={
