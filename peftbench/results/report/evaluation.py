@@ -11,9 +11,9 @@ from peftbench.system import escape
 
 NOTE = """\
 Means over a cell's runs. ECE: how far confidence lies from accuracy, in percent, over 15 bins of equally many examples;
-Brier: from 0 to 2; both again after temperature scaling. Then the accuracy on the half of the examples that the model is
-surest of. A drop is what the score loses where texts are changed, in points, with the mean of the runs' 95 % intervals over
-examples.
+Brier: from 0 to 2; both again after temperature scaling. Then the accuracy on the half of the examples that the model
+is surest of. A drop is what the score loses where texts are changed, in points, with the mean of the runs' 95 %
+intervals over examples.
 """
 
 Row = tuple[str, str, str]
