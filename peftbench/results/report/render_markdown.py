@@ -30,8 +30,8 @@ def render(board: Leaderboard) -> str:
             parts += ["## By metric", _details(board)]
         parts += ["## Cost", costs(board)]
     if board.evaluation:
-        headings, lines = evaluation.table(board.evaluation)
-        parts += ["## Beyond the score", evaluation.NOTE, _table(headings, lines, left=3)]
+        table = _table(*evaluation.table(board.evaluation), left=3)
+        parts += ["## Beyond the score", evaluation.NOTE, table]
     if board.forgetting:
         table = _table(forgetting.COLUMNS, forgetting.lines(board.forgetting), left=4)
         parts += ["## What tuning made the model forget", forgetting.NOTE, table]
