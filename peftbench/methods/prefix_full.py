@@ -20,7 +20,7 @@ from torch import nn
 from peftbench.methods.bottleneck import output_width
 from peftbench.methods.hub import Hub
 from peftbench.methods.tuners import prefix_attention
-from peftbench.methods.tuners.adapter import AdapterLayer, AdapterTuner, refuse_merge, register
+from peftbench.methods.tuners.adapter import AdapterLayer, AdapterParameters, AdapterTuner, refuse_merge, register
 from peftbench.methods.tuners.prefix_attention import PrefixLinear
 
 
@@ -52,6 +52,10 @@ class MadePrefixLinear(PrefixLinear):
     W_k, W_v (`hybrid_outer_key`, `_value`): (heads * width, hidden). `hybrid_key`, `hybrid_value`: once it is kept.
     """
 
+    hybrid_inner: nn.ModuleDict
+    hybrid_outer_key: nn.ModuleDict
+    hybrid_outer_value: nn.ModuleDict
+    hybrid_embedding: AdapterParameters
     _network = ("hybrid_inner", "hybrid_outer_key", "hybrid_outer_value", "hybrid_embedding")
     adapter_layer_names = (*_network, "hybrid_key", "hybrid_value")
 
