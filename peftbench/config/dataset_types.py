@@ -45,6 +45,7 @@ class DatasetConfig:
         spans: the marked words of a span pair.
         group: columns whose equal values mark rows that stay on one side of every division, and that are scored
             together where the task type scores several rows as one.
+        slices: columns by whose values the score is split; null: none.
         group_size: rows that are scored together, one after another, in the evaluation splits.
         candidates: the column that lists what can stand in the place of `placeholder`; every candidate is an example.
         answers: the column of the right text, of the list of right texts, or of the right candidates.
@@ -107,6 +108,7 @@ class DatasetConfig:
     choices: Optional[list[str]] = None
     spans: Optional[list[SpanConfig]] = None
     group: Optional[list[str]] = None
+    slices: Optional[list[str]] = field(default=None, metadata={"rule": NOT_EMPTY})
     group_size: Optional[int] = field(default=None, metadata={"rule": COUNT})
     candidates: Optional[str] = None
     answers: Optional[str] = None

@@ -64,6 +64,7 @@ def load(
         del raw["dataset"]["metrics"]
     # No benchmark is no key: a run that asks none is the same as before there were any.
     raw["forgetting"] = raw.get("forgetting") or None
+    raw["evaluation"] = raw.get("evaluation") or None
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     protocol.take(raw, raw["dataset"]["name"])
     raw["by_dataset"], raw["start"] = settled.keys, settled.start

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.evaluation import EvaluationConfig
 from peftbench.config.expected import ExpectedConfig
 from peftbench.config.fields import COUNT, NOT_EMPTY, descriptive, ruled, sink
 from peftbench.config.forgetting import BenchmarkConfig
@@ -142,6 +143,8 @@ class RunConfig:
     formulation: str = ruled(one_of("auto", "head", "verbaliser", "text"))
     #: Benchmarks that the model is asked before and after tuning, by name.
     forgetting: Optional[dict[str, BenchmarkConfig]] = None
+    #: What is evaluated beyond the score.
+    evaluation: Optional[EvaluationConfig] = None
     experiment: Optional[str] = field(default=None, metadata={"identity": False})
     #: What the experiment's paper printed of this data set.
     expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})

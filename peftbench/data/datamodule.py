@@ -1,6 +1,8 @@
 """`TaskDataModule`: the splits of a run, tokenised, as loaders."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -9,10 +11,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.types import RunConfig
-from peftbench.data import repeats, sources
+from peftbench.data import perturbations, repeats, sources
 from peftbench.data.batch import Batch
 from peftbench.data.encode import Encoded, Encodes, encode
-from peftbench.data.examples import Example, Reader
+from peftbench.data.examples import Example, Reader, column
 from peftbench.data.repeats import Repeats
 from peftbench.data.sampler import LengthBucketBatches, Steps, by_length
 from peftbench.data.sources import DataSource
@@ -179,11 +181,48 @@ class TaskDataModule(L.LightningDataModule):
         table = sources.read(self._source, split, columns)
         return reader.groups(table, np.arange(table.num_rows))
 
-    def _encode(self, split: str, rows: np.ndarray, *, training: bool = False) -> Encoded:
+    def perturbed(self, split: str, name: str, seed: int) -> tuple[Encoded, int]:
+        """The examples of one of `slices` with their texts changed by a perturbation; and how many it changed."""
+        plain = self.slices[split]
+        assert plain is not None
+        rows = np.unique(plain.rows.numpy())
+        texts = self.config.dataset.text
+
+        def change(example: Example) -> Example:
+            return perturbations.perturb(example, texts, name, seed)
+
+        before = self._examples(split, rows)
+        changed = sum(change(example) != example for example in before)
+        return self._encode(split, rows, change=change, named=[name, seed]), changed
+
+    def column(self, split: str, name: str) -> list[Any]:
+        """A column's value for each of the examples of one of `slices`, in their order."""
+        examples = self.slices[split]
+        assert examples is not None
+        table = sources.read(self._source, split, [name]).take(examples.rows.numpy())
+        return column(table, name)
+
+    def _examples(self, split: str, rows: np.ndarray) -> list[Example]:
         reader = self._task.reader
+        return reader.examples(sources.read(self._source, split, reader.columns).take(rows), rows)
+
+    def _encode(
+        self,
+        split: str,
+        rows: np.ndarray,
+        *,
+        training: bool = False,
+        change: Callable[[Example], Example] = lambda example: example,
+        named: Sequence[Any] = (),
+    ) -> Encoded:
+        """Tokenised rows of a split.
+
+        Args:
+            change: made to every example before it is tokenised; `named`: what names it in the cache.
+        """
 
         def read() -> list[Example]:
-            return reader.examples(sources.read(self._source, split, reader.columns).take(rows), rows)
+            return [change(example) for example in self._examples(split, rows)]
 
         # The files of this split by themselves: the fingerprint of a whole doesn't say which is which.
         contents = [self._source.checksums.get(file) for file in self._source.files[split]]
@@ -194,7 +233,7 @@ class TaskDataModule(L.LightningDataModule):
             read=read,
             max_length=self.config.recipe.max_length,
             cache=self._cache,
-            identity=[data, tokenizer, split, self._task.encoding, rows.tolist()],
+            identity=[data, tokenizer, split, self._task.encoding, rows.tolist(), *named],
             training=training,
         )
 
@@ -234,6 +273,10 @@ class TaskDataModule(L.LightningDataModule):
         """One of `slices`, in batches of like length."""
         examples = self.slices[name]
         assert examples is not None
+        return self.batches(examples)
+
+    def batches(self, examples: Encoded) -> DataLoader[Batch]:
+        """Examples in batches of like length, to be evaluated."""
         return self._by_length(examples)
 
     def train_once(self) -> DataLoader[Batch]:

@@ -56,7 +56,9 @@ class Texts:
     def roles(self) -> list[Role]:
         texts = [Role(name, "text", self.text_kind) for name in self.config.text]
         apart = [name for name in self.together if name not in self.grouped]
-        return [*texts, *self._more(), *(Role(name, "group", Kind.TEXT) for name in apart)]
+        read = [*texts, *self._more(), *(Role(name, "group", Kind.TEXT) for name in apart)]
+        others = [name for name in self.config.slices or [] if name not in {role.column for role in read}]
+        return [*read, *(Role(name, "slices", Kind.TEXT) for name in others)]
 
     def _more(self) -> list[Role]:
         """Those of the columns besides the text."""

@@ -7,6 +7,7 @@ would lose the module that registers them. `tests/results/test_contract.py` keep
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,8 @@ class Method:
     def merge(self, model: nn.Module) -> nn.Module | None:
         """Returns a plain copy of the model with the method folded into its weights; None where that isn't possible."""
         return None
+
+    def deployed(self, model: nn.Module) -> AbstractContextManager[None]:
+        """While entered, the model answers as before, without the parts that only training needs: what is saved, and
+        what inference speed is measured on. Left, it can be trained again."""
+        return nullcontext()

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 import typing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from peftbench.errors import ConfigError, NotApplicable, nearest
 from peftbench.methods import cached_features
 from peftbench.methods.base import Context, Method
 from peftbench.methods.nearest_tokens import nearest_tokens
-from peftbench.methods.tuners import peft_compat
+from peftbench.methods.tuners import made_prompts, peft_compat
 from peftbench.methods.tuners.adapter import MaskedTuner
 from peftbench.methods.tuners.classification import NO_POSITIONS, with_head
 from peftbench.models.features import Features
@@ -152,6 +153,9 @@ class Hub(Method):
             elif isinstance(module, ModulesToSaveWrapper):
                 plain.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
         return plain
+
+    def deployed(self, model: nn.Module) -> AbstractContextManager[None]:
+        return made_prompts.made(model)  # type: ignore[arg-type]
 
 
 def _sizes(model: nn.Module) -> dict[str, Any]:

@@ -51,6 +51,8 @@ class RunRecord:
             beside it on its machine.
         forgetting: where `config.forgetting` is set, by benchmark what the model answered before and after tuning, all
             questions and by part: means, their standard errors, and those of the paired difference.
+        evaluation: where `config.evaluation` or `dataset.slices` is set, what was evaluated beyond the score:
+            `calibration`, `robustness` by perturbation, `slices` by column.
         footnotes: what a reader of the score must know.
         warnings: what decides whether a figure means anything: each `kind` (`results.warnings.Kind`) and `text`.
         protocol: what the scores mean (`protocol`).
@@ -75,6 +77,7 @@ class RunRecord:
     changed: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     forgetting: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
     footnotes: list[str] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
     tuning: dict[str, Any] | None = None

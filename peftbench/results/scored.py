@@ -10,6 +10,7 @@ from peftbench.results.records import RunRecord
 
 #: What may be added to a score, as footnotes name it.
 BERTSCORE, FORGETTING, SPEED = "BERTScore", "what it forgot", "inference speed"
+BEYOND = "what is beyond the score"
 MEMORY = "memory by part"
 #: What costs a moment, changes nothing, and is not worth evaluating once more for.
 MEASUREMENTS = (SPEED, MEMORY)

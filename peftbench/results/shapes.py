@@ -76,6 +76,51 @@ class Answered(msgspec.Struct):
     difference_se: Number | None = None
 
 
+class Calibration(msgspec.Struct):
+    """`evaluation.calibration` of a record."""
+
+    n: Count
+    ece: Number
+    brier: Number
+    selective_accuracy_50: Number
+    temperature: Number | None = None
+    ece_scaled: Number | None = None
+    brier_scaled: Number | None = None
+
+
+class Perturbed(msgspec.Struct):
+    """`evaluation.robustness` of a record, by perturbation."""
+
+    n: Count
+    changed: Count
+    score: Number
+    drop: Number
+    drop_low: Number | None = None
+    drop_high: Number | None = None
+
+
+class Slice(msgspec.Struct):
+    """One slice of the evaluation split: the rows that have a value in common."""
+
+    n: Count
+    score: Number
+
+
+class Sliced(msgspec.Struct):
+    """`evaluation.slices` of a record, by column."""
+
+    groups: dict[str, Slice]
+    worst: str | None = None
+
+
+class Evaluated(msgspec.Struct):
+    """`evaluation` of a record."""
+
+    calibration: Calibration | None = None
+    robustness: dict[str, Perturbed] | None = None
+    slices: dict[str, Sliced] | None = None
+
+
 class Warned(msgspec.Struct):
     """One of a record's `warnings`."""
 
@@ -95,6 +140,7 @@ _WITHIN: dict[str, Any] = {
     "learnt": Learnt,
     "environment": Environment,
     "forgetting": dict[str, Answered] | None,
+    "evaluation": Evaluated | None,
     "warnings": list[Warned],
     "protocol": Whole,
     "schema_version": Whole,

@@ -9,7 +9,7 @@ import lightning as L
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored, warnings
 from peftbench.results.records import RunRecord
-from peftbench.run import bertscore, forgetting, measured_memory
+from peftbench.run import bertscore, beyond, forgetting, measured_memory
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import Predictions
 from peftbench.run.training.tuner import FineTuner
@@ -46,6 +46,10 @@ def outstanding(
         forgotten, notes = forgetting.measured(context, tuner, data, trainer)
         return {"forgetting": forgotten}, notes
 
+    def look_beyond(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
+        evaluated, notes = beyond.evaluated(context, tuner, data, trainer, predictions)
+        return {"evaluation": evaluated}, notes
+
     def time_answers(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
         speeds, notes = measure(context, tuner, data, trainer)
         return {"efficiency": {**(record.efficiency or {}), **speeds}}, notes
@@ -59,12 +63,18 @@ def outstanding(
 
     wanted = {
         scored.BERTSCORE: judge,
+        scored.BEYOND: beyond.is_asked(context.config),
         scored.FORGETTING: context.prepared.questions,
         scored.SPEED: context.config.measure,
         scored.MEMORY: context.config.measure,
     }
-    every: Parts = {scored.BERTSCORE: compare_texts, scored.FORGETTING: ask, scored.SPEED: time_answers}
-    every[scored.MEMORY] = trace_steps
+    every: Parts = {
+        scored.BERTSCORE: compare_texts,
+        scored.BEYOND: look_beyond,
+        scored.FORGETTING: ask,
+        scored.SPEED: time_answers,
+        scored.MEMORY: trace_steps,
+    }
     return {name: part for name, part in every.items() if wanted[name]}
 
 

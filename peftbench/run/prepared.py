@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from peftbench.config import hydra_guard
 from peftbench.config.dataset_types import AS_METRIC, DatasetConfig
 from peftbench.config.types import RunConfig
-from peftbench.data import forgetting, located, sources
+from peftbench.data import forgetting, located, slicing, sources
 from peftbench.data.forgetting import Questions
 from peftbench.data.forgetting import locate as locate_benchmarks
 from peftbench.data.sources import DataSource
@@ -55,6 +55,7 @@ def prepare(config: RunConfig) -> PreparedRun:
     config = replace(config, dataset=_directed(data))
     if reads_train:
         _check_rows(config, config.dataset, source)
+    slicing.check(config, source)
     _check_names(config, config.dataset)  # A file's name may have become the data set's.
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judge = locate_benchmarks(config), bertscore_model(config)

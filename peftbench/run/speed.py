@@ -38,6 +38,8 @@ def measure(
     """`inference_samples_per_s` and `inference_latency_ms`, the same with `_merged` (None where the method can't) and
     `_base` (the untrained model with the same head); and a footnote if `measure_s` was too short for all examples.
 
+    The trained model is as it would be deployed: without what only training needs (`Method.deployed`).
+
     The variants take turns batch by batch, so that a machine that slows down slows all of them alike. Latency gets half
     of `measure_s`, throughput the rest.
 
@@ -45,6 +47,13 @@ def measure(
         base: a fresh model: several methods don't give the base back when the adapter is switched off.
         precision: entered around all of it (autocast).
     """
+    with tuner.method.deployed(tuner.model):
+        return _measured(tuner, base, data, precision)
+
+
+def _measured(
+    tuner: FineTuner, base: nn.Module, data: TaskDataModule, precision: Callable[[], AbstractContextManager[Any]]
+) -> tuple[dict[str, Any], list[str]]:
     examples, config = data.slices[data.headline[0]], data.config
     assert examples is not None
     variants = _variants(tuner, base)

@@ -66,9 +66,10 @@ class Study:
             "measure=false",
             "tune=null",
         ]
-        # What a model forgets says nothing of which values are best, and takes long to ask.
-        words = [word for word in self.runs[0].words if not word.lstrip("+~").startswith("forgetting")]
-        run = replace(self.runs[0], words=[*words, "forgetting=none"])
+        # What a model forgets, or does beyond its score, says nothing of which values are best, and takes long to ask.
+        beside = ("forgetting", "evaluation")
+        words = [word for word in self.runs[0].words if not word.lstrip("+~").startswith(beside)]
+        run = replace(self.runs[0], words=[*words, *(f"{group}=none" for group in beside)])
         return self._compose(values, settings, run, f"trial {len(self.tried) + 1}")
 
     def tell(self, run: PlannedRun) -> None:

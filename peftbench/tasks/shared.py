@@ -119,7 +119,7 @@ def encoding(config: DatasetConfig, *values: object) -> list[Any]:
     and scored, and `values`."""
     import dataclasses
 
-    apart = ("rows", "metrics", "carve", "evaluation", "suite", "title")
+    apart = ("rows", "metrics", "carve", "evaluation", "suite", "title", "slices")
     return [*values, {k: v for k, v in dataclasses.asdict(config).items() if k not in apart and v is not None}]
 
 

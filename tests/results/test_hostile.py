@@ -68,6 +68,11 @@ def whole(config: RunConfig) -> RunRecord:
             **{"started_unix_s": 1, "jobs_beside": 1, "questions": {"mmlu": "q"}},
         },
         forgetting={"mmlu": answers},
+        evaluation={
+            "calibration": {"n": 5, "ece": 0.1, "brier": 0.2, "selective_accuracy_50": 1.0, "temperature": 1.5},
+            "robustness": {"case": {"n": 5, "changed": 2, "score": 0.4, "drop": 0.1, "drop_low": 0.0}},
+            "slices": {"region": {"groups": {"north": {"n": 5, "score": 0.5}}, "worst": "north"}},
+        },
         footnotes=["note"],
         tuning={"trials": 2, "tried": [{"values": {"lr": 0.1}, "score": 0.5}]},
         log="logs/x",

@@ -110,6 +110,8 @@ def _named(record: RunRecord) -> tuple[str, ...]:
 def settings(record: RunRecord) -> dict[str, str]:
     """A record's settings (recipe, hardware, ...), flat: what two rows of one table may differ in."""
     rest = {k: v for k, v in record.config.items() if k not in (*_CELL, *_IGNORED)}
+    asked = rest.get("evaluation") or {}
+    rest["evaluation"] = ", ".join([*asked.get("perturbations", ()), f"seed {asked.get('seed')}"]) if asked else None
     # Which benchmarks; their questions are told beside their answers.
     rest["forgetting"] = ", ".join(rest.get("forgetting") or ()) or None
     return flat(rest)

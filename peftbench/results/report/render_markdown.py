@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report import (
+    evaluation,
     forgetting,
     layout,
     prompts,
@@ -43,6 +44,9 @@ def render(board: Leaderboard) -> str:
         from peftbench.results.reproduction import table as published  # Brings SciPy and Hydra.
 
         parts += [f"## {published.HEADING}", published.markdown(board.published)]
+    if board.evaluation:
+        header, lines = evaluation.table(board.evaluation)
+        parts += ["## Beyond the score", evaluation.NOTE, layout.tables(header, lines, left=3)]
     if board.forgetting:
         asked = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
         header, asked, left = layout.without_one_model(forgetting.COLUMNS, asked)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import evidence, forgetting, machines, naming, prompts, suites
+from peftbench.results.report import evaluation, evidence, forgetting, machines, naming, prompts, suites
+from peftbench.results.report.evaluation import Evaluated
 from peftbench.results.report.evidence import Evidence
 from peftbench.results.report.forgetting import Forgot
 from peftbench.results.report.load import Results
@@ -66,6 +67,7 @@ class Leaderboard:
     details: dict[str, dict[RowName, Score]] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)
     forgetting: list[Forgot] = field(default_factory=list)
+    evaluation: list[Evaluated] = field(default_factory=list)
     #: By row and column, the records that a cell is made of; and how sure their scores are.
     runs: dict[tuple[RowName, str], list[RunRecord]] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
@@ -102,6 +104,7 @@ def leaderboard(results: Results) -> Leaderboard:
         soft_prompts=_soft_prompts(records, names),
         suites=suites.averages(records, row_names, column_names),
         forgetting=forgetting.collect(records, names),
+        evaluation=evaluation.collect(records, names),
         runs=dict(runs),
         evidence=evidence.collect(runs, results.roots),
         roots=results.roots,
