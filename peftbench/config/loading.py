@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from peftbench.config import hydra_guard, mixture, rules, wording
+from peftbench.config import hydra_guard, mixture, rules, targets, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
 from peftbench.config.identity import settable
@@ -46,6 +46,7 @@ def load(
     Raises:
         ConfigError: a key is unknown, missing, of the wrong type or outside its range.
     """
+    targets.make_importable(folders)
     try:
         raw = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:

@@ -22,7 +22,7 @@ from peftbench.run import completing, environment, outputs, speed, start_from, s
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import Metrics, evaluate, headline, predict
 from peftbench.run.footnotes import footnotes
-from peftbench.run.prepared import PreparedRun
+from peftbench.run.prepared import PreparedRun, own_metrics
 from peftbench.run.training import sharding
 from peftbench.run.training.curve import Curve
 from peftbench.run.training.meter import Memory, Meter
@@ -276,6 +276,7 @@ def fingerprints(prepared: PreparedRun) -> dict[str, Any]:
     inputs = finished.fingerprints(prepared.config.method.inputs)
     if prepared.bertscore_model is not None:
         inputs["bertscore_model"] = prepared.bertscore_model.fingerprint
+    inputs |= own_metrics(prepared.config.dataset)
     questions = {name: benchmark.fingerprint for name, benchmark in prepared.questions.items()}
     return {
         "data_fingerprint": prepared.source.fingerprint,

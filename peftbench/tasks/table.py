@@ -35,8 +35,10 @@ def build(config: RunConfig) -> Task:
         raise ConfigError(
             f"dataset.metrics: names none; allowed are {', '.join(metrics.names())}, as {{accuracy: max}}"
         )
-    for name in config.dataset.metrics:
-        metrics.get(name)
+    for name, key in metrics.keys(config.dataset).items():
+        metrics.get(name, key)
+    if config.dataset.also and config.dataset.parts:
+        raise ConfigError("dataset.also: not with dataset=mixture, whose parts have metrics of their own")
     how = formulation(config)
     if config.dataset.parts:
         # A part is no mixture: it is built as its own data set would be.
