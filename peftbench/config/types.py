@@ -107,6 +107,8 @@ class RecipeConfig:
     shots_seed: Optional[int] = field(default=None, metadata={"rule": between(0, 2**31)})
     eval_steps: Optional[int] = ruled(COUNT)
     selection: str = ruled(one_of("best_on_selection", "best_on_validation", "last"))
+    patience: Optional[int] = field(default=None, metadata={"rule": COUNT})
+    class_weights: Optional[str] = field(default=None, metadata={"rule": one_of("balanced")})
 
 
 @dataclass(kw_only=True)

@@ -24,6 +24,7 @@ from peftbench.run.evaluation import Metrics, evaluate, headline, predict
 from peftbench.run.footnotes import footnotes
 from peftbench.run.prepared import PreparedRun, own_metrics
 from peftbench.run.training import sharding
+from peftbench.run.training.class_weights import class_weights
 from peftbench.run.training.curve import Curve
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.progress import Reporter
@@ -141,6 +142,7 @@ def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
         micro_batch_size=config.hardware.micro_batch_size,
         total_steps=steps,
         head=config.model.head,
+        class_weights=class_weights(config, data.train),
     )
     if config.hardware.strategy == "fsdp":
         tuner.shards = sharding.Shards(model)
@@ -173,7 +175,8 @@ class TrainingResult:
 def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
-    meter, select, curve = Meter(), SelectBest(folder, maximise=maximise(config.dataset)), Curve(steps)
+    select = SelectBest(folder, maximise=maximise(config.dataset), patience=config.recipe.patience)
+    meter, curve = Meter(), Curve(steps)
     state = RunState(
         folder,
         code=environment.versions(),
@@ -188,19 +191,21 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
         fit(tuner, data, trainer, state, context.emit)
+    # Before `steps` where patience ended it.
+    end = steps if not method.trains else state.step if state.ended else trainer.global_step
     peak = {name: value if method.trains else None for name, value in ranks.summed(memory.peak()).items()}
     tuner.unshard()
     # After fit: LoRA-FA freezes weights when its optimiser is built.
     params = parameters.count(tuner.model, config.model.head)
-    if validates(config) and method.trains and select.last != steps:
+    if validates(config) and method.trains and select.last != end:
         # The last evaluation came before the end: the end is a candidate too.
         loader = data.val_dataloader()
         score = tuner.scores(predict(trainer, tuner, loader), data.validated)["score"]
-        select.offer(score, steps)
-        curve.score(steps, score)
-    if method.trains and state.step < steps:
-        state.save(tuner, None, steps)
-    selected = select.restore(tuner.model, steps)
+        select.offer(score, end)
+        curve.score(end, score)
+    if method.trains and not state.ended:
+        state.save(tuner, None, end)
+    selected = select.restore(tuner.model, end)
     figures = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
     points = curve.points(meter.steps_s, meter.samples, selected=selected)
     return TrainingResult(trainer, selected, params, figures, state.resumed, select.outcome(), points)
@@ -210,7 +215,7 @@ def fit(tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer, state: RunSt
     """Train from the saved state, or else from the beginning, to the last step."""
     steps = tuner.total_steps
     state.read(steps)
-    if state.step == steps:  # It was stopped between training and its record.
+    if state.ended:  # It was stopped between training and its record.
         tuner.configure_optimizers()
         state.restore(tuner, None)
         return
