@@ -75,6 +75,8 @@ def load(
     rules.check_finite(dataclasses.asdict(config), "")
     if config.recipe.shots is not None and config.recipe.shots_seed is None:
         raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
+    if config.tune_space and config.tune is None:
+        raise ConfigError("tune_space: goes with tune=N, the number of trials")
     _check_devices(config)
     for key in ("results_dir", "data_root", "model_root", "start_from"):
         _check_home(key, getattr(config, key))

@@ -179,3 +179,5 @@ class RunConfig:
     dry_run: bool = sink(False)
     #: Trials a method had for its hyper-parameters. They identify the run: a row of tuned runs is one row.
     tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})
+    #: By key, the values that trials choose among beside the method's own `search`; of a learning rate its two ends.
+    tune_space: Optional[dict[str, Any]] = None

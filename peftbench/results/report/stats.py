@@ -199,7 +199,9 @@ def _row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
     """For every record the settings in which rows differ. A choice of `hardware=` stands by its name; its parts are
     named where records of that name differ in them."""
-    described = [settings(record) for record in records]
+    described = [
+        {key: value for key, value in settings(record).items() if key not in _tuned(record)} for record in records
+    ]
     machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
     rest = [{k: values[k] for k in values.keys() - parts} for values, parts in zip(described, machine, strict=True)]
     parts = [{k: values[k] for k in parts} for values, parts in zip(described, machine, strict=True)]
@@ -219,8 +221,10 @@ def _changed(record: RunRecord) -> dict[str, str]:
 def _tuned(record: RunRecord) -> set[str]:
     """The keys that trials chose. They may differ from one data set to the next, and the row is the same, "as
     tuned"."""
-    search = record.config["method"].get("search") if record.config.get("tune") else None
-    return set(search or ())
+    if not record.config.get("tune"):
+        return set()
+    space = record.config.get("tune_space") or {}
+    return {*(record.config["method"].get("search") or ()), *(key.removeprefix("method.") for key in space), *space}
 
 
 def _column_names(records: Iterable[RunRecord]) -> dict[int, str]:

@@ -11,7 +11,17 @@ from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
 
 #: Keys beside the groups that decide a run, with what is meant where nothing is said.
-_DEFAULTS = {"formulation": "auto", "start_from": None, "tune": None, "bertscore_model": None, "bertscore_layer": None}
+_DEFAULTS = {
+    "formulation": "auto",
+    "start_from": None,
+    "tune": None,
+    "tune_space": None,
+    "bertscore_model": None,
+    "bertscore_layer": None,
+}
+
+#: Keys that the command line sets though no file has them.
+_ANYWHERE = ("dataset.also",)
 
 
 def command(records: Sequence[RunRecord]) -> str:
@@ -39,7 +49,8 @@ def _set(config: Mapping[str, Any]) -> Iterator[str]:
         if written is None:
             continue
         # A key that the file hasn't isn't named: whoever reads its records may have another version of it.
-        yield from _differing(group, {key: value for key, value in section.items() if key in written}, written)
+        named = {key: value for key, value in section.items() if key in written or f"{group}.{key}" in _ANYWHERE}
+        yield from _differing(group, named, written)
     for key, usual in _DEFAULTS.items():
         if (value := config.get(key, usual)) != usual:
             yield f"{key}={_word(value)}"
