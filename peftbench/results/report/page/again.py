@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peftbench.config import loading, paths
+from peftbench.config.wording import ANYWHERE
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
 
@@ -19,9 +20,6 @@ _DEFAULTS = {
     "bertscore_model": None,
     "bertscore_layer": None,
 }
-
-#: Keys that the command line sets though no file has them.
-_ANYWHERE = ("dataset.also",)
 
 
 def command(records: Sequence[RunRecord]) -> str:
@@ -49,7 +47,7 @@ def _set(config: Mapping[str, Any]) -> Iterator[str]:
         if written is None:
             continue
         # A key that the file hasn't isn't named: whoever reads its records may have another version of it.
-        named = {key: value for key, value in section.items() if key in written or f"{group}.{key}" in _ANYWHERE}
+        named = {key: value for key, value in section.items() if key in written or f"{group}.{key}" in ANYWHERE}
         yield from _differing(group, named, written)
     for key, usual in _DEFAULTS.items():
         if (value := config.get(key, usual)) != usual:
