@@ -29,6 +29,7 @@ class DatasetConfig:
         carve: the slice of train that steps are selected on.
         rows: rows of each split.
         metrics: metrics by name, with the direction that is better; their mean is the score.
+        also: further metrics by name, which are recorded beside the score and aren't part of it.
         path: the data set's name on the hub.
         config: the hub's configuration of it.
         revision: commit, branch or tag on the hub; null: `commit`, or else main, as it is when it is first asked for.
@@ -93,6 +94,7 @@ class DatasetConfig:
             )
         },
     )
+    also: Optional[list[str]] = field(default=None, metadata={"rule": NOT_EMPTY, "anywhere": True})
     path: Optional[str] = None
     config: Optional[str] = None
     revision: Optional[str] = None

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from peftbench.config import hydra_guard, mixture, protocol, rules, wording
+from peftbench.config import hydra_guard, mixture, protocol, rules, targets, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
 from peftbench.config.identity import settable
@@ -46,6 +46,7 @@ def load(
     Raises:
         ConfigError: a key is unknown, missing, of the wrong type or outside its range.
     """
+    targets.make_importable(folders)
     written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
     settled = protocol.settle(composed, choices.get("dataset"), written)
     composed = settled.composed
@@ -79,6 +80,8 @@ def load(
     rules.check_finite(dataclasses.asdict(config), "")
     if config.recipe.shots is not None and config.recipe.shots_seed is None:
         raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
+    if config.tune_space and config.tune is None:
+        raise ConfigError("tune_space: goes with tune=N, the number of trials")
     _check_devices(config)
     for key in ("results_dir", "data_root", "model_root", "start_from"):
         _check_home(key, getattr(config, key))

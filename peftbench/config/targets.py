@@ -3,7 +3,9 @@ a module's own name of it: no walk along attributes, by which every module leads
 
 import importlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from peftbench.errors import ConfigError, first_line
@@ -38,6 +40,29 @@ def function(key: str, path: str | None, returns: Any) -> Callable[[], Any]:
     if hints.get("return") != returns:
         raise ConfigError(f"{key}={path}: allowed is a function that is declared to return {returns}")
     return named
+
+
+def plain_function(key: str, path: str) -> Callable[..., Any]:
+    """The function at a dotted path, whatever it returns.
+
+    Raises:
+        ConfigError: it can't be imported, or isn't a function.
+    """
+    try:
+        named = _named(path)
+    except Exception as error:
+        raise ConfigError(f"{key}={path}: can't be imported ({first_line(error)})") from None
+    if not inspect.isfunction(named):
+        raise ConfigError(f"{key}={path}: allowed is a function of a module")
+    return named
+
+
+def make_importable(folders: Iterable[Path]) -> None:
+    """Let dotted paths reach what lies in the working directory, or beside the user's own folders of configurations.
+    Behind all else: nothing that is installed is replaced."""
+    for place in (Path.cwd(), *(folder.resolve().parent for folder in folders)):
+        if str(place) not in sys.path:
+            sys.path.append(str(place))
 
 
 def _named(path: str) -> Any:

@@ -111,6 +111,8 @@ class RecipeConfig:
     shots_seed: Optional[int] = field(default=None, metadata={"rule": between(0, 2**31)})
     eval_steps: Optional[int] = ruled(COUNT)
     selection: str = ruled(one_of("best_on_selection", "best_on_validation", "last"))
+    patience: Optional[int] = field(default=None, metadata={"rule": COUNT})
+    class_weights: Optional[str] = field(default=None, metadata={"rule": one_of("balanced")})
 
 
 @dataclass(kw_only=True)
@@ -180,3 +182,5 @@ class RunConfig:
     fit: bool = sink(False)
     #: Trials a method had for its hyper-parameters. They identify the run: a row of tuned runs is one row.
     tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})
+    #: By key, the values that trials choose among beside the method's own `search`; of a learning rate its two ends.
+    tune_space: Optional[dict[str, Any]] = None

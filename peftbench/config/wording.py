@@ -1,5 +1,6 @@
 """What a command line means although it isn't written so: names in another case, several loggers, a space too many."""
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,10 +8,13 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.errors import ConfigError, exact
 
 #: A choice's name in what is written behind `=`.
 _NAME = re.compile(r"[\w.+/-]+")
+#: Keys that a data set's file may leave out and the command line may set.
+ANYWHERE = [f"dataset.{f.name}" for f in dataclasses.fields(DatasetConfig) if f.metadata.get("anywhere")]
 #: Several loggers of one run.
 _SEVERAL = re.compile(r"logger=\[([\w\s,.'\"/+-]*)\]", re.IGNORECASE)
 
@@ -27,7 +31,12 @@ def canonical(arguments: Sequence[str], allowed: Mapping[str, Sequence[str]]) ->
         allowed: the choices of every group.
     """
     cased = [_cased(argument, allowed) for argument in arguments]
-    return [part for argument in cased for part in _loggers(argument)]
+    return [_anywhere(part) for argument in cased for part in _loggers(argument)]
+
+
+def _anywhere(argument: str) -> str:
+    """With `++` before a key that any data set takes, whether its file has it or not."""
+    return f"++{argument}" if argument.partition("=")[0] in ANYWHERE else argument
 
 
 def _cased(argument: str, allowed: Mapping[str, Sequence[str]]) -> str:

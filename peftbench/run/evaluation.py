@@ -13,7 +13,7 @@ from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.repeats import Repeats
 from peftbench.run import outputs
-from peftbench.run.training.tuner import FineTuner
+from peftbench.run.training.tuner import FineTuner, gather
 from peftbench.system import files, ranks
 
 #: By slice (split) what a record says of it; None where the data has no such split.
@@ -43,6 +43,7 @@ def evaluate(
         if part is None
         else {
             **tuner.scores(predictions[name], part),
+            **_beside(tuner, predictions[name], part),
             "directions": directions,
             "majority_fraction": _majority(part),
             **rows_in_train(data.repeats.get(name)),
@@ -64,6 +65,11 @@ def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> li
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
         mine = (batch for index, batch in enumerate(loader) if ranks.takes(index))
         return ranks.interleaved([tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in mine])
+
+
+def _beside(tuner: FineTuner, predicted: list[dict[str, Any]], part: Encoded) -> dict[str, Any]:
+    """Further metrics and how each class is answered; nulls where labels are hidden."""
+    return {"also": None, "classes": None} if part.hidden else tuner.task.beside(gather(predicted), part)
 
 
 def headline(splits: Sequence[dict[str, Any] | None]) -> float | None:

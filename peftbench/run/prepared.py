@@ -60,6 +60,7 @@ def prepare(config: RunConfig) -> PreparedRun:
     checkpoint = checkpoints.locate(config.model, config.model_root, config.start_from)
     questions, judge = locate_benchmarks(config), bertscore_model(config)
     inputs = {**finished.fingerprints(config.method.inputs), **forgetting.fingerprints(questions)}
+    inputs |= own_metrics(config.dataset)
     if judge is not None:
         inputs["bertscore_model"] = judge.fingerprint
     key = run_key(config, data=source.fingerprint, model=checkpoint.fingerprint, inputs=inputs)
@@ -93,6 +94,14 @@ def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> N
             f"dataset={data.name}: {data.train} has one row, and recipe.selection=best_on_selection takes it to select "
             "on; recipe.selection=last needs none"
         )
+
+
+def own_metrics(data: DatasetConfig) -> dict[str, str]:
+    """The fingerprints of the user's own metrics, of a mixture's parts too."""
+    from peftbench.tasks import metrics
+
+    named = {name: key for part in (data, *(data.parts or [])) for name, key in metrics.keys(part).items()}
+    return metrics.own.fingerprints(named)
 
 
 def _directed(data: DatasetConfig) -> DatasetConfig:

@@ -22,8 +22,9 @@ from peftbench.run import completing, environment, outputs, speed, start_from, s
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import Metrics, evaluate, headline, predict
 from peftbench.run.footnotes import footnotes
-from peftbench.run.prepared import PreparedRun
+from peftbench.run.prepared import PreparedRun, own_metrics
 from peftbench.run.training import sharding
+from peftbench.run.training.class_weights import class_weights
 from peftbench.run.training.curve import Curve
 from peftbench.run.training.energy import Energy
 from peftbench.run.training.meter import Memory, Meter
@@ -143,6 +144,7 @@ def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
         micro_batch_size=config.hardware.micro_batch_size,
         total_steps=steps,
         head=config.model.head,
+        class_weights=class_weights(config, data.train),
     )
     if config.hardware.strategy == "fsdp":
         tuner.shards = sharding.Shards(model)
@@ -175,8 +177,8 @@ class TrainingResult:
 def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
-    meter, energy, select = Meter(), Energy(), SelectBest(folder, maximise=maximise(config.dataset))
-    curve = Curve(steps)
+    meter, energy, curve = Meter(), Energy(), Curve(steps)
+    select = SelectBest(folder, maximise=maximise(config.dataset), patience=config.recipe.patience)
     state = RunState(
         folder,
         code=environment.versions(),
@@ -191,19 +193,21 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
         fit(tuner, data, trainer, state, context.emit)
+    # Before `steps` where patience ended it.
+    end = steps if not method.trains else state.step if state.ended else trainer.global_step
     peak = {name: value if method.trains else None for name, value in ranks.summed(memory.peak()).items()}
     tuner.unshard()
     # After fit: LoRA-FA freezes weights when its optimiser is built.
     params = parameters.count(tuner.model, config.model.head)
-    if validates(config) and method.trains and select.last != steps:
+    if validates(config) and method.trains and select.last != end:
         # The last evaluation came before the end: the end is a candidate too.
         loader = data.val_dataloader()
         score = tuner.scores(predict(trainer, tuner, loader), data.validated)["score"]
-        select.offer(score, steps)
-        curve.score(steps, score)
-    if method.trains and state.step < steps:
-        state.save(tuner, None, steps)
-    selected = select.restore(tuner.model, steps)
+        select.offer(score, end)
+        curve.score(end, score)
+    if method.trains and not state.ended:
+        state.save(tuner, None, end)
+    selected = select.restore(tuner.model, end)
     figures: dict[str, Any] = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
     # Of a run in several processes nobody measured the others'.
     figures["energy_j"] = None if state.resumed or config.hardware.devices > 1 else energy.joules()
@@ -215,7 +219,7 @@ def fit(tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer, state: RunSt
     """Train from the saved state, or else from the beginning, to the last step."""
     steps = tuner.total_steps
     state.read(steps)
-    if state.step == steps:  # It was stopped between training and its record.
+    if state.ended:  # It was stopped between training and its record.
         tuner.configure_optimizers()
         state.restore(tuner, None)
         return
@@ -281,6 +285,7 @@ def fingerprints(prepared: PreparedRun) -> dict[str, Any]:
     inputs = finished.fingerprints(prepared.config.method.inputs)
     if prepared.bertscore_model is not None:
         inputs["bertscore_model"] = prepared.bertscore_model.fingerprint
+    inputs |= own_metrics(prepared.config.dataset)
     questions = {name: benchmark.fingerprint for name, benchmark in prepared.questions.items()}
     return {
         "data_fingerprint": prepared.source.fingerprint,

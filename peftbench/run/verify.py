@@ -16,6 +16,7 @@ from peftbench.models import backbones, quantization
 from peftbench.models.checkpoints import Checkpoint
 from peftbench.run import lengths, start_from
 from peftbench.run.training import optimizer, sharding, sinks
+from peftbench.run.training.trainer import validates
 from peftbench.system import ranks
 from peftbench.system.process_group import Emit
 from peftbench.tasks.table import build as build_task
@@ -79,6 +80,11 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     present, devices = torch.cuda.device_count(), config.hardware.devices
     if config.hardware.accelerator != "cpu" and present and devices > present:
         raise ConfigError(f"hardware.devices={devices}: torch finds {present} CUDA devices here")
+    if config.recipe.patience is not None and not validates(config):
+        raise ConfigError(
+            f"recipe.patience={config.recipe.patience}: nothing is evaluated in training to wait for; it goes with "
+            "several epochs, recipe.eval_steps or recipe.max_steps, and not with recipe.selection=last"
+        )
     task, method = build_task(config), build_method(config.method)
     check_benchmarks(config, task.formulation)
     if config.method.lr is not None:

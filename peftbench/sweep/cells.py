@@ -83,10 +83,11 @@ def _several(overrides: list[Override], base: DictConfig, *, narrowed: bool) -> 
 
 
 def _untuned(config: RunConfig, words: list[str]) -> combine.ComposedRun:
-    """A cell with `tune=null` where its method has no `search`: the number of trials would only split its key."""
-    if config.tune is None or config.method.search:
+    """A cell with `tune=null` where there is nothing to search: the number of trials would only split its key."""
+    trains = config.method.lr is not None
+    if config.tune is None or config.method.search or (config.tune_space and trains):
         return config, words
-    return replace(config, tune=None), [*words, "tune=null"]
+    return replace(config, tune=None, tune_space=None), [*words, "tune=null", "tune_space=null"]
 
 
 def _cells(combinations: list[list[str]]) -> Iterator[tuple[RunConfig, list[str]]]:

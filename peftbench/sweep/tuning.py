@@ -1,5 +1,5 @@
-"""Equal tuning budgets: every method gets the same number of trials within its own `search`, judged on the selection
-split, which is carved from train; then the seeds run with the best.
+"""Equal tuning budgets: every method gets the same number of trials within its own `search` and `tune_space`, judged
+on the selection split, which is carved from train; then the seeds run with the best.
 
 Nothing of a study is stored but its trials' records: asked again in the same order and told the same scores, the
 sampler proposes the same trials, so that a stopped study goes on where it was, whichever launcher it has.
@@ -65,6 +65,7 @@ class Study:
             "save_adapters=false",
             "measure=false",
             "tune=null",
+            "tune_space=null",
         ]
         # What a model forgets, or does beyond its score, says nothing of which values are best, and takes long to ask.
         beside = ("forgetting", "evaluation")
@@ -107,7 +108,9 @@ class Study:
         return runs
 
     def _compose(self, values: dict[str, Any], settings: list[str], run: PlannedRun, name: str) -> PlannedRun:
-        words = [*run.words, *(f"method.{key}={json.dumps(value)}" for key, value in values.items()), *settings]
+        own = self.config.method.search or {}
+        chosen = [_word(f"method.{key}" if key in own else key, value) for key, value in values.items()]
+        words = [*run.words, *chosen, *settings]
         cell = prepare(plan_cells(words, multirun=False, config_dirs=self.config_dirs).cells[0])
         return PlannedRun(cell, words, " · ".join([run.group, *([name] if name else [])]), run.estimate_s)
 
@@ -128,6 +131,7 @@ def studies(runs: Sequence[PlannedRun], config_dirs: Sequence[Path]) -> tuple[li
             rest += members
         else:
             _check(config)
+            _check_space(members[0], config_dirs)
             tuned.append(Study(members, config_dirs))
     return tuned, rest
 
@@ -142,6 +146,34 @@ def _check(config: types.RunConfig) -> None:
         import optuna  # noqa: F401
     except ImportError:
         raise ConfigError(f'tune={config.tune}: needs Optuna: pip install "peftbench[tune]"') from None
+
+
+#: What trials may differ in, and what of it would have them judged on different examples.
+_SEARCHABLE, _JUDGED_ON = ("recipe.", "method.", "model.", "hardware."), ("recipe.selection", "recipe.eval_samples")
+
+
+def _check_space(run: PlannedRun, config_dirs: Sequence[Path]) -> None:
+    """Raises ConfigError for a key or a value of `tune_space` that no trial can have, before the first begins."""
+    own = {f"method.{key}" for key in run.cell.config.method.search or {}}
+    for key, allowed in (run.cell.config.tune_space or {}).items():
+        if not key.startswith(_SEARCHABLE) or key in _JUDGED_ON or key in own:
+            why = "the method's own search has it" if key in own else f"allowed are keys of {', '.join(_SEARCHABLE)}"
+            raise ConfigError(f"tune_space.{key}: {why}, but for {', '.join(_JUDGED_ON)}")
+        values = allowed if isinstance(allowed, list) else []
+        if len(set(map(str, values))) < 2 or (_is_range(key) and not _are_ends(values)):
+            what = "its lowest and its highest value" if _is_range(key) else "a list of two or more different values"
+            raise ConfigError(f"tune_space.{key}={allowed}: allowed is {what}")
+        for value in values:
+            plan_cells([*run.words, _word(key, value)], multirun=False, config_dirs=config_dirs)
+
+
+def _are_ends(values: list[Any]) -> bool:
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return len(numbers) == len(values) == 2 and 0 < numbers[0] < numbers[1]
+
+
+def _word(key: str, value: Any) -> str:
+    return f"{key}={json.dumps(value)}"
 
 
 def rounds(tuned: Sequence[Study]) -> Iterator[list[tuple[Study, PlannedRun]]]:
@@ -162,7 +194,8 @@ def selection_score(cell: PreparedRun) -> float | None:
 
 
 def _search(config: types.RunConfig) -> dict[str, Any]:
-    return config.method.search or {}
+    """By key, within the method or (of `tune_space`) of the run, what is allowed."""
+    return {**(config.method.search or {}), **(config.tune_space or {})}
 
 
 def _is_range(key: str) -> bool:
@@ -199,7 +232,7 @@ def _usual(config: types.RunConfig) -> dict[str, Any] | None:
     """The method's own values of what is searched, or None where one lies outside."""
     values = {}
     for key, allowed in _search(config).items():
-        value: Any = config.method
+        value: Any = config.method if key in (config.method.search or {}) else config
         for name in key.split("."):
             value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
         inside = float(allowed[0]) <= value <= float(allowed[1]) if _is_range(key) else value in allowed

@@ -1,5 +1,6 @@
 """`Task`: how examples become inputs, a loss, predictions and scores."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,6 +9,20 @@ from peft import TaskType
 
 from peftbench.data.batch import Arguments, Batch
 from peftbench.data.encode import Encoded, Encodes
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What metrics compare.
+
+    Attributes:
+        answers: (n,) labels, numbers or texts; `right`: the same, or a list of right texts each.
+        groups: (n,) numbers of what is scored together; None: every answer for itself.
+    """
+
+    answers: Any
+    right: Any
+    groups: np.ndarray | None = None
 
 
 class Task(Encodes, Protocol):
@@ -47,6 +62,10 @@ class Task(Encodes, Protocol):
 
     def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         """Computes the data set's metrics, by name, from the predictions of all examples in their order."""
+        ...
+
+    def beside(self, predictions: Any, examples: Encoded) -> dict[str, Any]:
+        """Computes what a record has beside the score, of the same predictions: `also` and `classes`, as `beside`."""
         ...
 
 

@@ -114,6 +114,14 @@ class Mixture(ScoredLabels):
             start += len(part_examples)
         return by_part
 
+    def beside(self, predictions: np.ndarray, examples: Any) -> dict[str, Any]:
+        """Of a split of one part what that part's task says; of several nothing: their classes aren't the same."""
+        if len(examples.pieces) > 1:
+            return {"also": None, "classes": None}
+        part, part_examples = examples.pieces[0]
+        values: dict[str, Any] = self.parts[part].beside(predictions[:, self.columns(part)], part_examples)
+        return values
+
     def _split(self, batch: Batch) -> Iterator[tuple[int, torch.Tensor, Batch]]:
         """The parts in a batch: number, rows, and what the batch holds of them."""
         parts = batch.get("part", torch.zeros(len(batch["input_ids"]), dtype=torch.long))

@@ -12,6 +12,8 @@ from peftbench.data.batch import Arguments, Batch, Inputs
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
 from peftbench.tasks import metrics
+from peftbench.tasks.base import Answered
+from peftbench.tasks.beside import beside
 from peftbench.tasks.fitting import Lines, Posed, fit
 
 #: Of a batch, what no model is given: the loss is computed from its logits.
@@ -82,17 +84,21 @@ class Posing:
     def decide(self, predictions: np.ndarray) -> np.ndarray:
         return predictions.argmax(axis=1)
 
-    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
-        """Computes the metrics. Where examples propose candidates, a group's answer is the one whose label 1 is
+    def answered(self, predictions: Any, examples: Encoded) -> Answered:
+        """What the metrics compare. Where examples propose candidates, a group's answer is the one whose label 1 is
         likeliest."""
         if examples.candidates is not None:
             chosen = best_of_groups(label_one(predictions), numbers(examples))
             answers = np.array([examples.candidates[i] for i in chosen], dtype=object)
-            references: Any = [(examples.references or [])[i] for i in chosen]
-            return metrics.compute(self.config.metrics, answers, references)
-        return metrics.compute(
-            self.config.metrics, self.decide(predictions), examples.labels.numpy(), groups=numbers(examples)
-        )
+            return Answered(answers, [(examples.references or [])[i] for i in chosen])
+        return Answered(self.decide(predictions), examples.labels.numpy(), numbers(examples))
+
+    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
+        answered = self.answered(predictions, examples)
+        return metrics.compute(self.config.metrics, answered.answers, answered.right, groups=answered.groups)
+
+    def beside(self, predictions: Any, examples: Encoded) -> dict[str, Any]:
+        return beside(self.config, self.answered(predictions, examples), judged=not self.generates)
 
 
 def started(tokenizer: PreTrainedTokenizerBase, lines: Lines) -> Lines:
@@ -119,7 +125,7 @@ def encoding(config: DatasetConfig, *values: object) -> list[Any]:
     and scored, and `values`."""
     import dataclasses
 
-    apart = ("rows", "metrics", "carve", "evaluation", "suite", "title", "slices")
+    apart = ("rows", "metrics", "also", "carve", "evaluation", "suite", "title", "slices")
     return [*values, {k: v for k, v in dataclasses.asdict(config).items() if k not in apart and v is not None}]
 
 

@@ -24,6 +24,16 @@ TASKS: dict[tuple[str, str], Any] = {
 }
 
 
+def _check_class_weights(config: RunConfig, how: str) -> None:
+    """Raises ConfigError for weights by class where an example's loss isn't that of one declared class."""
+    by_class = TASKS[config.dataset.task, how] in (Classification, Verbaliser)
+    if config.recipe.class_weights is not None and not by_class:
+        raise ConfigError(
+            f"recipe.class_weights={config.recipe.class_weights}: dataset={config.dataset.name} "
+            f"({config.dataset.task}, formulation={how}) has no loss by class; allowed is null"
+        )
+
+
 def build(config: RunConfig) -> Task:
     """The task of a run.
 
@@ -35,9 +45,12 @@ def build(config: RunConfig) -> Task:
         raise ConfigError(
             f"dataset.metrics: names none; allowed are {', '.join(metrics.names())}, as {{accuracy: max}}"
         )
-    for name in config.dataset.metrics:
-        metrics.get(name)
+    for name, key in metrics.keys(config.dataset).items():
+        metrics.get(name, key)
+    if config.dataset.also and config.dataset.parts:
+        raise ConfigError("dataset.also: not with dataset=mixture, whose parts have metrics of their own")
     how = formulation(config)
+    _check_class_weights(config, how)
     if config.dataset.parts:
         # A part is no mixture: it is built as its own data set would be.
         parts = [build(replace(config, dataset=part, formulation=how)) for part in config.dataset.parts]

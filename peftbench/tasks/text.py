@@ -20,7 +20,7 @@ from peftbench.data.examples import NO_LABEL, Example, Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError, NotApplicable
-from peftbench.tasks import metrics
+from peftbench.tasks.base import Answered
 from peftbench.tasks.fitting import Lines
 from peftbench.tasks.likelihood import Likelihood
 from peftbench.tasks.shared import encoding, numbers
@@ -171,14 +171,12 @@ class Text(Likelihood):
         """The new ids, without what `generate` was given: a decoder's prompt, an encoder-decoder's start token."""
         return ids[:, batch["input_ids"].shape[1] if self.family == "decoder" else 1 :]
 
-    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
+    def answered(self, predictions: Any, examples: Encoded) -> Answered:
         if self.words:
             labels = examples.labels.numpy()
-            answered = np.array(
-                [self._label(text, int(right)) for text, right in zip(predictions, labels, strict=True)]
-            )
-            return metrics.compute(self.config.metrics, answered, labels, groups=numbers(examples))
-        return metrics.compute(self.config.metrics, *questions(predictions, examples))
+            answers = [self._label(text, int(right)) for text, right in zip(predictions, labels, strict=True)]
+            return Answered(np.array(answers), labels, numbers(examples))
+        return Answered(*questions(predictions, examples))
 
     def _label(self, text: str, right: int) -> int:
         """The label that a text says, in another case too where only one does then; of a text that says none another

@@ -20,7 +20,7 @@ from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
 from peftbench.data.readers import Gaps
 from peftbench.errors import ConfigError
-from peftbench.tasks import metrics
+from peftbench.tasks.base import Answered
 from peftbench.tasks.text import Text
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -49,13 +49,13 @@ class Number(Written):
     def right(self, example: Example) -> str:
         return in_digits(float(example.label), self.writing.step)
 
-    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
+    def answered(self, predictions: Any, examples: Encoded) -> Answered:
         right = examples.labels.double().numpy()
         low, high = right.min(), right.max()
         wrong = np.where(right - low > high - right, low, high)
         answers = [read(text) for text in predictions]
         values = [other if number is None else number for number, other in zip(answers, wrong, strict=True)]
-        return metrics.compute(self.config.metrics, np.array(values), examples.labels.numpy())
+        return Answered(np.array(values), examples.labels.numpy())
 
 
 def in_digits(value: float, step: float | None) -> str:
@@ -87,5 +87,5 @@ class Name(Written):
     def right(self, example: Example) -> str:
         return example.references[0] if example.references else ""
 
-    def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
-        return metrics.compute(self.config.metrics, predictions, examples.references or [])
+    def answered(self, predictions: Any, examples: Encoded) -> Answered:
+        return Answered(predictions, examples.references or [])

@@ -60,6 +60,9 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             file = tmp_path / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block[2], encoding="utf-8")
+        for block in (block for block in _BLOCK.finditer(text) if block[1] == "python"):
+            for name in re.findall(r"\A# (mine/\w+\.py):", block[2]):
+                (tmp_path / name).write_text(block[2], encoding="utf-8")
     for name in ("train", "dev", "tickets"):
         with (tmp_path / "mine" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["review", "stars"], *([f"text {i}", i % 2] for i in range(20))])

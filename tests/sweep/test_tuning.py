@@ -109,3 +109,59 @@ def test_tuned_runs_say_what_was_tried_and_trials_are_no_rows(run_cli: Run, tiny
     assert status == 0
     assert "4 completed (0 now, 4 before)" in out
     assert {r.key: r.environment["started_unix_s"] for r in records(results / "trials")} == stamps
+
+
+SPACE = "tune_space={recipe.epochs: [1, 2], recipe.weight_decay: [0.0, 0.1]}"
+
+
+@pytest.mark.usefixtures("optuna")
+def test_a_space_of_ones_own_is_searched_beside_the_methods(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = plan_cells(tiny("method=lora", "seed=0,1", "tune=8", SPACE), multirun=True)
+    runs = plan.make([prepare(c) for c in composed.cells], composed.overrides)
+    (study,), _ = tuning.studies(runs, [])
+    monkeypatch.setattr(tuning, "selection_score", lambda cell: cell.config.recipe.epochs - cell.config.method.lr)
+    seen = []
+    for asked in tuning.rounds([study]):
+        for _, run in asked:
+            config = run.cell.config
+            assert (config.tune, config.tune_space) == (None, None)
+            seen.append((config.recipe.epochs, config.recipe.weight_decay, config.method.adapter["r"]))
+    assert set(study.tried[0]["values"]) == {"lr", "adapter.r", "recipe.epochs", "recipe.weight_decay"}
+    assert [(t["values"]["recipe.epochs"], t["values"]["recipe.weight_decay"]) for t in study.tried] == [
+        trial[:2] for trial in seen
+    ]
+    assert len(set(seen)) > 3
+    finals = study.finals()
+    assert [run.cell.config.seed for run in finals] == [0, 1]
+    assert {run.cell.config.recipe.epochs for run in finals} == {2}
+    assert all(run.cell.config.tune_space for run in finals)
+
+
+def test_a_method_without_a_search_is_tuned_where_it_trains(tiny) -> None:
+    cells = plan_cells(tiny("method=full,majority", "tune=4", SPACE), multirun=True).cells
+    assert {cell.method.name: (cell.tune, bool(cell.tune_space)) for cell in cells} == {
+        "full": (4, True),
+        "majority": (None, False),
+    }
+
+
+@pytest.mark.usefixtures("optuna")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tune_space={recipe.epochs: [1, 2]}"], "tune_space: goes with tune=N"),
+        (["tune=2", "tune_space={recipe.epoks: [1, 2]}"], "recipe.epoks: no such key"),
+        (["tune=2", "tune_space={recipe.epochs: [1, 0]}"], "recipe.epochs=0: allowed is a number at least 1"),
+        (["tune=2", "tune_space={recipe.epochs: [1]}"], "allowed is a list of two or more different values"),
+        (["tune=2", "tune_space={recipe.epochs: 3}"], "allowed is a list of two or more different values"),
+        (["tune=2", "tune_space={method.lr: [1e-4, 1e-3]}"], "tune_space.method.lr: the method's own search has it"),
+        (["tune=2", "tune_space={method.head_lr: [1e-3, 1e-4]}"], "allowed is its lowest and its highest value"),
+        (["tune=2", "tune_space={seed: [1, 2]}"], "tune_space.seed: allowed are keys of recipe., "),
+        (["tune=2", "tune_space={recipe.selection: [last, best_on_selection]}"], "tune_space.recipe.selection: "),
+    ],
+)
+def test_what_no_trial_can_have_is_refused_before_the_first(tiny, run_cli: Run, words: list[str], says: str) -> None:
+    status, out, err = run_cli(*tiny("method=lora", *words))
+    assert status == 2, out
+    assert says in err
+    assert err.count("\n") == 1

@@ -58,7 +58,7 @@ def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
         {
             key: value
             for key, value in settings(record).items()
-            if key not in by_dataset[record.config.get("experiment")]
+            if key not in by_dataset[record.config.get("experiment")] | _tuned(record)
         }
         for record in records
     ]
@@ -81,9 +81,12 @@ def _changed(record: RunRecord) -> dict[str, str]:
 def _tuned(record: RunRecord) -> set[str]:
     """The keys that trials chose, and those that an experiment sets by the data set. They may differ from one data set
     to the next, and the row is the same, "as tuned"."""
-    search = record.config["method"].get("search") if record.config.get("tune") else None
     by_dataset = record.config.get("by_dataset") or ()
-    return {*(search or ()), *(key.removeprefix("method.") for key in by_dataset if key.startswith("method."))}
+    keys = {key.removeprefix("method.") for key in by_dataset if key.startswith("method.")}
+    if record.config.get("tune"):
+        space = record.config.get("tune_space") or {}
+        keys |= {*(record.config["method"].get("search") or ()), *space, *(k.removeprefix("method.") for k in space)}
+    return keys
 
 
 def _by_dataset(records: Iterable[RunRecord]) -> defaultdict[str | None, set[str]]:

@@ -45,8 +45,7 @@ def render(board: Leaderboard) -> str:
 
         parts += [f"## {published.HEADING}", published.markdown(board.published)]
     if board.evaluation:
-        header, lines = evaluation.table(board.evaluation)
-        parts += ["## Beyond the score", evaluation.NOTE, layout.tables(header, lines, left=3)]
+        parts += ["## Beyond the score", evaluation.NOTE, layout.tables(*evaluation.table(board.evaluation), left=3)]
     if board.forgetting:
         asked = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
         header, asked, left = layout.without_one_model(forgetting.COLUMNS, asked)

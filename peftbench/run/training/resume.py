@@ -48,6 +48,7 @@ class RunState(Callback):
     Attributes:
         step: the step that this process starts from; 0: the beginning.
         resumed: the steps at which the run was taken up again.
+        ended: whether training had ended at `step`: the state that was read has no optimiser any more.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class RunState(Callback):
         self._state_read: dict[str, Any] | None = None
         self.step = 0
         self.resumed: list[int] = []
+        self.ended = False
 
     def read(self, total_steps: int) -> None:
         """Read the saved state, if there is one. One that can't be read, or is of other code, is logged and not used.
@@ -94,7 +96,7 @@ class RunState(Callback):
             if state.get(name) != now:
                 _log.warning("the saved state is of another %s (%s); the run starts afresh", name, state.get(name))
                 return
-        self._state_read, self.step = state, state["step"]
+        self._state_read, self.step, self.ended = state, state["step"], "optimizer" not in state
         self.resumed = [*state["resumed"], self.step]
         _log.info("going on from step %d of %d", self.step, total_steps)
 

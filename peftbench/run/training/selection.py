@@ -17,7 +17,7 @@ from peftbench.system import files, ranks
 _log = logging.getLogger(__name__)
 
 #: What of a selection a saved state holds, besides the weights.
-_NOTED = ("best", "step", "last", "last_score", "evaluations")
+_NOTED = ("best", "step", "last", "last_score", "evaluations", "waited")
 
 
 class SelectBest(Callback):
@@ -26,20 +26,21 @@ class SelectBest(Callback):
     Args:
         folder: the run's own, in which the weights lie while it lasts, in a file named by their step.
         maximise: whether a higher score is better.
+        patience: training ends after so many evaluations in a row without a better one; None: it doesn't.
 
     Attributes:
         best: the best score so far; `step`: its step.
         last: the step of the last score; `last_score`: that score.
-        evaluations: how many scores there were to select between.
+        evaluations: how many scores there were to select between; `waited`: how many since the best.
     """
 
-    def __init__(self, folder: Path, *, maximise: bool) -> None:
-        self.folder, self.maximise = folder, maximise
+    def __init__(self, folder: Path, *, maximise: bool, patience: int | None = None) -> None:
+        self.folder, self.maximise, self.patience = folder, maximise, patience
         self.best: float | None = None
         self.step: int | None = None
         self.last: int | None = None
         self.last_score: float | None = None
-        self.evaluations = 0
+        self.evaluations = self.waited = 0
         #: The best weights while they aren't in the file yet: until it is written, or since the disk didn't take them.
         self._unwritten: dict[str, torch.Tensor] | None = None
 
@@ -47,7 +48,10 @@ class SelectBest(Callback):
         if not pl_module.method.may_select(trainer.global_step):
             return
         score = float(trainer.callback_metrics["selection/score"])
-        if self.offer(score, trainer.global_step) and trainer.global_step < pl_module.total_steps:
+        better = self.offer(score, trainer.global_step)
+        if self.patience is not None and self.waited >= self.patience:
+            trainer.should_stop = True
+        if better and trainer.global_step < pl_module.total_steps:
             weights = changing(pl_module.model)
             if not ranks.is_first():
                 return
@@ -62,8 +66,9 @@ class SelectBest(Callback):
         """Note a step's score. True if it is the best so far."""
         self.last, self.last_score, self.evaluations = step, score, self.evaluations + 1
         if self.best is not None and (score <= self.best if self.maximise else score >= self.best):
+            self.waited += 1
             return False
-        self.best, self.step = score, step
+        self.best, self.step, self.waited = score, step, 0
         return True
 
     def write(self) -> None:
@@ -103,7 +108,7 @@ class SelectBest(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name in _NOTED:
-            setattr(self, name, state_dict[name])
+            setattr(self, name, state_dict.get(name, getattr(self, name)))
 
     def outcome(self) -> dict[str, float | int | None] | None:
         """A record's `selection`: None where there was nothing to select between."""

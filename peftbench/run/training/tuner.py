@@ -39,6 +39,7 @@ class FineTuner(L.LightningModule):
         micro_batch_size: examples of a forward pass; None: the whole batch.
         total_steps: optimiser steps of the run, at whose end the schedule ends.
         head: names of the task head's modules, which learn at `method.head_lr` if that is set.
+        class_weights: (classes,) weights of an example's training loss by its label; None: all weigh 1.
 
     Attributes:
         shards: the sharded model; None: weights aren't sharded.
@@ -56,11 +57,13 @@ class FineTuner(L.LightningModule):
         micro_batch_size: int | None,
         total_steps: int,
         head: Sequence[str] = (),
+        class_weights: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
+        self.class_weights = class_weights
         needless = {"logits_to_keep": not causal.keeps_logits(model)}
         needless["attention_mask"] = causal.is_causal(model) and not method.needs_mask(model)
         #: Arguments of a task that the model isn't called with.
@@ -114,7 +117,7 @@ class FineTuner(L.LightningModule):
             for micro, weight in self.micro_batches(batch):
                 share = weight * self.task.terms(micro) / terms
                 outputs = self(micro)
-                task_loss = self.task.losses(outputs, micro).mean()
+                task_loss = self._weighted(self.task.losses(outputs, micro), micro).mean()
                 minimised = self.method.loss(task_loss, outputs, micro) * share
                 # Lightning runs the whole step under autocast; gradients take the types that the forward pass gave.
                 with torch.autocast(self.device.type, enabled=False):
@@ -130,6 +133,12 @@ class FineTuner(L.LightningModule):
             # Not Lightning's `clip_gradients`: under mixed precision it refuses fused optimisers, for a scaler's sake.
             stepped = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(stepped, self.recipe.gradient_clip)
+
+    def _weighted(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(n,) losses of examples in training, each times the weight of its class."""
+        if self.class_weights is None:
+            return losses
+        return losses * self.class_weights.to(losses.device)[batch["labels"]]
 
     def micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
         """This rank's micro batches with weight 1. All ranks have as many, since all take part in every pass: one with

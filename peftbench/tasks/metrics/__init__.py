@@ -3,10 +3,10 @@ rouge_score and sacrebleu): plain functions, and the same as `evaluate` modules 
 
 A run calls the functions, since importing `evaluate` starts threads and costs time in every fresh process; the modules
 (`accuracy.py`, `f1.py`, ...) wrap them for `evaluate.load(path("f1"))`, without a download. A new metric is one
-function, which says by `@scores(...)` what it can score (`scope.py`), and one module file.
+function, which says by `@scores(...)` what it can score (`scope.py`), and one module file; the user's own stand
+elsewhere (`own.py`).
 """
 
-import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from peftbench.config.dataset_types import AS_METRIC, DatasetConfig
 from peftbench.data.examples import Reader
 from peftbench.errors import ConfigError
-from peftbench.tasks.metrics import labels, texts
+from peftbench.tasks.metrics import labels, own, texts
 from peftbench.tasks.metrics.scope import LABELS, METRICS, Answers, Metric, scope
 
 __all__ = ["Metric", "check", "compute", "labels", "get", "names", "path", "scope", "texts"]
@@ -27,19 +27,26 @@ def names() -> list[str]:
     return sorted(METRICS)
 
 
-def get(name: str) -> Metric:
+def get(name: str, key: str = "dataset.metrics") -> Metric:
     """The function (predictions, references) -> score: of label arrays, or of texts and lists of texts.
+
+    Args:
+        name: one of `names`, or where the user's own is (`own`).
+        key: the configuration's key that names it, for messages.
 
     Raises:
         ConfigError: no such metric.
     """
+    if own.is_own(name):
+        return own.load(name, key)
     if name not in METRICS:
-        raise ConfigError(f"dataset.metrics: {name} is no metric; allowed are {', '.join(names())}")
+        raise ConfigError(f"{key}: {name} is no metric; allowed are {', '.join(names())}")
     return METRICS[name]
 
 
 def check(data: DatasetConfig, reader: Reader) -> None:
-    """Raises ConfigError if a data set's metric can't score its answers. What is declared decides, not what occurs.
+    """Raises ConfigError if a data set's metric can't score its answers. What is declared decides, not what occurs; a
+    metric of the user's own is tried.
 
     Args:
         reader: of the data set's rows.
@@ -47,12 +54,26 @@ def check(data: DatasetConfig, reader: Reader) -> None:
     classes = len(data.labels or []) if reader.answers == LABELS and reader.takes_labels else None
     answers = Answers(reader.answers, classes, groups=bool(reader.grouped))
     fitting = [name for name in names() if answers.suit(scope(name))]
-    for name in data.metrics:
-        if name not in fitting:
+    for name, key in keys(data).items():
+        if own.is_own(name):
+            own.check(name, key, answers)
+        elif name not in fitting:
             raise ConfigError(
-                f"dataset.metrics: {name} scores {scope(name)}; dataset={data.name} has {answers}; "
+                f"{key}: {name} scores {scope(name)}; dataset={data.name} has {answers}; "
                 f"allowed are {', '.join(fitting)}"
             )
+
+
+def keys(data: DatasetConfig) -> dict[str, str]:
+    """Every metric of a data set with the key that names it.
+
+    Raises:
+        ConfigError: one is both scored and recorded beside the score.
+    """
+    also = dict.fromkeys(data.also or [], "dataset.also")
+    if twice := sorted(also.keys() & data.metrics.keys()):
+        raise ConfigError(f"dataset.also={', '.join(twice)}: allowed are metrics that dataset.metrics doesn't have")
+    return {**dict.fromkeys(data.metrics, "dataset.metrics"), **also}
 
 
 def directed(wanted: Mapping[str, str]) -> dict[str, str]:
@@ -62,13 +83,14 @@ def directed(wanted: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ConfigError: no such metric, or they don't all point one way, so that they have no mean.
     """
-    directions = {
-        name: getattr(get(name), "direction", "max") if direction == AS_METRIC else direction
-        for name, direction in wanted.items()
-    }
+    directions = {name: _direction(name) if direction == AS_METRIC else direction for name, direction in wanted.items()}
     if len(set(directions.values())) > 1:
         raise ConfigError(f"dataset.metrics={directions}: allowed are metrics that all are max or all are min")
     return directions
+
+
+def _direction(name: str) -> str:
+    return own.direction(name, "dataset.metrics") if own.is_own(name) else getattr(get(name), "direction", "max")
 
 
 def compute(
@@ -83,8 +105,9 @@ def compute(
     values = {}
     for name in wanted:
         metric = get(name)
-        grouping = {"groups": groups} if "groups" in inspect.signature(metric).parameters else {}
-        values[name] = metric(predictions, references, **grouping)
+        grouping = {"groups": groups} if own.takes_groups(metric) else {}
+        value = metric(predictions, references, **grouping)
+        values[name] = own.number(name, value) if own.is_own(name) else value
     return values
 
 

@@ -39,6 +39,38 @@ def f1_macro(predictions: np.ndarray, references: np.ndarray) -> float:
 
 
 @scores(LABELS)
+def f1_weighted(predictions: np.ndarray, references: np.ndarray) -> float:
+    """The mean of all labels' F1, each counted as often as it is right."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(references, predictions, average="weighted", zero_division=0.0))
+
+
+@scores(LABELS)
+def precision_macro(predictions: np.ndarray, references: np.ndarray) -> float:
+    """The mean of all labels' precision; of labels that are predicted or true, 0 for one never predicted."""
+    from sklearn.metrics import precision_score
+
+    return float(precision_score(references, predictions, average="macro", zero_division=0.0))
+
+
+@scores(LABELS)
+def recall_macro(predictions: np.ndarray, references: np.ndarray) -> float:
+    """The mean of all labels' recall; of labels that are predicted or true, 0 for one never true."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(references, predictions, average="macro", zero_division=0.0))
+
+
+@scores(LABELS)
+def balanced_accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
+    """The mean recall of the labels that are true: the accuracy if all were equally frequent."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(references, predictions, labels=np.unique(references), average="macro"))
+
+
+@scores(LABELS)
 def matthews(predictions: np.ndarray, references: np.ndarray) -> float:
     """Matthews correlation, as GLUE scores CoLA; 0 for a constant prediction."""
     if len(np.union1d(references, predictions)) < 2:

@@ -38,6 +38,31 @@ def _f1_macro(p: np.ndarray, r: np.ndarray) -> float:
     return sum(_f1((p == label).astype(int), (r == label).astype(int)) for label in labels) / len(labels)
 
 
+def _by_label(p: np.ndarray, r: np.ndarray) -> list[tuple[int, int, int]]:
+    """Of each label that is predicted or true: right ones, predicted and true ones."""
+    labels = sorted(set(p.tolist()) | set(r.tolist()))
+    return [(int(((p == k) & (r == k)).sum()), int((p == k).sum()), int((r == k).sum())) for k in labels]
+
+
+def _f1_weighted(p: np.ndarray, r: np.ndarray) -> float:
+    return sum(n * 2 * hits / (m + n) for hits, m, n in _by_label(p, r)) / len(r)
+
+
+def _precision_macro(p: np.ndarray, r: np.ndarray) -> float:
+    shares = [hits / m if m else 0.0 for hits, m, _ in _by_label(p, r)]
+    return sum(shares) / len(shares)
+
+
+def _recall_macro(p: np.ndarray, r: np.ndarray) -> float:
+    shares = [hits / n if n else 0.0 for hits, _, n in _by_label(p, r)]
+    return sum(shares) / len(shares)
+
+
+def _balanced_accuracy(p: np.ndarray, r: np.ndarray) -> float:
+    shares = [hits / n for hits, _, n in _by_label(p, r) if n]
+    return sum(shares) / len(shares)
+
+
 def _pearson(p: np.ndarray, r: np.ndarray) -> float:
     n, x, y = len(p), [float(v) for v in p], [float(v) for v in r]
     mean_x, mean_y = math.fsum(x) / n, math.fsum(y) / n
@@ -148,6 +173,10 @@ CASES = {
     "accuracy": (_accuracy, LABELS),
     "f1": (_f1, LABELS),
     "f1_macro": (_f1_macro, LABELS + THREE),
+    "f1_weighted": (_f1_weighted, LABELS + THREE),
+    "precision_macro": (_precision_macro, LABELS + THREE),
+    "recall_macro": (_recall_macro, LABELS + THREE),
+    "balanced_accuracy": (_balanced_accuracy, LABELS + THREE),
     "matthews": (_matthews, LABELS),
     "pearson": (_pearson, NUMBERS),
     "spearman": (_spearman, NUMBERS),

@@ -7,11 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peftbench.config import loading, paths
+from peftbench.config.wording import ANYWHERE
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
 
 #: Keys beside the groups that decide a run, with what is meant where nothing is said.
-_DEFAULTS = {"formulation": "auto", "start_from": None, "tune": None, "bertscore_model": None, "bertscore_layer": None}
+_DEFAULTS = {
+    "formulation": "auto",
+    "start_from": None,
+    "tune": None,
+    "tune_space": None,
+    "bertscore_model": None,
+    "bertscore_layer": None,
+}
 
 
 def command(records: Sequence[RunRecord]) -> str:
@@ -39,7 +47,8 @@ def _set(config: Mapping[str, Any]) -> Iterator[str]:
         if written is None:
             continue
         # A key that the file hasn't isn't named: whoever reads its records may have another version of it.
-        yield from _differing(group, {key: value for key, value in section.items() if key in written}, written)
+        named = {key: value for key, value in section.items() if key in written or f"{group}.{key}" in ANYWHERE}
+        yield from _differing(group, named, written)
     for key, usual in _DEFAULTS.items():
         if (value := config.get(key, usual)) != usual:
             yield f"{key}={_word(value)}"

@@ -1,0 +1,5 @@
+"""`evaluate.load`-able module of `functions.precision_macro`."""
+
+from peftbench.tasks.metrics import module
+
+Metric = module.metric(__name__)
