@@ -19,19 +19,27 @@ _SHOWN = 20
 
 def main(arguments: Sequence[str]) -> int:
     """Write all leaderboards into the results folder and print the scores."""
-    root = Path(options("report", arguments)["results_dir"])
-    if not root.is_dir():
-        raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
     gc.disable()  # A thousand records are a million small objects that all stay: collecting costs a fifth of the time.
-    results = load.load(root)
-    board = stats.leaderboard(results)
-    written = [_write(root / module.FILE, module.render(board)) for module in renderers()]
+    results, board, written = write(Path(options("report", arguments)["results_dir"]))
     print(redact.redact(render_markdown.scores(board)) if board.rows else "No completed runs yet.")
     _tell([f"{file}: no record ({reason})" for file, reason in board.unreadable])
     _tell([f"{file}: {reason}" for file, reason in board.doubtful])
     names = ", ".join(map(escape.line, written))
     print(f"\n{len(results.completed)} completed, {len(results.failed)} failed: {names}")
     return 0
+
+
+def write(root: Path) -> tuple[load.Results, stats.Leaderboard, list[Path]]:
+    """Write all leaderboards into a results folder; returns its records, what is made of them, and the files.
+
+    Raises:
+        ConfigError: there is no such folder, or it can't be written.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
+    results = load.load(root)
+    board = stats.leaderboard(results)
+    return results, board, [_write(root / module.FILE, module.render(board)) for module in renderers()]
 
 
 def _tell(lines: Sequence[str]) -> None:
