@@ -40,7 +40,8 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench report [FOLDER | results_dir=results]     leaderboard from the records
   python -m peftbench status [FOLDER | results_dir=results]     what runs there, how far it is
   python -m peftbench list [{lists}]
-  python -m peftbench check                                     every configuration file composes and is valid
+  python -m peftbench list GROUP NAME                           all that a file says, and where it is used
+  python -m peftbench check [FILE ...]                          every file, or these, composes and is valid
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
   python -m peftbench predict RECORD FILE                       its answers to your own texts, as CSV

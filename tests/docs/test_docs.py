@@ -61,6 +61,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("train", "dev", "tickets"):
         with (tmp_path / "mine" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["review", "stars"], *([f"text {i}", i % 2] for i in range(20))])
+    (tmp_path / "my-bert").mkdir()  # A checkpoint of the reader's own.
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
