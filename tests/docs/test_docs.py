@@ -103,7 +103,7 @@ def test_a_command_by_name_is_one(line: str, in_a_folder: Path, run_cli: Callabl
     command, *words = shlex.split(line)
     if command == "convert":  # Needs the extra `gguf` and a package: its words are a run's.
         assert compose.one(words)
-    elif command in ("predict", "export"):  # They need a finished run: tests/end_to_end makes some.
+    elif command in ("predict", "export", "latency"):  # They need a finished run: tests/end_to_end makes some.
         assert run_cli(command, *words)[0] == 2
     elif command != "check":  # tests/config checks every file.
         (in_a_folder / "results" / "records").mkdir(parents=True)  # Most read a results folder.
