@@ -28,6 +28,7 @@ COMMANDS = {
     "estimate": "peftbench.sweep.estimate",
     "advise": "peftbench.sweep.advise",
     "reproduce": "peftbench.sweep.reproduce",
+    "latency": "peftbench.sweep.latency",
 }
 
 _COMMANDS = [*COMMANDS, "help"]
@@ -43,14 +44,16 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench report [FOLDER | results_dir=results]     leaderboard; method=lora* format=latex against=DIR
   python -m peftbench status [FOLDER | results_dir=results]     what runs there, how far it is
   python -m peftbench list [{lists}]
-  python -m peftbench check                                     every configuration file composes and is valid
   python -m peftbench estimate [group=choice ...] [memory=8GB]  memory by part and time, without weights or data
   python -m peftbench advise dataset=sst2 [memory=8GB]          which method, by estimates and records; what is open
   python -m peftbench reproduce [experiment=PAPER/ROW] [...]    published rows: listed, run and judged; counts
+  python -m peftbench list GROUP NAME                           all that a file says, and where it is used
+  python -m peftbench check [FILE ...]                          every file, or these, composes and is valid
   python -m peftbench clean [results_dir=results]               deletes old logs and what ended runs left; dry_run=true
   python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
   python -m peftbench predict RECORD FILE                       its answers to your own texts, as CSV
   python -m peftbench export RECORD DIR [merged=true]           its weights as a folder of transformers and peft
+  python -m peftbench latency RECORD [RECORD ...]               adapters of one base, served and switched
   python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
 

@@ -20,6 +20,7 @@ LAYERS = [
     ["run.training"],
     ["run"],
     ["sweep"],
+    ["api"],
     ["cli"],
     ["__main__"],
 ]
@@ -33,7 +34,7 @@ MODULES = {
 LIGHT = [
     module
     for module in MODULES
-    if module.partition(".")[0] in ("cli", "sweep", "config", "results", "system", "errors")
+    if module.partition(".")[0] in ("cli", "api", "sweep", "config", "results", "system", "errors")
     and module != "system.ranks"
 ] + ["run.prepared", "models.checkpoints", "data.sources", "data.own_files", "data.forgetting"]
 

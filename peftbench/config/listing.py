@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from peftbench.config import markdown, paths
+from peftbench.config import described, markdown, paths
 from peftbench.config.arguments import config_dirs
 from peftbench.errors import ConfigError, exact, nearest
 from peftbench.system import escape
@@ -22,9 +22,11 @@ def main(arguments: Sequence[str]) -> int:
     as_markdown = "format=markdown" in words
     words = [word for word in words if word != "format=markdown"]
     by_plural = {paths.plural(group): group for group in paths.groups()}
-    if len(words) > 1:
-        raise ConfigError(f"list: takes one group, not {len(words)}")
-    words = [exact(word, [*by_plural, *by_plural.values(), paths.KEYS]) for word in words]
+    if len(words) > 2:
+        raise ConfigError(f"list: takes a group and a name in it, not {len(words)} words")
+    names, words = words[1:], [exact(word, [*by_plural, *by_plural.values(), paths.KEYS]) for word in words[:1]]
+    if names and words == [paths.KEYS]:
+        raise ConfigError(f"list keys: takes no {names[0]}")
     if words == [paths.KEYS]:
         from peftbench.config import keys  # Reads sources, which nothing else here needs.
 
@@ -34,6 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"list {words[0]}: no such group; {nearest(words[0], sorted(paths.listable()))}")
     if words:
         group = by_plural.get(words[0], words[0])
+        if names:
+            print(described.choice(group, names[0], folders))
+            return 0
         print(_group(group, paths.choice_files(group, folders), as_markdown=as_markdown))
         return 0
     if as_markdown:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import secrets
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from peftbench.config import hydra_guard, mixture, protocol, rules, targets, wording
+from peftbench.config import hydra_guard, mixture, placing, protocol, rules, targets, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
 from peftbench.config.identity import settable
@@ -46,14 +46,26 @@ def load(
     Raises:
         ConfigError: a key is unknown, missing, of the wrong type or outside its range.
     """
+    try:
+        raw = raw_values(composed, choices, overrides, folders)
+    except OmegaConfBaseException as error:
+        raise ConfigError(interpolation_message(error, composed)) from None
+    return checked(raw)
+
+
+def raw_values(
+    composed: DictConfig, choices: Mapping[str, str | None], overrides: Any, folders: Sequence[Path]
+) -> dict[Any, Any]:
+    """What Hydra composed as plain values, named as the fields of `RunConfig` are, and with short forms written out.
+
+    Raises:
+        OmegaConfBaseException: a value refers to what isn't there; ConfigError: a group has no choice.
+    """
     targets.make_importable(folders)
     written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
     settled = protocol.settle(composed, choices.get("dataset"), written)
     composed = settled.composed
-    try:
-        raw = OmegaConf.to_container(composed, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_interpolation_message(error, composed)) from None
+    raw = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(raw, dict)
     for group in _NAMED:
         if not isinstance(raw.get(group), dict) or choices.get(group) is None:
@@ -70,11 +82,17 @@ def load(
     protocol.take(raw, raw["dataset"]["name"])
     raw["by_dataset"], raw["start"] = settled.keys, settled.start
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
+    placing.place(raw["model"], raw["changed"])
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
     if raw["dataset"].get("task") == mixture.TASK:
         raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=lambda file: written_out(read_yaml(file)))
         if OmegaConf.is_interpolation(composed.recipe, "max_length") and "max_length" in raw["dataset"]:
             raw["recipe"]["max_length"] = max(raw["recipe"]["max_length"], raw["dataset"]["max_length"])
+    return raw
+
+
+def checked(raw: dict[Any, Any]) -> RunConfig:
+    """Plain values as a configuration. Raises ConfigError for the first fault."""
     config = _with_parts(_typed(RunConfig, raw, ""))
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
@@ -112,15 +130,21 @@ def _check_devices(config: RunConfig) -> None:
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     """Raises ConfigError for a key that is unknown, missing or of the wrong type."""
     fields: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in sorted(raw.keys() - fields.keys(), key=str):
-        meant = [] if prefix else wording.meant(key, settable({**raw, key: None}))
-        allowed = f"meant may be {', '.join(meant)}" if meant else f"allowed are {', '.join(sorted(fields))}"
-        raise ConfigError(f"{prefix}{key}: no such key; {allowed}")
+    for problem in unknown_keys(fields, raw, prefix):
+        raise ConfigError(problem)
     parts = [key for key, value in raw.items() if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict)]
     typed = {key: _section(fields[key], raw[key], f"{prefix}{key}.") for key in parts}
     single = {key: value for key, value in raw.items() if key not in parts}
-    rest = _merged(_without(kind, *parts), single, prefix)  # type: ignore[arg-type]
+    rest = merged(without(kind, *parts), single, prefix)  # type: ignore[arg-type]
     return kind(**vars(rest), **typed)
+
+
+def unknown_keys(fields: Mapping[str, Any], raw: dict[Any, Any], prefix: str) -> Iterator[str]:
+    """A line for each key that isn't a field."""
+    for key in sorted(raw.keys() - fields.keys(), key=str):
+        meant = [] if prefix else wording.meant(key, settable({**raw, key: None}))
+        allowed = f"meant may be {', '.join(meant)}" if meant else f"allowed are {', '.join(sorted(fields))}"
+        yield f"{prefix}{key}: no such key; {allowed}"
 
 
 def _section(kind: Any, raw: dict[Any, Any], prefix: str) -> Any:
@@ -128,18 +152,18 @@ def _section(kind: Any, raw: dict[Any, Any], prefix: str) -> Any:
     checking types is a third of the time that composing takes."""
     written = (kind, prefix, repr(raw))
     if written not in _SECTIONS:
-        _SECTIONS[written] = _merged(kind, raw, prefix)
+        _SECTIONS[written] = merged(kind, raw, prefix)
     return copy.deepcopy(_SECTIONS[written])
 
 
 @functools.cache
-def _without(kind: Any, *names: str) -> type[Any]:
+def without(kind: Any, *names: str) -> type[Any]:
     """A dataclass less these fields."""
     fields = [(f.name, f.type, copy.copy(f)) for f in dataclasses.fields(kind) if f.name not in names]
     return dataclasses.make_dataclass(kind.__name__, fields, kw_only=True)
 
 
-def _merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
+def merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
     _check_switches(kind, raw, prefix)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
@@ -191,11 +215,11 @@ def _with_placeholders(kind: Any, described: dict[str, Any]) -> dict[str, Any]:
         for f in dataclasses.fields(kind)
         if dataclasses.is_dataclass(f.type) and isinstance(described.get(f.name), dict)
     }
-    sinks = {f.name: _placeholder(f.type) for f in dataclasses.fields(kind) if is_sink(f) and _is_required(f)}
+    sinks = {f.name: _placeholder(f.type) for f in dataclasses.fields(kind) if is_sink(f) and is_required(f)}
     return {**described, **sections, **sinks}
 
 
-def _is_required(declared: "dataclasses.Field[Any]") -> bool:
+def is_required(declared: "dataclasses.Field[Any]") -> bool:
     return declared.default is dataclasses.MISSING and declared.default_factory is dataclasses.MISSING
 
 
@@ -245,7 +269,7 @@ def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
     return f"{key}: {first}"
 
 
-def _interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -> str:
+def interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -> str:
     """A method that asks for a site which the model doesn't name is the usual case: say it in those words."""
     try:
         site, sites = OmegaConf.select(composed, "method.site"), OmegaConf.select(composed, "model.sites") or {}

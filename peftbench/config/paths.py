@@ -39,6 +39,11 @@ def choice_files(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, Path
     }
 
 
+def shown(path: Path) -> str:
+    """A path in a message: from the folder of the shell, if it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def choices(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
     """The names that `<group>=` accepts, sorted."""
     return sorted(choice_files(group, config_dirs))

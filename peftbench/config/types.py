@@ -19,7 +19,8 @@ class ModelConfig:
         family: encoder, decoder or encoder_decoder: what the model is built from.
         head: modules of the task head, which are trained with every method.
         sites: names of layers by what they do (attention, feed-forward), which methods refer to.
-        checkpoint: the checkpoint's name on the hub, or its folder.
+        checkpoint: the checkpoint's name on the hub, or its folder, whose own name then stands here.
+        folder: where the checkpoint is, if a folder was named: its contents identify a run, not its path.
         revision: commit, branch or tag on the hub; null: main, as it is when it is first asked for.
         package: the Python package that holds the weights.
         gguf: a GGUF file in a Python package, which `peftbench convert` makes a folder of.
@@ -33,6 +34,7 @@ class ModelConfig:
     head: list[str] = ruled(NOT_EMPTY)
     sites: dict[str, Any] = field(metadata={"identity": False})
     checkpoint: Optional[str] = None
+    folder: Optional[str] = sink(None)
     revision: Optional[str] = None
     package: Optional[str] = None
     gguf: Optional[str] = descriptive()

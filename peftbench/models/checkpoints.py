@@ -34,7 +34,8 @@ class Checkpoint:
 
 
 def locate(config: ModelConfig, model_root: str | None, start_from: str | None = None) -> Checkpoint:
-    """Locate a model: under `model_root` if that is set, else in its Python package, else on the hub or in its cache.
+    """Locate a model: in the folder that it names, under `model_root` if that is set, else in its Python package, else
+    on the hub or in its cache.
 
     Args:
         start_from: the path of the record of a finished run, whose weights the model starts from.
@@ -71,6 +72,8 @@ def _locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
         return Checkpoint(None, fingerprint.of_json(config.config))
     if config.checkpoint is None:
         raise ConfigError(f"model={config.name}: needs model.checkpoint or model.config")
+    if config.folder is not None:
+        return _local(Path(config.folder), "model.checkpoint")
     if model_root is not None:
         return _local(Path(model_root) / folder_name(config), f"model_root={model_root}")
     packaged = packaged_at(config.package)

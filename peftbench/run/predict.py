@@ -101,7 +101,7 @@ def _predict(reloaded: Reloaded, table: pa.Table) -> Any:
             identity=fingerprint.of_json(table.to_pylist()),
         )
         batches = by_length(examples.lengths, config.hardware.eval_batch_size)
-        with torch.inference_mode(), _precision(config):
+        with torch.inference_mode(), precision(config):
             return gather([reloaded.tuner.predict(_batch(examples, rows)) for rows in batches])
 
 
@@ -109,7 +109,8 @@ def _batch(examples: Encoded, rows: list[int]) -> Any:
     return examples.collate(rows)
 
 
-def _precision(config: RunConfig) -> Any:
+def precision(config: RunConfig) -> Any:
+    """What a run's forward passes are entered in on a CPU (autocast)."""
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.hardware.precision == "bf16-mixed")
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import hydra
@@ -37,20 +37,42 @@ _HYDRA_SHOWS = (
 )
 
 
+@dataclass(frozen=True)
+class Launched:
+    """What became of a command line.
+
+    Attributes:
+        status: the exit status.
+        runs: what it means, tuned where it says so, recorded or not; none where it only shows something.
+    """
+
+    status: int
+    runs: list[PreparedRun] = field(default_factory=list)
+
+
 def main(arguments: list[str]) -> int:
     """Run what a command line describes; returns the exit status."""
+    return launched(arguments).status
+
+
+def launched(arguments: list[str], *, alone: bool = False) -> Launched:
+    """Run what a command line describes.
+
+    Args:
+        alone: whether it must describe one run; ConfigError if it describes several.
+    """
     with process.stoppable():
         try:
-            return _main(arguments)
+            return _launched(arguments, alone=alone)
         finally:
             process.abandon()
 
 
-def _main(arguments: list[str]) -> int:
+def _launched(arguments: list[str], *, alone: bool) -> Launched:
     arguments, folders = config_dirs(arguments)
     if any(a.split("=")[0] in _HYDRA_SHOWS for a in arguments):
         compose.check_hydra([a for a in arguments if "=" in a and not a.startswith("-")], folders)
-        return _hydra([*arguments, *compose.search_path(folders)])
+        return Launched(_hydra([*arguments, *compose.search_path(folders)]))
     overrides = [a for a in arguments if a not in ("-m", "--multirun")]
     multirun = len(overrides) < len(arguments)
     unknown = [a for a in overrides if a.startswith("-")]
@@ -63,6 +85,8 @@ def _main(arguments: list[str]) -> int:
         process.warm_up()
     overrides = compose.canonical(overrides, folders)
     composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
+    if alone and len(composed.cells) > 1:
+        raise ConfigError(f"run: {' '.join(overrides)} describes {len(composed.cells)} runs; sweep makes several")
     held = fitting.hold(composed)
     composed = held.cells
     overrides += [] if composed.multirun else held.words
@@ -80,14 +104,15 @@ def _main(arguments: list[str]) -> int:
     if dry or composed.multirun:
         plan.show(planned, terminal.console, whole=dry)
     if dry:
-        return 0
+        return Launched(0)
     arguments = [*overrides, *compose.search_path(folders)]
     if composed.multirun:
         return _several(arguments, runs, planned, studies)
     tries = {run.cell.key: _tries(run.cell) for run in planned.todo}
     if planned.todo:
         _hydra(arguments)
-    return _summary([run.cell for run in runs], tries)
+    meant = [run.cell for run in runs]
+    return Launched(_summary(meant, tries), meant)
 
 
 def _prepared(composed: cells.Cells) -> tuple[cells.Cells, list[PreparedRun]]:
@@ -137,7 +162,9 @@ def _preflight(
     return planned, studies
 
 
-def _several(arguments: list[str], runs: Sequence[PlannedRun], planned: plan.Plan, studies: list[tuning.Study]) -> int:
+def _several(
+    arguments: list[str], runs: Sequence[PlannedRun], planned: plan.Plan, studies: list[tuning.Study]
+) -> Launched:
     """Make a plan's runs by Hydra's launcher, and say how it went."""
     todo = {run.cell.key for run in planned.todo}
     before = [run for run in runs if run.cell.key not in todo and run.cell.key not in planned.left_out]
@@ -152,8 +179,9 @@ def _several(arguments: list[str], runs: Sequence[PlannedRun], planned: plan.Pla
             made.made, broken = made.made or plain, True
     for run in made.hopeless:
         terminal.line(run.cell.config, "none of its trials completed; see their records under trials/")
-    status = _summary([r.cell for r in (*before, *made.made)], made.tries, left_out=len(planned.left_out))
-    return 1 if made.hopeless or broken else status
+    meant = [run.cell for run in (*before, *made.made)]
+    status = _summary(meant, made.tries, left_out=len(planned.left_out))
+    return Launched(1 if made.hopeless or broken else status, meant)
 
 
 def _say_labels(configs: Sequence[RunConfig], cells: Sequence[PreparedRun]) -> None:

@@ -27,15 +27,33 @@ def main(words: Sequence[str]) -> int:
     chosen = arguments.options("predict", settings, **defaults) if settings else defaults
     if chosen["merged"] not in ("true", "false"):
         raise ConfigError(f"predict: merged={chosen['merged']}: allowed are true and false")
-    how: dict[str, Any] = {name: chosen[name] or None for name in ("model_root", "separator", "encoding")}
-    file = Path(paths[1])
+    how = {name: chosen[name] or None for name in ("model_root", "separator", "encoding")}
+    _write(answers(paths[0], Path(paths[1]), merged=chosen["merged"] == "true", **how))
+    return 0
+
+
+def answers(
+    record: str,
+    file: Path,
+    *,
+    merged: bool = True,
+    model_root: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+) -> dict[str, Any]:
+    """What a finished run's model answers to a file of texts: `columns`, their names, and `rows`, a list each.
+
+    Args:
+        record: the path of the run's record.
+
+    Raises:
+        ConfigError: the file can't be read, or the run can't be used.
+    """
     if not file.is_file():
         raise ConfigError(f"predict: {file}: there is no such file")
-    how |= {"format": _format(file), "merged": chosen["merged"] == "true"}
-    if ".tsv" in file.suffixes and not how["separator"]:
-        how["separator"] = "\t"
-    _write(ask("answer", paths[0], str(file), how))
-    return 0
+    how = {"model_root": model_root, "encoding": encoding, "format": _format(file), "merged": merged}
+    how["separator"] = separator or ("\t" if ".tsv" in file.suffixes else None)
+    return ask("answer", record, str(file), how)
 
 
 def ask(function: str, *values: Any, module: str = "predict") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from peftbench.results import activity, announcements
 from peftbench.results.activity import RunActivity
 from peftbench.results.announcements import ExpectedRecord, SweepActivity
 from peftbench.results.records import RunRecord
+from peftbench.sweep import notebook
 from peftbench.sweep.estimates import in_words
 from peftbench.system import redact
 from peftbench.system.escape import line
@@ -142,8 +143,10 @@ def watching(root: str, sweep: SweepActivity, console: Console) -> Iterator[Call
             watcher.sweep = changed
 
         # Redirected output would be drawn over: libraries print too.
-        screen = Live(watcher.look(), console=console, auto_refresh=False, transient=True)
-        with screen if console.is_terminal else contextlib.nullcontext():
+        screen: Live | notebook.Screen = Live(watcher.look(), console=console, auto_refresh=False, transient=True)
+        if console.is_jupyter:
+            screen = notebook.Screen()
+        with screen if watcher.draws else contextlib.nullcontext():
             thread = threading.Thread(target=watcher.run, args=(stop, screen), daemon=True)
             thread.start()
             try:
@@ -160,12 +163,13 @@ class _Watcher:
 
     def __init__(self, root: str, sweep: SweepActivity, console: Console) -> None:
         self.root, self.sweep, self.console = root, sweep, console
+        self.draws = console.is_terminal or console.is_jupyter
         self._announced: set[str] = set()
 
     def run(self, stop: threading.Event, screen: "Live") -> None:  # type: ignore[name-defined]  # noqa: F821
         while not stop.wait(_EVERY_S):
             shown = self.look()
-            if self.console.is_terminal:
+            if self.draws:
                 screen.update(shown, refresh=True)
 
     def look(self) -> RenderableType:

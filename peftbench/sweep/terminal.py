@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from peftbench.config.types import RunConfig
 from peftbench.results import activity
 from peftbench.results.records import RunRecord
-from peftbench.sweep import table
+from peftbench.sweep import notebook, table
 from peftbench.system import escape, redact
 from peftbench.system.process_group import Emit
 
@@ -77,7 +77,7 @@ def progress(config: RunConfig) -> Iterator[Emit]:
 
 @contextlib.contextmanager
 def _bar(config: RunConfig) -> Iterator[Emit]:
-    if not console.is_terminal or table.WATCHED in os.environ:
+    if not (console.is_terminal or console.is_jupyter) or table.WATCHED in os.environ:
         yield lambda event: None
         return
     columns = (
@@ -88,7 +88,7 @@ def _bar(config: RunConfig) -> Iterator[Emit]:
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with notebook.drawn(Progress(*columns, console=console, transient=True)) as bar:
         task = bar.add_task(name(config), total=None, figures="starting")
 
         def on_event(event: dict[str, Any]) -> None:

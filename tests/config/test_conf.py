@@ -1,9 +1,9 @@
 """Every configuration file: described, composed, valid; and a broken one is found."""
 
-import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from peftbench.config import compose, loading, paths
 from peftbench.sweep.cells import plan as plan_cells
@@ -67,28 +67,89 @@ def test_check_finds_what_is_broken_and_nothing_else(run_cli, tmp_path: Path, mo
          "supports: [encoder]\nadapter: {_target_: peft.LoraConfig, target_modules: '${model.sites.${method.site}}'}"),
         ("method", "typo", "_target_: peftbench.methods.hub.Hub\nlr: 1e-3\n"
          "adapter: {_target_: peft.LoraConfig, rank: 3, target_modules: [query]}\nsupports: [encoder]\n"),
-        ("recipe", "forever", "defaults: [default]\nepochs: 0\n"),
+        ("recipe", "forever", "defaults: [default]\nepochs: 0\nbatch_size: many\nepoch: 3\n"),
         ("model", "broken", "family: [encoder\nhead: {"),
     ]:  # fmt: skip
         (tmp_path / group).mkdir(exist_ok=True)
         (tmp_path / group / f"{name}.yaml").write_text(text)
     status, out, _ = run_cli("check", f"--config-dir={tmp_path}")
     assert status == 2
-    assert "method=nowhere: method.site=nowhere: this model names no such site" in out
-    assert "method=nowhere: model=bert_base names no site nowhere" in out
+    nowhere, typo, forever, broken = (
+        str(tmp_path / f"{name}.yaml") for name in ("method/nowhere", "method/typo", "recipe/forever", "model/broken")
+    )
+    assert f"{nowhere}: method.site=nowhere: this model names no such site" in out
+    assert f"{nowhere}: model=bert_base names no site nowhere" in out
     assert "method.adapter.rank: LoraConfig has no such argument" in out
-    assert "recipe=forever: recipe.epochs=0: allowed is a number at least 1" in out
+    assert f"{forever}: recipe.epochs=0: allowed is a number at least 1" in out
+    assert f"{forever}: recipe.batch_size: " in out
+    assert f"{forever}: recipe.epoch: no such key" in out
     *problems, last = out.splitlines()
-    broken = str(tmp_path / "model" / "broken.yaml")
     assert f"{broken}: can't be read as YAML" in out
-    assert {re.split(": | on ", line)[0] for line in problems} == {
-        "method=nowhere",
-        "method=typo",
-        "recipe=forever",
-        broken,
-    }
+    assert {line.partition(": ")[0] for line in problems} == {nowhere, typo, forever, broken}
     assert last.startswith(f"{sum(len(paths.choices(group)) for group in paths.groups()) + 3} files, ")
     assert last.endswith(f" {len(problems)} problems")
+
+
+def test_check_says_all_that_is_wrong_with_a_file(run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one in a folder laid out as conf/, by its path alone."""
+    for group, name, text in [
+        ("recipe", "mine", "defaults: [default]\nepochs: 0\nbatch_size: many\nepoch: 3\n"),
+        ("method", "mine", "_target_: peftbench.methods.hub.Hub\nlr: fast\nsite: nowhere\nsupports: [encoder]\n"
+         "adapter: {_target_: peft.LoraConfig, target_modules: '${model.sites.${method.site}}'}\nmergable: true\n"),
+        ("recipe", "other", "defaults: [default]\nepochs: -1\n"),
+    ]:  # fmt: skip
+        (tmp_path / group).mkdir(exist_ok=True)
+        (tmp_path / group / f"{name}.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run_cli("check", "recipe/mine.yaml", str(tmp_path / "method" / "mine.yaml"))
+    *problems, last = out.splitlines()
+    assert status == 2
+    assert {line.split(";")[0].split(": Value")[0].split(": allowed")[0] for line in problems} == {
+        "recipe/mine.yaml: recipe.epoch: no such key",
+        "recipe/mine.yaml: recipe.batch_size",
+        "recipe/mine.yaml: recipe.epochs=0",
+        "method/mine.yaml: method.site=nowhere: this model names no such site",
+        "method/mine.yaml: method.mergable: no such key",
+        "method/mine.yaml: method.lr",
+    }
+    assert last == "2 files, 0 configurations composed, 6 problems"
+
+
+def test_check_of_a_file_that_is_right(run_cli, tmp_path: Path) -> None:
+    (tmp_path / "hardware").mkdir()
+    file = tmp_path / "hardware" / "mine.yaml"
+    file.write_text("defaults: [cpu]\nmicro_batch_size: 8\n")
+    for words in ([str(file)], [f"--config-dir={tmp_path}", str(file)], [str(paths.CONF / "method" / "bitfit.yaml")]):
+        status, out, _ = run_cli("check", *words)
+        assert (status, out.splitlines()[-1].endswith(", 0 problems")) == (0, True), out
+
+
+def test_check_refuses_what_is_no_configuration(run_cli, tmp_path: Path) -> None:
+    (tmp_path / "notes.yaml").write_text("a: 1")
+    for word, said in [("nowhere.yaml", "check: takes no nowhere.yaml"), (tmp_path / "notes.yaml", "lies in no group")]:
+        status, _, err = run_cli("check", str(word))
+        assert (status, len(err.strip().splitlines()), said in err) == (2, 1, True)
+
+
+def test_list_describes_a_choice(run_cli) -> None:
+    status, out, _ = run_cli("list", "method", "LoRA")
+    file = yaml.safe_load((paths.CONF / "method" / "lora.yaml").read_text())
+    assert status == 0
+    assert out.startswith("method=lora\n")
+    for fact in (file["source"], ", ".join(file["supports"]), "folds into the weights", "adapter.r 4, 8, 16", "r: 8"):
+        assert fact in out
+    assert "sweep=rank" in out
+    assert "records in" in out
+    for group in paths.groups():
+        for name in paths.choices(group)[:3]:
+            assert run_cli("list", group, name)[0] == 0
+    for words, said in [
+        (["method", "lorra"], "nearest: lora"),
+        (["keys", "lora"], "takes no lora"),
+        (["method", "lora", "dora"], "not 3 words"),
+    ]:
+        status, _, err = run_cli("list", *words)
+        assert (status, said in err) == (2, True)
 
 
 def test_what_one_command_changes_the_next_does_not_see(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("train", "dev", "tickets"):
         with (tmp_path / "mine" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["review", "stars"], *([f"text {i}", i % 2] for i in range(20))])
+    (tmp_path / "my-bert").mkdir()  # A checkpoint of the reader's own.
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -107,7 +108,7 @@ def test_a_command_by_name_is_one(line: str, in_a_folder: Path, run_cli: Callabl
     command, *words = shlex.split(line)
     if command == "convert":  # Needs the extra `gguf` and a package: its words are a run's.
         assert compose.one(words)
-    elif command in ("predict", "export"):  # They need a finished run: tests/end_to_end makes some.
+    elif command in ("predict", "export", "latency"):  # They need a finished run: tests/end_to_end makes some.
         assert run_cli(command, *words)[0] == 2
     elif command == "reproduce" and any(word.startswith("experiment=") for word in words):  # It would train.
         asked = reproduce.request(words, [])

@@ -75,6 +75,19 @@ def _folder(key: str, name: str) -> Path:
     return Path(name)
 
 
+def write(root: Path) -> tuple[load.Results, stats.Leaderboard, list[Path]]:
+    """Write all leaderboards into a results folder; returns its records, what is made of them, and the files.
+
+    Raises:
+        ConfigError: there is no such folder, or it can't be written.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
+    results = load.load(root)
+    board = stats.leaderboard(results)
+    return results, board, [_write(root / module.FILE, module.render(board)) for module in renderers()]
+
+
 def _tell(lines: Sequence[str]) -> None:
     """Print the first lines of what the leaderboard lists in full."""
     for text in lines[:_SHOWN]:

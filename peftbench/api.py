@@ -1,0 +1,336 @@
+"""The commands as Python functions, for notebooks and scripts.
+
+    from peftbench.api import run, sweep, frame
+
+    run(method="lora", dataset="rte", recipe={"max_steps": 200}).score
+    sweep(method=["lora", "prefix"], dataset="rte", seed=[0, 1, 2])
+    frame("results")
+
+What a function does is what its command does: the same keys, checks, processes and records; a run that is recorded is
+not made again. What is wrong is said by `errors.ConfigError` before anything is trained, what went wrong by
+`errors.Failed`, each in one line.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from peftbench.config import paths, wording
+from peftbench.config.arguments import FOLDERS
+from peftbench.config.loading import from_description
+from peftbench.errors import ConfigError, Failed
+from peftbench.results import reading
+from peftbench.results.records import RunRecord
+from peftbench.results.store import ResultStore
+from peftbench.system import machine, redact
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from peftbench.run.prepared import PreparedRun
+
+#: A path, as text or not.
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run.
+
+    Attributes:
+        file: its record's.
+        record: what is kept of it (`results.records.RunRecord`, docs/records.md).
+    """
+
+    file: Path
+    record: RunRecord
+
+    @property
+    def score(self) -> float | None:
+        """The first evaluation split's score, a fraction; None where the run failed or the labels are hidden."""
+        return self.record.score
+
+    @property
+    def status(self) -> str:
+        """How it ended: `completed`, or another of `results.records.STATUSES`."""
+        return self.record.status
+
+    @property
+    def results_dir(self) -> Path:
+        """The results folder that the record is in."""
+        return self.file.absolute().parents[4]
+
+    def __repr__(self) -> str:
+        config = self.record.config
+        names = (config[group]["name"] for group in ("method", "model", "dataset"))
+        score = "" if self.score is None else f", score={self.score:.4f}"
+        return f"<Run {' · '.join(names)} · seed {config.get('seed')}: {self.status}{score}>"
+
+
+def run(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> Run:
+    """Make one run, unless it is recorded; returns it with its record.
+
+    Args:
+        config_dir: a folder of your own configurations, or several (`--config-dir`).
+        keys: the command line's. A dict stands for dotted keys: `recipe={"max_steps": 5}` is `recipe.max_steps=5`, as
+            is `**{"recipe.max_steps": 5}`, which can stand beside a choice (`dataset="csv", **{"dataset.file": file}`).
+            A text is read as on the command line; None, numbers, bools, lists and paths as what they are.
+
+    Raises:
+        ConfigError: something is wrong, or the keys describe several runs.
+        Failed: the run failed. Its record says how.
+    """
+    meant = _launched(_words(keys, config_dir, several=False), alone=True)
+    if not meant:
+        raise ConfigError("run: dry_run makes none; sweep(..., dry_run=True) shows the plan")
+    (made,) = meant
+    if made.status != "completed":
+        raise Failed(f"{made.file}: {made.status}: {made.record.error}")
+    return made
+
+
+def sweep(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> list[Run]:
+    """Make all combinations of keys' values, but for recorded ones; returns the runs with a record, failed ones too.
+
+    Args:
+        config_dir, keys: as `run`; here a list holds a key's values, one after the other (`seed=[0, 1, 2]`, as the text
+            "0,1,2"; a list within it is a value). `sweep="glue_quick"` is a prepared sweep, `dry_run=True` shows the
+            plan and makes none.
+
+    Raises:
+        ConfigError: something is wrong; nothing was trained.
+    """
+    return _launched(["-m", *_words(keys, config_dir, several=True)], alone=False)
+
+
+def report(results_dir: PathLike = "results") -> "pd.DataFrame":
+    """Write all leaderboards into a results folder, `leaderboard.html` among them; returns the table of
+    `leaderboard.csv`, a row for each method and model.
+
+    Raises:
+        ConfigError: there is no such folder, or it can't be written.
+    """
+    import pandas as pd
+
+    from peftbench.results.report import command, render_csv
+
+    command.write(Path(results_dir))
+    return pd.read_csv(Path(results_dir, render_csv.FILE))
+
+
+def frame(results_dir: PathLike = "results") -> "pd.DataFrame":
+    """Every record of a results folder as a row: dataset, model, method, seed, status, score, then all that records
+    hold. Columns are named as their fields, without the sections `config`, `efficiency` and `params`
+    (`train_time_s`, `trainable`, `recipe.lr`).
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    from peftbench.results import report
+
+    if not Path(results_dir).is_dir():
+        raise ConfigError(f"results_dir={results_dir}: there is no such folder; a run makes it")
+    table = report.frame(results_dir)
+    table = table.rename(columns={name: _short(name, list(table.columns)) for name in table.columns})
+    first = [name for name in ("dataset", "model", "method", "seed", "status", "score") if name in table]
+    return table[[*first, *(name for name in table.columns if name not in first)]]
+
+
+def curve(run: Run | PathLike) -> "pd.DataFrame":
+    """The learning curve of a run, given as such or by its record's path: at most 200 rows by step, with the columns of
+    `results.curves.Point`.
+
+    Raises:
+        ConfigError: it is no record, or its curve wasn't kept.
+    """
+    import pandas as pd
+
+    finished = _read(run)
+    points = ResultStore(finished.results_dir).curve(finished.record)
+    if points is None:
+        raise ConfigError(f"{finished.file}: its curve wasn't kept")
+    return pd.DataFrame(points)
+
+
+def predictions(run: Run | PathLike) -> "pd.DataFrame":
+    """What a run answered to its evaluation splits, a row for each example, as its file has it (docs/records.md).
+
+    Raises:
+        ConfigError: it is no record, or its predictions weren't kept.
+    """
+    import pandas as pd
+
+    finished = _read(run)
+    config = from_description(finished.record.config)
+    file = ResultStore(finished.results_dir).places(config, finished.record.key).predictions
+    if not file.is_file():
+        raise ConfigError(f"{finished.file}: its predictions weren't kept")
+    return pd.read_parquet(file)
+
+
+def predict(
+    run: Run | PathLike,
+    texts: "PathLike | Sequence[str] | Sequence[Mapping[str, Any]] | pd.DataFrame",
+    *,
+    merged: bool = True,
+    model_root: PathLike | None = None,
+) -> "pd.DataFrame":
+    """What a finished run's model answers: the text columns, then `label` and `probability`, or `answer`.
+
+    Args:
+        run: as such, or its record's path.
+        texts: the path of a file (CSV, TSV, JSON lines, Parquet), a table or dicts with the text columns of the run's
+            data set, or, where that has one text column, a list of texts.
+        merged: whether the method is folded into the weights, where it can be.
+        model_root: where checkpoints are, as for runs.
+
+    Raises:
+        ConfigError: the run's weights weren't kept, or a text column is missing.
+    """
+    import pandas as pd
+
+    from peftbench.sweep.predict import answers
+
+    finished = _read(run)
+    with tempfile.TemporaryDirectory() as folder, _without_main():
+        file = Path(texts) if isinstance(texts, str | os.PathLike) else Path(folder, "texts.parquet")
+        if not isinstance(texts, str | os.PathLike):
+            _table(texts, finished).to_parquet(file)
+        root = None if model_root is None else str(model_root)
+        result = answers(str(finished.file), file, merged=merged, model_root=root)
+    return pd.DataFrame(result["rows"], columns=result["columns"])
+
+
+def export(run: Run | PathLike, folder: PathLike, *, merged: bool = False, model_root: PathLike | None = None) -> Path:
+    """Write a finished run's weights as a folder that plain transformers and peft load; returns the folder.
+
+    Args:
+        run: as such, or its record's path.
+        folder: must not be there.
+        merged: a whole model with the method folded in; else an adapter.
+
+    Raises:
+        ConfigError: the folder is there, or the method can't be exported so.
+    """
+    from peftbench.sweep.predict import ask
+
+    how = {"model_root": None if model_root is None else str(model_root), "merged": merged}
+    with _without_main():
+        ask("write", str(_read(run).file), str(Path(folder).absolute()), how, module="export")
+    return Path(folder)
+
+
+def _launched(words: list[str], *, alone: bool) -> list[Run]:
+    """The runs that a command line means, with their last records."""
+    from peftbench.sweep import launch  # Brings Hydra.
+
+    redact.install()
+    machine.relax_warnings()
+    with _without_main():
+        cells = launch.launched(words, alone=alone).runs
+    recorded = [_last(cell) for cell in {cell.key: cell for cell in cells}.values()]
+    if alone and None in recorded:
+        raise Failed(f"{' '.join(words)}: left no record; another process may be making this run")
+    return [made for made in recorded if made is not None]
+
+
+def _last(cell: "PreparedRun") -> Run | None:
+    """A run by its record, or by that of its last failed try; None where it has neither."""
+    store = ResultStore(cell.config.results_dir)
+    done = store.completed(cell.config, cell.key)
+    files = [store.record_file(cell.config, cell.key)] if done else store.failures(cell.config, cell.key)
+    return _read(files[-1]) if files else None
+
+
+def _read(run: Run | PathLike) -> Run:
+    """A run, read from its record's file unless it is one."""
+    if isinstance(run, Run):
+        return run
+    record = reading.read(Path(run))
+    if not isinstance(record, RunRecord):
+        raise ConfigError(f"{run}: no record ({record})")
+    return Run(Path(run), record)
+
+
+def _table(texts: Any, finished: Run) -> "pd.DataFrame":
+    """Texts as a table of the run's text columns."""
+    import pandas as pd
+
+    if isinstance(texts, pd.DataFrame):
+        return texts
+    rows = list(texts)
+    if all(isinstance(row, str) for row in rows):
+        columns = finished.record.config["dataset"].get("text") or []
+        if len(columns) != 1:
+            raise ConfigError(f"texts: this model reads the columns {', '.join(columns)}: allowed are dicts, a table")
+        return pd.DataFrame({columns[0]: rows})
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise ConfigError("texts: allowed are texts, dicts, a table, or the path of a file")
+    return pd.DataFrame(rows)
+
+
+def _words(keys: Mapping[str, Any], config_dir: PathLike | Sequence[PathLike], *, several: bool) -> list[str]:
+    """Keyword arguments as a command line's words."""
+    folders = [config_dir] if isinstance(config_dir, str | os.PathLike) else config_dir
+    options = [word for folder in folders for word in (FOLDERS[0], str(folder))]
+    dotted = dict(_dotted(keys, paths.groups()))
+    return [*options, *(f"{key}={_values(value) if several else _value(value)}" for key, value in dotted.items())]
+
+
+def _dotted(keys: Mapping[str, Any], groups: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Keys with their values, a group's dict taken apart. Others' dicts (`exclude`) are values."""
+    for key, value in keys.items():
+        if isinstance(value, Mapping) and key.partition(".")[0].lstrip("+~") in groups:
+            yield from _dotted({f"{key}.{name}": part for name, part in value.items()}, groups)
+        else:
+            yield key, value
+
+
+def _values(value: Any) -> str:
+    """A key's values, one after the other."""
+    if isinstance(value, list | tuple | range):
+        if not value:
+            raise ConfigError("sweep: a key has no values: allowed is a list of at least one")
+        return ",".join(map(_value, value))
+    return _value(value)
+
+
+def _value(value: Any) -> str:
+    """A value as the command line has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, os.PathLike):
+        return wording.quoted(os.fspath(value))
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}:{_value(part)}' for name, part in value.items())}}}"
+    if isinstance(value, list | tuple | range):
+        return f"[{','.join(map(_value, value))}]"
+    return str(value)
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """A column's name without its section, unless another column is called so."""
+    sections = ("config.", "efficiency.", "params.")
+    short = next((name.removeprefix(section) for section in sections if name.startswith(section)), name)
+    group, _, last = short.partition(".")
+    short = group if last == "name" and group in paths.groups() else short
+    return name if short != name and short in names else short
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Within this there is an empty `__main__`: processes that are started would import a script, which would call for
+    them again."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
