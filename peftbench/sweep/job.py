@@ -26,6 +26,12 @@ STOPPED = "stopped"
 GROUP = "group"
 
 
+def _group(folder: Path) -> str | None:
+    """The group of a command line's runs, written among its logs; a trial's folder is at trials/."""
+    places = (folder, folder.parents[2] / folder.parent.name / folder.name)
+    return next(((place / GROUP).read_text() for place in places if (place / GROUP).is_file()), None)
+
+
 def hydra_job(composed: DictConfig) -> None:
     """One Hydra job. A failed run is a record, not an exception: the sweep goes on, the exit status is the caller's."""
     hydra = HydraConfig.get()
@@ -36,7 +42,7 @@ def hydra_job(composed: DictConfig) -> None:
     config = loading.load(composed, dict(hydra.runtime.choices), hydra.overrides.task, folders)
     several = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
     if config.sweep is None and several:
-        config = replace(config, sweep=Path(hydra.sweep.dir, GROUP).read_text())
+        config = replace(config, sweep=_group(Path(hydra.sweep.dir)))
     failed = Path(hydra.sweep.dir, "failed") if several else None
     alone = several and launchers.describe(hydra.launcher, [config]).alone
     stopped = Path(hydra.sweep.dir, STOPPED) if several and not alone else None
