@@ -16,6 +16,7 @@ from yaml import YAMLError
 from peftbench.config import hydra_guard, mixture, rules, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
+from peftbench.config.hosted import HOSTED
 from peftbench.config.identity import settable
 from peftbench.config.shorthand import written_out
 from peftbench.config.types import RunConfig
@@ -61,6 +62,8 @@ def load(
         del raw["dataset"]["metrics"]
     # No benchmark is no key: a run that asks none is the same as before there were any.
     raw["forgetting"] = raw.get("forgetting") or None
+    if raw["model"].get("family") != HOSTED:
+        raw["hosted"] = None
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     written: Any = OmegaConf.to_container(overrides) if OmegaConf.is_list(overrides) else overrides
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]

@@ -6,6 +6,7 @@ from typing import Any, Optional
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import COUNT, NOT_EMPTY, descriptive, ruled, sink
 from peftbench.config.forgetting import BenchmarkConfig
+from peftbench.config.hosted import HOSTED, HostedConfig
 from peftbench.config.rules import between, one_of
 
 
@@ -14,7 +15,7 @@ class ModelConfig:
     """A checkpoint, or (`config`) an architecture to start at random; the names of its parts.
 
     Attributes:
-        family: encoder, decoder or encoder_decoder: what the model is built from.
+        family: encoder, decoder or encoder_decoder: what the model is built from; hosted: it is behind a server.
         head: modules of the task head, which are trained with every method.
         sites: names of layers by what they do (attention, feed-forward), which methods refer to.
         checkpoint: the checkpoint's name on the hub, or its folder.
@@ -26,7 +27,7 @@ class ModelConfig:
     """
 
     name: str
-    family: str = ruled(one_of("encoder", "decoder", "encoder_decoder"))
+    family: str = ruled(one_of("encoder", "decoder", "encoder_decoder", HOSTED))
     head: list[str] = ruled(NOT_EMPTY)
     sites: dict[str, Any] = field(metadata={"identity": False})
     checkpoint: Optional[str] = None
@@ -150,6 +151,8 @@ class RunConfig:
     formulation: str = ruled(one_of("auto", "head", "verbaliser", "text"))
     #: Benchmarks that the model is asked before and after tuning, by name.
     forgetting: Optional[dict[str, BenchmarkConfig]] = None
+    #: The server of a hosted model; null for a model that is here.
+    hosted: Optional[HostedConfig] = None
     experiment: Optional[str] = field(default=None, metadata={"identity": False})
     expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})
     logger: dict[str, Any] = sink()
