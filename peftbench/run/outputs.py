@@ -63,7 +63,7 @@ def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, lis
     )
 
 
-def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], task: Task) -> None:
+def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], task: Any) -> None:
     """`write_predictions` for answers that are texts already, by slice, in the order of its examples."""
     predicted = {
         name: [{"predictions": answers, "index": torch.arange(len(answers))}] for name, answers in texts.items()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -57,14 +57,8 @@ def load(config: RunConfig, source: DataSource, cache: Path) -> Rows:
     """Read and pose the rows of a run."""
     task: Any = build_task(config)
     method = method_of(config)
-    data = TaskDataModule(
-        config,
-        _Untokenised(task),
-        None,
-        source=source,
-        tokenizer_fingerprint="",
-        cache=cache,  # type: ignore[arg-type]
-    )
+    untokenised, tokenizer = cast(Any, _Untokenised(task)), cast(Any, None)
+    data = TaskDataModule(config, untokenised, tokenizer, source=source, tokenizer_fingerprint="", cache=cache)
     chosen, carved = data.training_rows()
     data.carved = len(carved)
     examples = data.examples(config.dataset.train, chosen)
