@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from peftbench.config.hosted import HOSTED
 from peftbench.errors import ConfigError, NotApplicable, nearest
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ WAYS = {
 }
 
 #: What `auto` means by the model's family, unless the method works in another way only.
-AUTO = {"encoder": "head", "decoder": "head", "encoder_decoder": "verbaliser"}
+AUTO = {"encoder": "head", "decoder": "head", "encoder_decoder": "verbaliser", HOSTED: "text"}
 
 
 def formulation(config: "RunConfig") -> str:

@@ -16,7 +16,7 @@ from peftbench.config.loading import read_yaml
 from peftbench.config.markdown import table as markdown_table
 
 #: Groups whose files all have the same keys, with the file that a run takes by default.
-_DEFAULTS = {"recipe": "default", "hardware": "cpu"}
+_DEFAULTS = {"recipe": "default", "hardware": "cpu", "hosted": "default"}
 #: Groups whose files differ in the keys they have: all keys are those of the dataclass.
 _TYPED = {"method": types.MethodConfig, "dataset": DatasetConfig, "model": types.ModelConfig}
 

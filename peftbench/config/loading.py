@@ -16,6 +16,7 @@ from yaml import YAMLError
 from peftbench.config import hydra_guard, mixture, placing, protocol, rules, targets, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
+from peftbench.config.hosted import HOSTED
 from peftbench.config.identity import settable
 from peftbench.config.shorthand import written_out
 from peftbench.config.types import RunConfig
@@ -78,6 +79,8 @@ def raw_values(
     # No benchmark is no key: a run that asks none is the same as before there were any.
     raw["forgetting"] = raw.get("forgetting") or None
     raw["evaluation"] = raw.get("evaluation") or None
+    if raw["model"].get("family") != HOSTED:
+        raw["hosted"] = None
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     protocol.take(raw, raw["dataset"]["name"])
     raw["by_dataset"], raw["start"] = settled.keys, settled.start

@@ -8,6 +8,7 @@ from peftbench.config.evaluation import EvaluationConfig
 from peftbench.config.expected import ExpectedConfig
 from peftbench.config.fields import COUNT, NOT_EMPTY, descriptive, ruled, sink
 from peftbench.config.forgetting import BenchmarkConfig
+from peftbench.config.hosted import HOSTED, HostedConfig
 from peftbench.config.rules import between, one_of
 
 
@@ -16,7 +17,7 @@ class ModelConfig:
     """A checkpoint, or (`config`) an architecture to start at random; the names of its parts.
 
     Attributes:
-        family: encoder, decoder or encoder_decoder: what the model is built from.
+        family: encoder, decoder or encoder_decoder: what the model is built from; hosted: it is behind a server.
         head: modules of the task head, which are trained with every method.
         sites: names of layers by what they do (attention, feed-forward), which methods refer to.
         checkpoint: the checkpoint's name on the hub, or its folder, whose own name then stands here.
@@ -30,7 +31,7 @@ class ModelConfig:
     """
 
     name: str
-    family: str = ruled(one_of("encoder", "decoder", "encoder_decoder"))
+    family: str = ruled(one_of("encoder", "decoder", "encoder_decoder", HOSTED))
     head: list[str] = ruled(NOT_EMPTY)
     sites: dict[str, Any] = field(metadata={"identity": False})
     checkpoint: Optional[str] = None
@@ -149,6 +150,8 @@ class RunConfig:
     forgetting: Optional[dict[str, BenchmarkConfig]] = None
     #: What is evaluated beyond the score.
     evaluation: Optional[EvaluationConfig] = None
+    #: The server of a hosted model; null for a model that is here.
+    hosted: Optional[HostedConfig] = None
     experiment: Optional[str] = field(default=None, metadata={"identity": False})
     #: What the experiment's paper printed of this data set.
     expected: Optional[ExpectedConfig] = field(default=None, metadata={"identity": False})

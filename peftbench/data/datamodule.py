@@ -80,6 +80,19 @@ class TaskDataModule(L.LightningDataModule):
             present = split in self._source.files
             self.slices[split] = self._encode(split, self._draw(split, recipe.eval_samples)) if present else None
 
+    def training_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training split that are trained on, in drawn order, and those that are carved out of it."""
+        return self._divide()
+
+    def scored_rows(self, split: str) -> np.ndarray:
+        """Rows of an evaluation split that are scored, in the file's order."""
+        return self._draw(split, self.config.recipe.eval_samples)
+
+    def examples(self, split: str, rows: np.ndarray) -> list[Example]:
+        """Some rows of a split as examples, as they are read, before any tokenizer."""
+        reader = self._task.reader
+        return reader.examples(sources.read(self._source, split, reader.columns).take(rows), rows)
+
     def count_repeats(self) -> None:
         """Sets `repeats`: how many scored rows were trained on. Called for a method that trains."""
         self.repeats = repeats.count(self._parts(), self._cache)

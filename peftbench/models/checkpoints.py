@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftbench.config.hosted import HOSTED
 from peftbench.config.types import ModelConfig, RunConfig
 from peftbench.errors import ConfigError
 from peftbench.results import finished
@@ -68,6 +69,8 @@ def _starting(config: ModelConfig, base: Checkpoint, path: str) -> Checkpoint:
 
 
 def _locate(config: ModelConfig, model_root: str | None) -> Checkpoint:
+    if config.family == HOSTED:  # What the server calls it is in the configuration.
+        return Checkpoint(None, HOSTED)
     if config.config is not None:
         return Checkpoint(None, fingerprint.of_json(config.config))
     if config.checkpoint is None:

@@ -45,7 +45,7 @@ def evaluate(
             **tuner.scores(predictions[name], part),
             **_beside(tuner, predictions[name], part),
             "directions": directions,
-            "majority_fraction": _majority(part),
+            "majority_fraction": majority_fraction(part),
             **rows_in_train(data.repeats.get(name)),
         }
         for name, part in data.slices.items()
@@ -84,7 +84,7 @@ def rows_in_train(repeats: Repeats | None) -> dict[str, int | None]:
     return {"rows": rows, "rows_in_train": exact, "rows_in_train_folded": folded}
 
 
-def _majority(examples: Encoded) -> float | None:
+def majority_fraction(examples: Encoded) -> float | None:
     """The share of the commonest class (of choices, the commonest place): what answering it always would score. None
     where answers aren't one of several, are hidden, or are scored in groups."""
     together = examples.groups is not None or examples.references is not None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import nn
 
 from peftbench.data.datamodule import TaskDataModule
@@ -60,6 +61,14 @@ def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, lis
     files.write(
         file, lambda temporary: pq.write_table(pa.concat_tables(tables, promote_options="permissive"), temporary)
     )
+
+
+def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], task: Any) -> None:
+    """`write_predictions` for answers that are texts already, by slice, in the order of its examples."""
+    predicted = {
+        name: [{"predictions": answers, "index": torch.arange(len(answers))}] for name, answers in texts.items()
+    }
+    write_predictions(file, data, predicted, task)
 
 
 def _predictions(

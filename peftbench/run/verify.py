@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from peftbench.config.hosted import HOSTED
 from peftbench.config.types import RecipeConfig, RunConfig
 from peftbench.data.batch import Batch
 from peftbench.data.forgetting import check as check_benchmarks
@@ -15,6 +16,7 @@ from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, quantization
 from peftbench.models.checkpoints import Checkpoint
 from peftbench.run import lengths, start_from
+from peftbench.run.hosted import check as hosted
 from peftbench.run.training import optimizer, sharding, sinks
 from peftbench.run.training.trainer import validates
 from peftbench.system import ranks
@@ -60,6 +62,8 @@ def _too_long(
         fitting: describes the examples, model and recipe of runs that were found to fit, whatever their method; gets
             this run's if it fits.
     """
+    if config.model.family == HOSTED:  # The server's own tokenizer decides that.
+        return None
     task = build_task(config)
     examined = repr((task.formulation, config.model, config.dataset, config.recipe))
     if examined in fitting:
@@ -75,6 +79,10 @@ def _too_long(
 
 def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     """Raises ConfigError or whatever a library raises: the first thing that would stop the run."""
+    hosted.check_family(config)
+    if config.model.family == HOSTED:
+        hosted.check(config)
+        return
     if config.hardware.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("hardware.accelerator=gpu: torch finds no CUDA device here; hardware=cpu runs without")
     present, devices = torch.cuda.device_count(), config.hardware.devices

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from peftbench.config import identity
+from peftbench.config.hosted import HOSTED
 from peftbench.config.types import RunConfig
 from peftbench.results.records import RunRecord
 from peftbench.results.store import Places, write_ended
@@ -35,13 +36,15 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
         ranks.barrier()
         sinks = loggers.build(config, prepared.key, log_folder) if ranks.is_first() else []
         sizes = {"micro_batch_size": identity.micro_batch_size(config), "oom_halvings": halvings}
+        here = config.model.family != HOSTED
+        make = run if here else _run_hosted
 
         def as_configured(record: RunRecord) -> RunRecord:
             """The record of the run that was asked for, with a footnote where it took smaller micro batches."""
             return replace(
                 record,
                 config=identity.description(prepared.config),
-                efficiency={**(record.efficiency or {}), **sizes},
+                efficiency={**(record.efficiency or {}), **(sizes if here else {})},
                 footnotes=[*record.footnotes, *_smaller(prepared.config, halvings)],
                 log=log,
             )
@@ -51,7 +54,7 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
             emit({"scored": as_configured(record).to_dict()})
 
         try:
-            finished = run(RunContext(replace(prepared, config=config), places, sinks, emit, keep))
+            finished = make(RunContext(replace(prepared, config=config), places, sinks, emit, keep))
         except BaseException as error:
             status = process_child.status_of(error)
             loggers.finish(sinks, loggers.Ending(status, error=process_child.in_one_line(error)))
@@ -64,6 +67,13 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
             write_ended(places.unfinished, record)
             emit({"result": record.to_dict()})
         loggers.finish(sinks, loggers.Ending(record.status, record, places=places))
+
+
+def _run_hosted(context: RunContext) -> RunRecord:
+    """Make a run whose model is behind a server."""
+    from peftbench.run.hosted.run import run as run_hosted  # It needs an extra.
+
+    return run_hosted(context)
 
 
 def _smaller(config: RunConfig, halvings: int) -> list[str]:

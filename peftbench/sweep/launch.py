@@ -104,6 +104,7 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
     if dry or composed.multirun:
         plan.show(planned, terminal.console, whole=dry)
     if dry:
+        _foresee([run.cell for run in planned.todo])
         return Launched(0)
     arguments = [*overrides, *compose.search_path(folders)]
     if composed.multirun:
@@ -182,6 +183,22 @@ def _several(
     meant = [run.cell for run in (*before, *made.made)]
     status = _summary(meant, made.tries, left_out=len(planned.left_out))
     return Launched(1 if made.hopeless or broken else status, meant)
+
+
+def _foresee(cells: Sequence[PreparedRun]) -> None:
+    """Say what runs on hosted models would send, and what it may cost."""
+    hosted = [cell for cell in cells if cell.config.hosted is not None]
+    if not hosted:
+        return
+    log = Path(hosted[0].config.results_dir, Folder.LOGS, "verify.log")
+    caches = [ResultStore(cell.config.results_dir).cache for cell in hosted]
+    outcome = process.call("peftbench.run.hosted.run:foresee", hosted, caches, log=log)
+    if outcome.result is None:
+        raise Failed(f"what would be sent can't be said: {outcome.error} (log: {log})")
+    for cell, lines in zip(hosted, outcome.result, strict=True):
+        terminal.line(cell.config, lines[0])
+        for line in lines[1:]:
+            terminal.console.print(escape.line(redact.redact(line)), markup=False, highlight=False)
 
 
 def _say_labels(configs: Sequence[RunConfig], cells: Sequence[PreparedRun]) -> None:

@@ -122,10 +122,12 @@ def ended_line(name: str, record: RunRecord) -> Text:
         where = f" (log: {record.log})" if record.log else ""
         error = line(f", {redact.redact(str(record.error))}{where}")
         return Text.assemble(line(f"{name}: "), (record.status, "bold red"), error)
-    trained, took = (record.params or {}).get("trainable") or 0, (record.efficiency or {}).get("run_time_s")
+    took = (record.efficiency or {}).get("run_time_s")
+    # Of a model that isn't here nobody knows.
+    trained = "" if record.params is None else f", {record.params.get('trainable') or 0:,} trained"
     metrics = " + ".join(record.config["dataset"].get("metrics", {}))
     score = ("unscored" if record.score is None else f"{100 * record.score:.1f}", "bold green")
-    return Text.assemble(line(f"{name}: "), score, line(f" {metrics}, {trained:,} trained, {in_words(took)}"))
+    return Text.assemble(line(f"{name}: "), score, line(f" {metrics}{trained}, {in_words(took)}"))
 
 
 @contextlib.contextmanager

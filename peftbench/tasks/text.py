@@ -19,6 +19,7 @@ from peftbench.data.encode import Encoded
 from peftbench.data.examples import NO_LABEL, Example, Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
+from peftbench.data.templates import fill
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.tasks.base import Answered
 from peftbench.tasks.fitting import Lines
@@ -28,6 +29,8 @@ from peftbench.tasks.verbaliser import ANSWER, label_words, place_answer
 
 _LETTERS = [chr(ord("A") + i) for i in range(26)]
 _OPTIONS = "options"
+#: What stands for an answer that words follow.
+_GAP = "____"
 #: What of a data set's `generation` or `writing` `generate` is called with.
 _GENERATION = ("max_new_tokens", "num_beams", "length_penalty")
 
@@ -125,10 +128,22 @@ class Text(Likelihood):
             return "" if example.label == NO_LABEL else self.words[int(example.label)]
         return example.references[0]
 
+    def question(self, example: Example) -> str:
+        """An example as a person would be asked: the template up to the answer, or with a gap in its place where words
+        follow."""
+        before, _, after = self._template().partition(f"{{{ANSWER}}}")
+        fields = self._asked(example).fields
+        asked = fill(before, fields).rstrip()
+        return f"{asked} {_GAP}{fill(after, fields)}" if any(map(str.isalnum, after)) else asked
+
+    def _template(self) -> str:
+        """The text around `{answer}`; of a choice with what is chosen from."""
+        if self.config.task != "multiple_choice":
+            return self.template
+        return self.template.replace(f"{{{ANSWER}}}", f"{{{_OPTIONS}}} {{{ANSWER}}}")
+
     def render(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> Lines:
-        template = self.template
-        if self.config.task == "multiple_choice":
-            template = template.replace(f"{{{ANSWER}}}", f"{{{_OPTIONS}}} {{{ANSWER}}}")
+        template = self._template()
         return {"input_ids": [place_answer(tokenizer, template, f, self.family) for f in fields]}
 
     def answers(self, tokenizer: PreTrainedTokenizerBase, fields: list[dict[str, str]]) -> list[list[int]]:
