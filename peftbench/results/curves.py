@@ -68,11 +68,11 @@ def write(file: Path, points: Sequence[Point]) -> None:
 
 def read(file: Path) -> list[Point] | None:
     """A curve's points by step; None where there is no such file, or it holds no curve (which is logged)."""
+    if not _is_file(file):
+        return None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not file.is_file():
-        return None
     try:
         with pq.ParquetFile(file) as stored:
             if stored.metadata.num_rows > MOST:
@@ -82,6 +82,13 @@ def read(file: Path) -> list[Point] | None:
         _log.warning("%s: can't be read (%s)", file, error)
         return None
     return points
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # Its name is longer than a file's can be.
+        return False
 
 
 def _schema() -> Any:
