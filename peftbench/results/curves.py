@@ -1,7 +1,6 @@
 """Learning curves: one Parquet file a run, of at most `MOST` points, so that a record stays small."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -69,11 +68,11 @@ def write(file: Path, points: Sequence[Point]) -> None:
 
 def read(file: Path) -> list[Point] | None:
     """A curve's points by step; None where there is no such file, or it holds no curve (which is logged)."""
+    if not _is_file(file):
+        return None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not os.path.isfile(file):  # False, too, of a name that no file can have.
-        return None
     try:
         with pq.ParquetFile(file) as stored:
             if stored.metadata.num_rows > MOST:
@@ -83,6 +82,13 @@ def read(file: Path) -> list[Point] | None:
         _log.warning("%s: can't be read (%s)", file, error)
         return None
     return points
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # Its name is longer than a file's can be.
+        return False
 
 
 def _schema() -> Any:

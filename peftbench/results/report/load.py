@@ -2,16 +2,16 @@
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from peftbench.results.reading import doubt, key_of
+from peftbench.results import index
+from peftbench.results.reading import doubt
 from peftbench.results.records import RecordError, RunRecord
-from peftbench.results.store import ResultStore
 
 #: Groups of the configuration that describe the cell itself; the rest are settings that rows may differ in.
 _CELL = ("model", "method", "dataset")
@@ -40,56 +40,41 @@ class Results:
 
 
 #: Why its record isn't believed (None: it is), the record's file, the key that it should have, and itself.
-_Completed = tuple[str | None, str, str, RunRecord]
+_Completed = tuple[str | None, Path, str, RunRecord]
 
 
 def load(*roots: str | os.PathLike[str]) -> Results:
-    """Read every record of a results folder, or of several. Changes nothing: a file that can't be read may still be
-    copied here, or be another version's."""
+    """Read every record of a results folder, or of several. Changes no record: a file that can't be read may still be
+    copied here, or be another version's. Many records are read with the help of an index (`results.index`)."""
     results, failures = Results(), {}
-    shared: dict[bytes, Any] = {}
     completed: list[_Completed] = []
-    for root, (file, record) in ((folder, entry) for folder in roots for entry in ResultStore(folder).scan()):
-        name = _shown(file, root, several=len(roots) > 1)
+    shown = functools.partial(_shown, roots=roots)
+    for root, (file, (record, run)) in ((folder, entry) for folder in map(Path, roots) for entry in index.scan(folder)):
         if isinstance(record, RecordError):
-            results.unreadable.append((name, str(record)))
+            results.unreadable.append((shown(file), str(record)))
         elif record.status == "completed":
-            run = key_of(record)
-            _share(record, shared)
-            results.roots[id(record)] = Path(root)
-            completed.append((doubt(file, record, run), name, run, record))
+            results.roots[id(record)] = root
+            completed.append((doubt(file, record, run), file, run, record))
         elif record.status == "not_applicable":
             results.not_applicable.append(record)
         else:
             failures[_named(record)] = record
-    _count_once(completed, results)
+    _count_once(completed, results, shown)
     mended = {_named(record) for record in results.completed}
     results.failed = [record for named, record in failures.items() if named not in mended]
     return results
 
 
-def _share(record: RunRecord, sections: dict[bytes, Any]) -> None:
-    """Keep one copy of what many records of a sweep say alike: it is most of what they say. Nothing changes it.
-
-    Args:
-        sections: by their JSON, those that were read before.
-    """
-    for whole in (record.config, record.environment):
-        for name, value in whole.items():
-            if type(value) is dict or type(value) is list:
-                whole[name] = sections.setdefault(msgspec.json.encode(value), value)
-
-
-def _shown(file: Path, root: str | os.PathLike[str], *, several: bool) -> str:
+def _shown(file: Path, roots: Sequence[str | os.PathLike[str]]) -> str:
     """A file's name as reports show it: within its folder, which is named where there are several."""
-    return str(file if several else file.relative_to(root))
+    return str(file if len(roots) > 1 else file.relative_to(roots[0]))
 
 
-def _count_once(completed: list[_Completed], results: Results) -> None:
+def _count_once(completed: list[_Completed], results: Results, shown: Callable[[Path], str]) -> None:
     """Count every run once, however many files hold it. Runs are told apart by the key that follows from the record
     (`key_of`), not by the key that stands in it. Of several files the one that is believed counts, or else the
     first."""
-    first: dict[str, tuple[str, RunRecord]] = {}
+    first: dict[str, tuple[Path, RunRecord]] = {}
     for why, file, run, record in sorted(completed, key=lambda entry: entry[0] is not None):
         other, counted = first.setdefault(run, (file, record))
         if counted is record:
@@ -97,9 +82,9 @@ def _count_once(completed: list[_Completed], results: Results) -> None:
             why = None if why is None else f"{why}: counted, but a sweep would make the run anew"
         else:
             differs = "" if record.score == counted.score else ", with another score"
-            why = f"the same run as {other}{differs}: not counted"
+            why = f"the same run as {shown(other)}{differs}: not counted"
         if why is not None:
-            results.doubtful.append((file, why))
+            results.doubtful.append((shown(file), why))
 
 
 def _named(record: RunRecord) -> tuple[str, ...]:

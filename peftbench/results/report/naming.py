@@ -21,8 +21,13 @@ _LEFT_OUT = {group: {"name", *words(kind)} for group, kind in _KINDS.items()}
 def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
     """The method, model and variant of every record, by the record's `id` (two records may have one key). The variant
     names what the command line changed of method and model, and the settings in which rows differ."""
-    records = list(records)
-    by_dataset, by_key = _by_dataset(records), {record.key: record for record in records}
+    everything = list(records)
+    by_key = {record.key: record for record in everything}
+    # Of all that say the same of themselves the first is named, and stands for them.
+    said = [_described(record) for record in everything]
+    firsts = _firsts(everything, said)
+    records = list(firsts.values())
+    by_dataset = _by_dataset(records)
     started_from = {_fingerprint(record, "model") for record in records}
     short = _shortened(started_from.union(*((r.environment.get("inputs") or {}).values() for r in records)))
 
@@ -47,7 +52,34 @@ def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
     ]
     variants = [", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in part.items()) for part in parts]
     names = _unlike(list(zip(groups, variants, strict=True)), parts)
-    return {id(record): (*group, variant) for record, (group, variant) in zip(records, names, strict=True)}
+    named = {what: (*group, variant) for what, (group, variant) in zip(firsts, names, strict=True)}
+    return {id(record): named[what] for record, what in zip(everything, said, strict=True)}
+
+
+def _firsts(records: list[RunRecord], said: list[Any]) -> dict[Any, RunRecord]:
+    """By what records say of themselves the first of those that say it."""
+    firsts: dict[Any, RunRecord] = {}
+    for record, what in zip(records, said, strict=True):
+        firsts.setdefault(what, record)
+    return firsts
+
+
+def _described(record: RunRecord) -> tuple[Any, ...]:
+    """What a row's name is made of. Sections go by their identity: those of records that were read are shared."""
+    environment, config = record.environment, record.config
+    return (
+        *((name, _same(value)) for name, value in config.items() if name != "seed"),
+        environment.get("model_fingerprint"),
+        _same(environment.get("inputs")),
+        config.get("start") is not None and environment.get("start"),
+        _same(record.changed),
+        record.protocol,
+    )
+
+
+def _same(value: Any) -> Any:
+    """What is equal where JSON values are, and perhaps not even then; never where they differ."""
+    return (type(value), id(value)) if isinstance(value, dict | list) else (type(value), value)
 
 
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
@@ -112,7 +144,10 @@ def _experiment(record: RunRecord) -> dict[str, str]:
 def column_names(records: Iterable[RunRecord]) -> dict[int, str]:
     """The data set's name of every record, by the record's `id`, with what differs where one name stands for different
     data. Averages go by these names: nothing else decides what is the same data."""
-    records = list(records)
+    everything = list(records)
+    said = [(_same(record.config["dataset"]), _fingerprint(record, "data")) for record in everything]
+    firsts = _firsts(everything, said)
+    records = list(firsts.values())
     short = _shortened({_fingerprint(record, "data") for record in records})
 
     def parts_of(record: RunRecord) -> dict[str, str]:
@@ -123,7 +158,8 @@ def column_names(records: Iterable[RunRecord]) -> dict[int, str]:
     written = [f" ({', '.join(f'{k}={v}' for k, v in differing.items())})" if differing else "" for differing in parts]
     titles = [(group + suffix, "") for group, suffix in zip(groups, written, strict=True)]
     names = _unlike(titles, list(zip(groups, parts, strict=True)))
-    return {id(record): column + number for record, (column, number) in zip(records, names, strict=True)}
+    named = {what: column + number for what, (column, number) in zip(firsts, names, strict=True)}
+    return {id(record): named[what] for record, what in zip(everything, said, strict=True)}
 
 
 def _fingerprint(record: RunRecord, part: str) -> str:

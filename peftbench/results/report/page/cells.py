@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from peftbench.results import quality, warnings
+from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
 from peftbench.results.report import stats
 from peftbench.results.report.evidence import Sure
@@ -121,5 +122,7 @@ def _gap(runs: Sequence[RunRecord]) -> Estimate | None:
 
 
 def _curve(board: Leaderboard, runs: Sequence[RunRecord]) -> Curve | None:
-    points = [ResultStore(root).curve(record) for record in runs if (root := board.roots.get(id(record))) is not None]
+    roots = {id(record): root for record in runs if (root := board.roots.get(id(record))) is not None}
+    stores = {root: ResultStore(root) for root in set(roots.values()) if (root / Folder.CURVES).is_dir()}
+    points = [stores[root].curve(record) for record in runs if (root := roots.get(id(record))) in stores]
     return curve.over_seeds([one for one in points if one is not None])

@@ -1,0 +1,221 @@
+"""The index of a results folder: every record as it was read and checked, so that the next report reads what changed.
+
+<results_dir>/cache/records.parquet   with its checksum beside it (`system.cached`); deleting it loses nothing
+
+A line for each file, with its stamp (size, times, inode) and the numbers of the parts that its record is made of; then
+a line for each distinct part, as JSON: the runs of a sweep say most things alike. An entry counts as long as its file's
+stamp is the same. An index that another version of the code wrote, or that doesn't hold, is made anew. Of several
+writers the last one's stays, and each report reads whatever that doesn't have.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from peftbench.config import paths
+from peftbench.results.folders import Folder
+from peftbench.results.reading import json_files, key_of, read
+from peftbench.results.records import RecordError, RunRecord
+from peftbench.system import cached, fingerprint
+from peftbench.system.fingerprint import Stamp
+
+_FILE = "records.parquet"
+#: Records from which on an index is kept: fewer are read in less time than its library takes to start.
+_WORTH = 500
+#: A file that changed so recently may change again without another time: on a file system that counts in seconds, or
+#: whose clock isn't ours.
+_SETTLED_NS = 2_000_000_000
+#: Fields of a record that are kept by their own parts.
+_WHOLE = ("config", "environment")
+_REST = [f.name for f in dataclasses.fields(RunRecord) if f.name not in _WHOLE]
+
+#: A record, or why its file holds none; and the key that a completed run's should have (`key_of`), else "".
+Read = tuple[RunRecord | RecordError, str]
+
+
+class Parts:
+    """Distinct JSON values by number. What records say alike is one object for all of them: nothing changes it.
+
+    Args:
+        texts: distinct JSON texts, which get the first numbers.
+    """
+
+    def __init__(self, texts: Sequence[bytes] = ()) -> None:
+        self.texts: list[bytes] = list(texts)
+        self.values: list[Any] = list(map(msgspec.json.decode, texts))
+
+    @functools.cached_property
+    def _numbers(self) -> dict[bytes, int]:
+        return {text: number for number, text in enumerate(self.texts)}  # Only where a file has to be read.
+
+    def number(self, value: Any) -> int:
+        """A value's number."""
+        text = msgspec.json.encode(value)
+        number = self._numbers.setdefault(text, len(self.texts))
+        if number == len(self.texts):
+            self.texts.append(text)
+            self.values.append(value)
+        return number
+
+
+#: A file's stamp, the key that its record should have, and the numbers of the record's parts.
+_Entry = tuple[Stamp, str, "array[int]"]
+
+
+@dataclasses.dataclass
+class _Index:
+    """Entries by their file's name under records/."""
+
+    parts: Parts = dataclasses.field(default_factory=Parts)
+    entries: dict[str, _Entry] = dataclasses.field(default_factory=dict)
+
+
+def scan(root: Path) -> Iterator[tuple[Path, Read]]:
+    """Every record's file of a results folder in a fixed order, with what it holds; at the end writes the index, where
+    it can be written."""
+    folder = root / Folder.RECORDS
+    files, start = json_files(folder), time.time_ns()
+    old = _read(root / Folder.CACHE / _FILE) if len(files) >= _WORTH else _Index()
+    new = _Index(old.parts)
+    changed, base = False, len(os.fspath(folder)) + 1
+    for file in files:
+        name, stamp = os.fspath(file)[base:], _stamp(file)
+        entry = old.entries.get(name)
+        if entry is not None and entry[0] == stamp:
+            new.entries[name] = entry
+            yield file, (_put_together(entry[2], new.parts), entry[1])
+            continue
+        record, run, numbers = _fresh(file, new.parts)
+        if stamp is not None and numbers is not None and max(stamp[1], stamp[2]) + _SETTLED_NS < start:
+            new.entries[name], changed = (stamp, run, numbers), True
+        yield file, (record, run)
+    if len(files) >= _WORTH and (changed or len(new.entries) < len(old.entries)):
+        _write(root, new)
+
+
+def _stamp(file: Path) -> Stamp | None:
+    try:
+        return fingerprint.stamp(file)
+    except (OSError, ValueError):
+        return None
+
+
+def _fresh(file: Path, parts: Parts) -> tuple[RunRecord | RecordError, str, "array[int] | None"]:
+    """What a file holds, read from it; None for the numbers: not to be kept."""
+    record = read(file)
+    if isinstance(record, RecordError):
+        return record, "", None
+    run = key_of(record) if record.status == "completed" else ""
+    try:
+        return record, run, _taken_apart(record, parts)
+    except (UnicodeEncodeError, OverflowError, msgspec.MsgspecError):  # Half a character of a pair has no JSON here.
+        return record, run, None
+
+
+def _taken_apart(record: RunRecord, parts: Parts) -> "array[int]":
+    """The numbers of a record's parts; its sections become the ones that others share."""
+    numbers = array("i")
+    for name in _WHOLE:
+        whole = getattr(record, name)
+        numbers.append(parts.number(list(whole)))
+        own = [parts.number(value) for value in whole.values()]
+        numbers.extend(own)
+        setattr(record, name, dict(zip(whole, map(parts.values.__getitem__, own), strict=True)))
+    rest = [parts.number(getattr(record, name)) for name in _REST]
+    for name, number in zip(_REST, rest, strict=True):
+        setattr(record, name, parts.values[number])
+    numbers.extend(rest)
+    return numbers
+
+
+def _put_together(numbers: "array[int]", parts: Parts) -> RunRecord:
+    """The record of the numbers of its parts."""
+    values = list(map(parts.values.__getitem__, numbers))
+    first = 1 + len(values[0])
+    second = first + 1 + len(values[first])
+    return RunRecord(
+        config=dict(zip(values[0], values[1:first], strict=True)),
+        environment=dict(zip(values[first], values[first + 1 : second], strict=True)),
+        **dict(zip(_REST, values[second:], strict=True)),
+    )
+
+
+@functools.cache
+def _version() -> str:
+    """What an index is good for: the code that reads records, checks them and makes their keys."""
+    return fingerprint.of_code(paths.PACKAGE)
+
+
+def _read(file: Path) -> _Index:
+    """An index; an empty one where there is none that holds."""
+    with contextlib.suppress(Exception):  # Whatever is wrong with it, it is made anew.
+        return cached.read(file, _load) or _Index()
+    return _Index()
+
+
+def _load(file: Path) -> _Index | None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    about = table.schema.metadata or {}
+    if about.get(b"version") != _version().encode():
+        return None
+    lines = int(about[b"files"])
+    parts = Parts(table["part"][lines:].to_pylist())
+    files = table[:lines].combine_chunks()
+    numbers = array("i")
+    numbers.frombytes(files["numbers"].combine_chunks().flatten().to_numpy().astype("int32").tobytes())
+    if numbers and not 0 <= min(numbers) <= max(numbers) < len(parts.texts):
+        raise ValueError("a part is missing")
+    columns = [files[name].to_pylist() for name in ("file", "run", "size", "changed", "own", "inode", "length")]
+    entries, begin = {}, 0
+    for name, run, size, changed, own, inode, length in zip(*columns, strict=True):
+        entries[name] = (size, changed, own, inode), run, numbers[begin : begin + length]
+        begin += length
+    return _Index(parts, entries)
+
+
+def _write(root: Path, index: _Index) -> None:
+    """Write the index; leave it, where the folder isn't ours to write in or the disk doesn't take it."""
+    if paths.published() in (folder := root.resolve(), *folder.parents) or not os.access(root, os.W_OK):
+        return
+    with contextlib.suppress(OSError):
+        cached.write(root / Folder.CACHE / _FILE, _filler(index))
+
+
+def _filler(index: _Index) -> Callable[[Path], None]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    entries = list(index.entries.values())
+    used, numbers = np.unique(_joined(entries), return_inverse=True)  # The parts of records that are gone go too.
+    lengths = [len(entry[2]) for entry in entries]
+    stamps = np.array([entry[0] for entry in entries], np.uint64).reshape(-1, 4)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    columns = {
+        "file": pa.array(list(index.entries), pa.string()),
+        "run": pa.array([entry[1] for entry in entries], pa.string()),
+        **{name: pa.array(stamps[:, i]) for i, name in enumerate(("size", "changed", "own", "inode"))},
+        "length": pa.array(lengths, pa.int32()),
+        "numbers": pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers.astype(np.int32))),
+    }
+    parts = pa.table({"part": pa.array([index.parts.texts[i] for i in used], pa.binary())})
+    table = pa.concat_tables([pa.table(columns), parts], promote_options="default")
+    table = table.replace_schema_metadata({"version": _version(), "files": str(len(entries))})
+    return lambda file: pq.write_table(table, file, compression="zstd")
+
+
+def _joined(entries: list[Any]) -> Any:
+    """(N,) the numbers of all entries, one after the other."""
+    import numpy as np
+
+    return np.frombuffer(b"".join(entry[2].tobytes() for entry in entries), np.int32)
