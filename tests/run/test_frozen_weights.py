@@ -30,7 +30,10 @@ def _context(prepared: PreparedRun) -> RunContext:
 @pytest.mark.parametrize("more", [[], ["model=tiny_llama", "hardware.gradient_checkpointing=true"]])
 def test_a_run_is_the_same_but_for_its_memory(at, more: list[str]) -> None:
     """The model has dropout: a random number too many or too few would be seen."""
-    contexts = [_context(at(name, MIXED, *words, *more)) for name, words in (("whole", []), ("rounded", [ROUNDED]))]
+    contexts = [
+        _context(at(name, MIXED, "measure_s=60", *words, *more))
+        for name, words in (("whole", []), ("rounded", [ROUNDED]))
+    ]
     whole, rounded = (run.run(context) for context in contexts)
     assert rounded.status == "completed"
     for name, split in whole.metrics.items():
