@@ -104,6 +104,7 @@ def checked(raw: dict[Any, Any]) -> RunConfig:
     if config.tune_space and config.tune is None:
         raise ConfigError("tune_space: goes with tune=N, the number of trials")
     _check_devices(config)
+    _check_dtype(config)
     for key in ("results_dir", "data_root", "model_root", "start_from"):
         _check_home(key, getattr(config, key))
     return config
@@ -128,6 +129,15 @@ def _check_devices(config: RunConfig) -> None:
         raise ConfigError(f"hardware.strategy={strategy}: allowed is {allowed} with hardware.devices={devices}")
     if strategy == "fsdp" and config.hardware.compile:
         raise ConfigError("hardware.compile=true: allowed is false with hardware.strategy=fsdp")
+
+
+def _check_dtype(config: RunConfig) -> None:
+    """Raises ConfigError for weights in bfloat16 where they would be read unrounded, or be sharded among others."""
+    if config.model.dtype is None:
+        return
+    for key, value in {"precision": "32-true", "strategy": "fsdp"}.items():
+        if getattr(config.hardware, key) == value:
+            raise ConfigError(f"model.dtype={config.model.dtype}: allowed is null with hardware.{key}={value}")
 
 
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:

@@ -28,6 +28,7 @@ class ModelConfig:
         config: an architecture to start at random, instead of a checkpoint.
         shape: the checkpoint's architecture, as its config.json has it: what `estimate` builds it from.
         trust_remote_code: whether code that comes with the checkpoint may run.
+        dtype: how frozen weights that only matrix products read are kept in mixed precision; null: in 32 bits.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelConfig:
     config: Optional[dict[str, Any]] = None
     shape: Optional[dict[str, Any]] = field(default=None, metadata={"identity": False, "sink": True})
     trust_remote_code: bool = False
+    dtype: Optional[str] = field(default=None, metadata={"rule": one_of("bf16")})
 
 
 @dataclass(kw_only=True)

@@ -61,6 +61,8 @@ class Method:
         model = config.model
         if model.family not in self.config.supports:
             return f"supports {', '.join(self.config.supports)}; {model.name} is of the family {model.family}"
+        if model.dtype is not None and self.config.quantization:
+            return f"has packed weights, so model.dtype={model.dtype} has nothing to round; allowed is null"
         if config.hardware.gradient_checkpointing and self.config.checkpointing is False:
             return "doesn't work with hardware.gradient_checkpointing=true"
         if config.hardware.strategy == "fsdp":
@@ -100,6 +102,11 @@ class Method:
         (`models.one_position`): where the method looks at shapes, or at other positions outside attention."""
         # int8 looks for outliers in a column of all positions: Dettmers et al., arXiv 2208.07339, section 3.2.
         return bool((self.config.quantization or {}).get("load_in_8bit"))
+
+    def reads_weights(self, model: nn.Module) -> bool:
+        """Whether something reads a frozen weight of a linear layer other than that layer's own matrix product: rounded
+        once (`model.dtype`), such a weight would change the results."""
+        return False
 
     def cycle(self) -> int:
         """The optimiser steps after which all that is trained has been updated (LISA trains some layers at a time)."""

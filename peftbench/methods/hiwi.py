@@ -90,6 +90,9 @@ class HiwiTuner(ShiftTuner):
     tuner_layer_cls = HiwiLinear
     target_fields = ("input_modules", "target_modules")
 
+    def reads_weights(self) -> bool:
+        return any(config.part == "weight" for config in self.peft_config.values())
+
     def _create_and_replace(self, peft_config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any) -> None:
         if peft_config.part == "bias" and target.bias is None:
             raise ValueError(f"hiwi: {kwargs['current_key']} has no bias to change")

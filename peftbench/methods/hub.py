@@ -26,6 +26,7 @@ from peftbench.methods.nearest_tokens import nearest_tokens
 from peftbench.methods.tuners import made_prompts, peft_compat
 from peftbench.methods.tuners.adapter import MaskedTuner
 from peftbench.methods.tuners.classification import NO_POSITIONS, with_head
+from peftbench.models import frozen
 from peftbench.models.features import Features
 from peftbench.models.parameters import in_head
 
@@ -122,6 +123,12 @@ class Hub(Method):
         says_so = getattr(adapted.base_model, "reads_all_positions", False)
         return says_so or config.peft_type in peft_compat.READ_ALL_POSITIONS or super().needs_all_positions(model)
 
+    def reads_weights(self, model: nn.Module) -> bool:
+        """A tuner of ours says so by its own `reads_weights`."""
+        adapted: Any = model
+        says_so = getattr(adapted.base_model, "reads_weights", None)
+        return peft_compat.reads_weights(adapted.active_peft_config) or (says_so is not None and says_so())
+
     def save(self, model: nn.Module, folder: Path) -> None:
         # "auto" would ask the hub whether the embeddings were resized; no method here does that.
         model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
@@ -146,7 +153,8 @@ class Hub(Method):
         for name, module in list(plain.named_modules()):
             if isinstance(module, BaseTunerLayer):
                 try:
-                    module.merge()
+                    with frozen.in_32_bits(module):
+                        module.merge()
                 except ValueError:  # BEFT, where the base has no bias to fold into.
                     return None
                 plain.set_submodule(name, module.get_base_layer())

@@ -12,6 +12,7 @@ from peftbench import errors
 from peftbench.config.identity import description
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.mixture import MixtureDataModule
+from peftbench.methods import frozen_weights
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, dropout, one_position, parameters, quantization
@@ -134,6 +135,7 @@ def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
     dropout.install(model)
     if not method.needs_all_positions(model):
         one_position.install(model)
+    frozen_weights.store(model, config, method)
     if config.hardware.compile:
         model.compile()
     tuner = FineTuner(
@@ -269,6 +271,7 @@ def measure_speed(
         dropout.install(base)
         if one_position.installed(tuner.model):
             one_position.install(base)
+        frozen_weights.store_base(base, context.config)
         figures, notes = speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
         cost, missing = step_cost.added(tuner, base, data, trainer)
         return {**figures, **cost}, [*notes, *missing]

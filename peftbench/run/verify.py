@@ -11,6 +11,7 @@ from peftbench.data.batch import Batch
 from peftbench.data.forgetting import check as check_benchmarks
 from peftbench.data.sources import DataSource
 from peftbench.errors import ConfigError, NotApplicable, brief, first_line
+from peftbench.methods import frozen_weights
 from peftbench.methods.base import Context, Method
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, quantization
@@ -110,7 +111,8 @@ def _check(config: RunConfig, checkpoint: Checkpoint) -> None:
     backbones.check_length(model, config, task)
     start_from.check(model, config, checkpoint, task)
     if method.trains:
-        _try_on(method, model, Context(config.model, task, 100, config.seed, list, tokenizer, config.model_root))
+        context = Context(config.model, task, 100, config.seed, list, tokenizer, config.model_root)
+        _try_on(method, model, context, config)
 
 
 def _try_optimizer(recipe: RecipeConfig, lr: float, *, sharded: bool) -> None:
@@ -122,14 +124,15 @@ def _try_optimizer(recipe: RecipeConfig, lr: float, *, sharded: bool) -> None:
         optimizer.factory(recipe, lr, sharding.mesh())
 
 
-def _try_on(method: Method, model: nn.Module, context: Context) -> None:
+def _try_on(method: Method, model: nn.Module, context: Context, config: RunConfig) -> None:
     """Apply a method to a model on the meta device, and call it once on an empty batch: shapes alone show most misfits.
 
     Raises:
-        NotApplicable: the adapted model can't be called; ConfigError: as the method says.
+        NotApplicable: it can't be called or rounded (`model.dtype`); ConfigError: as the method says.
     """
     try:
         adapted = method.apply(model, context)
+        frozen_weights.store(adapted, config, method)
         try:
             with torch.no_grad():
                 adapted.eval()(**method.prepare_batch(context.task.inputs(_placeholder(model))))

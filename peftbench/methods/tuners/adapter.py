@@ -115,6 +115,10 @@ class AdapterTuner(BaseTuner):
     #: Whether its layers look at other positions than the one that they change, or at the sequence's length.
     reads_all_positions: ClassVar[bool] = False
 
+    def reads_weights(self) -> bool:
+        """Whether its layers read the weight of the linear layer that they wrap, beside calling it."""
+        return False
+
     def is_default_target(self, module: nn.Module) -> bool:
         """True if `target_modules=None` means this module."""
         return False

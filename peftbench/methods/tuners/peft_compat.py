@@ -36,6 +36,10 @@ OVERRIDDEN = {
 #: gate weighs them, ShadowPEFT's network reads their hidden states. peft has no attribute that says so.
 READ_ALL_POSITIONS = (PeftType.LILY, PeftType.XLORA, PeftType.SHADOW)
 
+#: peft's adapters whose layers read the weight that they adapt at every step: GLoRA, HiRA and Supertuning multiply it,
+#: SHiRA adds to it. peft has no attribute that says so.
+READ_WEIGHTS = (PeftType.GLORA, PeftType.HIRA, PeftType.SHIRA, PeftType.SUPERTUNING)
+
 #: AdaLoRA's allocator: section 3.2's sensitivity, its average and its uncertainty, by parameter name.
 RANK_AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
@@ -60,6 +64,11 @@ def use_for_sequence_classification(model_class: type[PeftModel]) -> None:
     """Makes `get_peft_model` and `PeftModel.from_pretrained` build this class for `task_type="SEQ_CLS"`: they look it
     up by task type, and take no class from a caller."""
     MODEL_TYPE_TO_PEFT_MODEL_MAPPING["SEQ_CLS"] = model_class
+
+
+def reads_weights(config: Any) -> bool:
+    """Whether an adapter's layers read the weight that they adapt. DoRA divides by its norm: LoRA with a switch."""
+    return config.peft_type in READ_WEIGHTS or bool(getattr(config, "use_dora", False))
 
 
 def name_all_linear(config: PeftConfig, model: nn.Module) -> None:

@@ -83,6 +83,10 @@ class ShiftedLinear(AdapterLayer):
 class ShiftTuner(AdapterTuner):
     """Refuses with ValueError what is no Linear or Conv1D, or has a forward of its own (quantised)."""
 
+    def reads_weights(self) -> bool:
+        """The sum of weight and shift is rounded once."""
+        return True
+
     def check_target(self, name: str, module: nn.Module) -> None:
         if not plain_linear(module):
             raise ValueError(f"{self.method}: {name} is a {type(module).__name__}, whose weights can't be shifted")

@@ -11,6 +11,7 @@ from torch import nn
 from peftbench.config.identity import micro_batch_size
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, NotApplicable, brief
+from peftbench.methods import frozen_weights
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, dropout, one_position, parameters, quantization
@@ -146,6 +147,7 @@ def build(config: RunConfig) -> tuple[FineTuner, fakes.Faking, int]:
     dropout.install(adapted)
     if not method.needs_all_positions(adapted):
         one_position.install(adapted)
+    frozen_weights.store(adapted, config, method)
     if settings:
         packed.fill(adapted, faking)
     fakes.fake(adapted, faking)
