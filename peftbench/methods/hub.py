@@ -152,9 +152,10 @@ class Hub(Method):
         plain = copy.deepcopy(model).get_base_model()  # type: ignore[operator]
         for name, module in list(plain.named_modules()):
             if isinstance(module, BaseTunerLayer):
+                layer: Any = module  # A Module too, which its type doesn't say.
                 try:
-                    with frozen.in_32_bits(module):
-                        module.merge()
+                    with frozen.in_32_bits(layer):
+                        layer.merge()
                 except ValueError:  # BEFT, where the base has no bias to fold into.
                     return None
                 plain.set_submodule(name, module.get_base_layer())
