@@ -91,8 +91,8 @@ class HiwiTuner(ShiftTuner):
     target_fields = ("input_modules", "target_modules")
 
     def reads_weights(self) -> bool:
-        configs: list[Any] = list(self.peft_config.values())
-        return any(config.part == "weight" for config in configs)
+        configs: dict[str, Any] = self.peft_config
+        return any(config.part == "weight" for config in configs.values())
 
     def _create_and_replace(self, peft_config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any) -> None:
         if peft_config.part == "bias" and target.bias is None:

@@ -9,6 +9,7 @@ which compute in 32 bits (`models.heads`); all that is trained, and what an adap
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -47,7 +48,7 @@ def store(parameters: Iterable[nn.Parameter]) -> None:
 
 
 @contextlib.contextmanager
-def in_32_bits(module: nn.Module) -> Iterator[None]:
+def in_32_bits(module: Any) -> Iterator[None]:
     """A module's bfloat16 weights are in 32 bits within the block, and rounded after it: an adapter that is merged
     computes with the sum, of which some mix types that torch doesn't multiply."""
     rounded = [p for p in module.parameters() if p.dtype == torch.bfloat16]
