@@ -138,7 +138,7 @@ class Features:
         try:
             for batch in self._inputs():
                 with contextlib.suppress(_Enough):
-                    self._model(**{name: x.to(device) for name, x in batch.items()})
+                    self._model(**{k: x.to(device) if isinstance(x, torch.Tensor) else x for k, x in batch.items()})
                 end = self._keep(batch, end, examples, tokens)
         finally:
             self._recording = False

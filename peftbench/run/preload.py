@@ -1,5 +1,6 @@
 """What the fork server imports once for all runs. Nothing here may start a thread: a fork would lose it."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -60,3 +61,4 @@ with contextlib.suppress(Exception):
     # timer isn't inherited by a fork, and a thread would be lost by it.
     signal.signal(signal.SIGALRM, _go_on)
     signal.setitimer(signal.ITIMER_REAL, _FIRST_S)
+    atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # At its end the process has no handler any more.

@@ -22,15 +22,35 @@ def test_figures_are_means_over_a_cells_runs() -> None:
     ]
     other = made(0.5, "method=full", "evaluation=helm", evaluation=beyond(0.2, 0.5))
     text = render_markdown.render(board(*runs, other))
-    head, _, *lines = [line for line in text.partition("## Beyond the score")[2].splitlines() if line.startswith("|")]
-    names = [cell.strip() for cell in head.replace(r"\|", "/").strip("|").split("|")]
-    assert names == [
-        *("method", "model", "data set", "runs", "ECE", "Brier", "accuracy, surest half", "drop by typos"),
-        "worst re/gion",
-    ]
-    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[4:-1]] for line in lines[:2]}
-    assert cells["lora"] == ["2", "20.0", "0.250", "100.0", "3.0 [-2.0, 8.0]", "60.0"]
-    assert cells["full"] == ["1", "20.0", "0.250", "100.0", "50.0", "50.0"]
+    cells = _cells(text.partition("## Beyond the score")[2].partition("\n## ")[0])
+    assert cells["lora"] == {
+        "runs": "2",
+        "ECE": "20.0",
+        "Brier": "0.250",
+        "accuracy, surest half": "100.0",
+        "drop by typos": "3.0 [-2.0, 8.0]",
+        "worst re/gion": "60.0",
+    }
+    assert cells["full"] == {**cells["lora"], "runs": "1", "drop by typos": "50.0", "worst re/gion": "50.0"}
+
+
+def _cells(text: str) -> dict[str, dict[str, str]]:
+    """By method and heading the cells of tables that are as wide together as one would be."""
+    cells: dict[str, dict[str, str]] = {}
+    heads: list[str] = []
+    for line in text.splitlines():
+        values = [cell.strip() for cell in line.replace(r"\|", "/").strip("|").split("|")]
+        if not line.startswith("|"):
+            heads = []
+        elif not heads:
+            heads = values
+        elif set(values[0]) != {"-"}:
+            row = dict(zip(heads, values, strict=True))
+            cells.setdefault(row.pop("method"), {}).update(row)
+    for row in cells.values():
+        row.pop("model", None)
+        row.pop("data set", None)
+    return cells
 
 
 def test_without_any_there_is_no_table() -> None:

@@ -76,6 +76,61 @@ def f1_macro(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jac
     )
 
 
+#: Of (classes, k) counts that are right, predicted and true, the k scores.
+_OfCounts = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _of_classes(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray, score: _OfCounts) -> Jackknife:
+    """A metric of how often each class is right, predicted and true."""
+    classes = np.union1d(answers, labels)
+    right = np.stack([_by_group((answers == c) & (labels == c), groups) for c in classes])
+    predicted = np.stack([_by_group(answers == c, groups) for c in classes])
+    true = np.stack([_by_group(labels == c, groups) for c in classes])
+    totals = [counts.sum(axis=1, keepdims=True) for counts in (right, predicted, true)]
+    left = [total - counts for total, counts in zip(totals, (right, predicted, true), strict=True)]
+    return from_left_out(float(score(*totals)[0]), score(*left))
+
+
+@_is("f1_weighted")
+def f1_weighted(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
+    """The mean F1 of the labels, each counted as often as it is true."""
+
+    def score(right: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+        return _ratio((true * _ratio(2 * right, predicted + true)).sum(axis=0), true.sum(axis=0))
+
+    return _of_classes(answers, labels, groups, score)
+
+
+@_is("precision_macro")
+def precision_macro(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
+    """The mean precision of the labels that are predicted or true."""
+
+    def score(right: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+        return _ratio(_ratio(right, predicted).sum(axis=0), (predicted + true > 0).sum(axis=0))
+
+    return _of_classes(answers, labels, groups, score)
+
+
+@_is("recall_macro")
+def recall_macro(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
+    """The mean recall of the labels that are predicted or true."""
+
+    def score(right: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+        return _ratio(_ratio(right, true).sum(axis=0), (predicted + true > 0).sum(axis=0))
+
+    return _of_classes(answers, labels, groups, score)
+
+
+@_is("balanced_accuracy")
+def balanced_accuracy(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
+    """The mean recall of the labels that are true."""
+
+    def score(right: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+        return _ratio(_ratio(right, true).sum(axis=0), (true > 0).sum(axis=0))
+
+    return _of_classes(answers, labels, groups, score)
+
+
 @_is("matthews")
 def matthews(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
     """Matthews correlation of any number of classes. Source: Gorodkin, Comput. Biol. Chem. 28 (2004) 367."""
