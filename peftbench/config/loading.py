@@ -79,8 +79,6 @@ def raw_values(
     # No benchmark is no key: a run that asks none is the same as before there were any.
     raw["forgetting"] = raw.get("forgetting") or None
     raw["evaluation"] = raw.get("evaluation") or None
-    if raw["model"].get("family") != HOSTED:
-        raw["hosted"] = None
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     protocol.take(raw, raw["dataset"]["name"])
     raw["by_dataset"], raw["start"] = settled.keys, settled.start
@@ -107,7 +105,8 @@ def checked(raw: dict[Any, Any]) -> RunConfig:
     _check_dtype(config)
     for key in ("results_dir", "data_root", "model_root", "start_from"):
         _check_home(key, getattr(config, key))
-    return config
+    # Checked like any key, so that a slip is said; of a model that is here it decides nothing.
+    return config if config.model.family == HOSTED else dataclasses.replace(config, hosted=None)
 
 
 def _check_home(key: str, place: str | None) -> None:
@@ -245,8 +244,9 @@ def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
     """OmegaConf takes any number for true: `overwrite=17`."""
     for f in dataclasses.fields(kind):
         value = raw.get(f.name)
-        if dataclasses.is_dataclass(f.type) and isinstance(value, Mapping):
-            _check_switches(f.type, value, f"{prefix}{f.name}.")
+        section = next(filter(dataclasses.is_dataclass, (f.type, *typing.get_args(f.type))), None)
+        if section is not None and isinstance(value, Mapping):
+            _check_switches(section, value, f"{prefix}{f.name}.")
         elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
             raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
 
