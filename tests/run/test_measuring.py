@@ -141,7 +141,7 @@ def test_a_pass_that_takes_too_long_is_dropped(
     record = only(results)
     assert [record.efficiency[name] for name in scored.SPEEDS] == [None] * 6  # type: ignore[index]
     note = "measured: inference speed is of fewer examples than usual, or missing (measure_s=1 had gone by)"
-    assert [n for n in record.footnotes if n.startswith("measured:")] == [note]
+    assert [n for n in record.footnotes if n.startswith("measured: inference")] == [note]
 
 
 def test_it_can_be_left_out_and_the_run_is_the_same(train, cell) -> None:
