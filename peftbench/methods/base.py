@@ -95,7 +95,8 @@ class Method:
     def needs_mask(self, model: nn.Module) -> bool:
         """Whether the adapted model reads `attention_mask` where padding stands behind a text and no position looks at
         a later one: to count a text's tokens, or to put something before or into it."""
-        return False
+        # int8 looks for outliers at all positions, and padding has other values there without a mask.
+        return bool((self.config.quantization or {}).get("load_in_8bit"))
 
     def needs_all_positions(self, model: nn.Module) -> bool:
         """Whether the adapted model's last layer must be computed at every position though its task head reads one

@@ -113,7 +113,8 @@ class Hub(Method):
         names_it = "attention_mask" in inspect.signature(type(tuner).forward).parameters
         config = adapted.active_peft_config
         counts = names_it or isinstance(tuner, MaskedTuner) or self._features is not None
-        return config.is_prompt_learning or counts or config.peft_type in peft_compat.READ_ALL_POSITIONS
+        reads = counts or config.peft_type in peft_compat.READ_ALL_POSITIONS
+        return config.is_prompt_learning or reads or super().needs_mask(model)
 
     def needs_all_positions(self, model: nn.Module) -> bool:
         """A prompt moves the token that the head reads, and a tuner may say that it looks at all of them."""
