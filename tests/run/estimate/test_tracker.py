@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from peftbench.config import paths
+from peftbench.config.hosted import HOSTED
 from peftbench.config.types import RunConfig
 from peftbench.data.batch import Batch
 from peftbench.methods.base import Context
@@ -17,9 +17,12 @@ from peftbench.run.estimate.tracker import PARTS, Footprint
 from peftbench.run.training.tuner import FineTuner
 from peftbench.sweep.cells import plan
 from peftbench.tasks.table import build as build_task
+from tests.helpers.composed import written
 
 QUICK = ("full", "lora", "qlora", "prefix", "houlsby", "bitfit")
-SLOW = [name for name in paths.choices("method") if name not in QUICK]
+#: Methods of a model that is here.
+LOCAL = [name for name, file in written("method").items() if file["supports"] != [HOSTED]]
+SLOW = [name for name in LOCAL if name not in QUICK]
 MODELS = ("tiny_bert", "tiny_llama")
 EXAMPLES, LENGTH = 16, 48
 
@@ -78,8 +81,12 @@ def test_written_answers_whose_tokens_are_chosen_by_a_mask() -> None:
     check("lora", "tiny_llama", "formulation=text")
 
 
-#: What isn't within 1 %: what is chosen depends on data (fish_mask); not explained (osf); an LSTM's kernel.
-MISSED = {("fish_mask", "tiny_bert"), *((name, model) for name in ("osf", "p_tuning_template") for model in MODELS)}
+#: What isn't within 1 %, or not always: what is chosen depends on data (fish_mask, sam_selection); not explained (osf);
+#: an LSTM's kernel.
+MISSED = {
+    ("sam_selection", "tiny_llama"),
+    *((name, model) for name in ("fish_mask", "osf", "p_tuning_template") for model in MODELS),
+}
 
 
 @pytest.mark.matrix
@@ -88,5 +95,5 @@ MISSED = {("fish_mask", "tiny_bert"), *((name, model) for name in ("osf", "p_tun
 @pytest.mark.parametrize("method", SLOW)
 def test_by_part_as_on_real_steps_for_every_method(method: str, model: str, request: pytest.FixtureRequest) -> None:
     if (method, model) in MISSED:
-        request.applymarker(pytest.mark.xfail(reason="a part misses by more than 1 %"))
+        request.applymarker(pytest.mark.xfail(reason="a part misses by more than 1 %", strict=False))
     check(method, model)
