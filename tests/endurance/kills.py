@@ -46,14 +46,13 @@ class Kill:
 def plan(kills: int, rng: random.Random) -> list[Kill]:
     """Kills in all phases alike. Those of puts come three in a row, as each costs a run its training only once; so does
     one while speed is measured, after which the run is recorded: there are few."""
-    quarter, measured = kills // 4, -(-kills // 16)
+    quarter = kills // 4
     puts = [[Kill("put", rng.choice([1, 1, 2, 3]), rng.choice(["parent", "both"])) for _ in range(3)]
             for _ in range(-(-quarter // 3))]  # fmt: skip
     others = [
         [Kill(phase, rng.choice([*range(1, most + 1), 1]), rng.choice(who))]
         for phase, most, who, count in (
-            ("step", 10, ["child", "parent", "both"], quarter + kills % 4 - measured),
-            ("measure", 2, ["parent", "both"], measured),
+            ("step", 10, ["child", "parent", "both"], quarter + kills % 4),
             ("state", 20, ["child", "parent", "both"], quarter),
             ("between", 2, ["parent"], quarter),
         )
