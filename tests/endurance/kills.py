@@ -28,8 +28,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 METHODS = sorted(file.stem for file in (HERE / "conf" / "method").glob("*.yaml"))
 STEPS = 120
-#: Columns of the leaderboard that a clock or a memory gauge decides.
-MEASURED = re.compile(r"_s$|_s_|_ms|memory|_fraction|_forwards|_windows|flops|busy|energy")
+#: Columns of the leaderboard that a clock or a gauge decides, and those of a measurement that a kill can leave out.
+MEASURED = re.compile(r"_s$|_s_|_ms|memory|(cpu\w*|cores)_fraction|_forwards|_windows|flops|energy")
 #: Footnotes of what a kill leaves no time for.
 UNMEASURED = re.compile("inference speed|wasn't measured")
 
@@ -46,13 +46,14 @@ class Kill:
 def plan(kills: int, rng: random.Random) -> list[Kill]:
     """Kills in all phases alike. Those of puts come three in a row, as each costs a run its training only once; so does
     one while speed is measured, after which the run is recorded: there are few."""
-    quarter = kills // 4
+    quarter, measured = kills // 4, -(-kills // 16)
     puts = [[Kill("put", rng.choice([1, 1, 2, 3]), rng.choice(["parent", "both"])) for _ in range(3)]
             for _ in range(-(-quarter // 3))]  # fmt: skip
     others = [
         [Kill(phase, rng.choice([*range(1, most + 1), 1]), rng.choice(who))]
         for phase, most, who, count in (
-            ("step", 10, ["child", "parent", "both"], quarter + kills % 4),
+            ("step", 10, ["child", "parent", "both"], quarter + kills % 4 - measured),
+            ("measure", 2, ["parent", "both"], measured),
             ("state", 20, ["child", "parent", "both"], quarter),
             ("between", 2, ["parent"], quarter),
         )
@@ -76,7 +77,7 @@ class Sweep:
             f"--config-dir={HERE / 'conf'}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, range(seeds)))}",
             "model=tiny_bert", "dataset=demo", "recipe.batch_size=8", "recipe.max_length=32", "hardware.threads=1",
             "recipe.eval_samples=64", f"recipe.max_steps={STEPS}", "recipe.eval_steps=9", "checkpoint_every_s=0",
-            "fail_fast=true", "measure=false", f"results_dir={self.results}", "-m",
+            "fail_fast=true", "measure_examples=8", f"results_dir={self.results}", "-m",
         ]  # fmt: skip
 
     def start(self, kill: Kill | None) -> subprocess.Popen[str]:

@@ -81,7 +81,7 @@ def prepare_child() -> None:
 
     def write_ended(unfinished: Path, record: Any) -> None:
         ended(unfinished, record)
-        if scored.outstanding(record):  # Once a run: when its score is there.
+        if scored.SPEED in scored.outstanding(record):  # Once a run: when its score is there.
             note("ended", record.key)
 
     class Os:
