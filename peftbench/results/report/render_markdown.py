@@ -75,7 +75,7 @@ _PICTURES = f"""\
 
 ![Scores against trained parameters]({render_pareto.FILE})
 
-[The page]({render_html.FILE}) sorts, filters and opens every score.
+`{render_html.FILE}`, beside this file, sorts, filters and opens every score.
 """
 
 
