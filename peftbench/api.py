@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from peftbench.config import paths, wording
-from peftbench.config.arguments import FOLDERS
+from peftbench.config import keywords, paths
+from peftbench.config.keywords import PathLike
 from peftbench.config.loading import from_description
 from peftbench.errors import ConfigError, Failed
 from peftbench.results import reading
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from peftbench.run.prepared import PreparedRun
-
-#: A path, as text or not.
-PathLike: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def run(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> Run:
         ConfigError: something is wrong, or the keys describe several runs.
         Failed: the run failed. Its record says how.
     """
-    meant = _launched(_words(keys, config_dir, several=False), alone=True)
+    meant = _launched(keywords.words(keys, config_dir, several=False), alone=True)
     if not meant:
         raise ConfigError("run: dry_run makes none; sweep(..., dry_run=True) shows the plan")
     (made,) = meant
@@ -106,7 +103,7 @@ def sweep(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> lis
     Raises:
         ConfigError: something is wrong; nothing was trained.
     """
-    return _launched(["-m", *_words(keys, config_dir, several=True)], alone=False)
+    return _launched(["-m", *keywords.words(keys, config_dir, several=True)], alone=False)
 
 
 def report(results_dir: PathLike = "results") -> "pd.DataFrame":
@@ -273,47 +270,6 @@ def _table(texts: Any, finished: Run) -> "pd.DataFrame":
     if not all(isinstance(row, Mapping) for row in rows):
         raise ConfigError("texts: allowed are texts, dicts, a table, or the path of a file")
     return pd.DataFrame(rows)
-
-
-def _words(keys: Mapping[str, Any], config_dir: PathLike | Sequence[PathLike], *, several: bool) -> list[str]:
-    """Keyword arguments as a command line's words."""
-    folders = [config_dir] if isinstance(config_dir, str | os.PathLike) else config_dir
-    options = [word for folder in folders for word in (FOLDERS[0], str(folder))]
-    dotted = dict(_dotted(keys, paths.groups()))
-    return [*options, *(f"{key}={_values(value) if several else _value(value)}" for key, value in dotted.items())]
-
-
-def _dotted(keys: Mapping[str, Any], groups: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Keys with their values, a group's dict taken apart. Others' dicts (`exclude`) are values."""
-    for key, value in keys.items():
-        if isinstance(value, Mapping) and key.partition(".")[0].lstrip("+~") in groups:
-            yield from _dotted({f"{key}.{name}": part for name, part in value.items()}, groups)
-        else:
-            yield key, value
-
-
-def _values(value: Any) -> str:
-    """A key's values, one after the other."""
-    if isinstance(value, list | tuple | range):
-        if not value:
-            raise ConfigError("sweep: a key has no values: allowed is a list of at least one")
-        return ",".join(map(_value, value))
-    return _value(value)
-
-
-def _value(value: Any) -> str:
-    """A value as the command line has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, os.PathLike):
-        return wording.quoted(os.fspath(value))
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{name}:{_value(part)}' for name, part in value.items())}}}"
-    if isinstance(value, list | tuple | range):
-        return f"[{','.join(map(_value, value))}]"
-    return str(value)
 
 
 def _short(name: str, names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 import peftbench
 from peftbench import api
+from peftbench.config import keywords
 from peftbench.errors import ConfigError, Failed
 from peftbench.results import report
 from peftbench.results.store import ResultStore
@@ -27,7 +28,7 @@ TINY: dict[str, Any] = {
 
 
 def words(several: bool, **keys: Any) -> list[str]:
-    return api._words(keys, (), several=several)
+    return keywords.words(keys, (), several=several)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from peftbench.config import paths, types
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.loading import read_yaml
 from peftbench.config.markdown import table as markdown_table
+from peftbench.config.values import as_word
 
 #: Groups whose files all have the same keys, with the file that a run takes by default.
 _DEFAULTS = {"recipe": "default", "hardware": "cpu", "hosted": "default"}
@@ -79,7 +80,7 @@ def _of_file(file: Path, kind: Any, prefix: str) -> Iterator[Key]:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name, comment in _comments(file):
         if name in fields:
-            yield Key(prefix + name, _written(values[name]), _allowed(fields[name], prefix), comment)
+            yield Key(prefix + name, as_word(values[name], space=" "), _allowed(fields[name], prefix), comment)
 
 
 def _comments(file: Path) -> Iterator[tuple[str, str]]:
@@ -153,15 +154,3 @@ def _inner(kind: Any) -> Any:
     if typing.get_origin(kind) not in (typing.Union, UnionType):
         return kind
     return next(part for part in typing.get_args(kind) if part is not type(None))
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_written(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_written(part) for part in value) + "]"
-    return str(value)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from peftbench.config import hydra_guard, mixture, placing, protocol, rules, targets, wording
+from peftbench.config import hydra_guard, mixture, placing, protocol, rules, targets, together, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
 from peftbench.config.hosted import HOSTED
@@ -97,46 +97,9 @@ def checked(raw: dict[Any, Any]) -> RunConfig:
     config = _with_parts(_typed(RunConfig, raw, ""))
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
-    if config.recipe.shots is not None and config.recipe.shots_seed is None:
-        raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
-    if config.tune_space and config.tune is None:
-        raise ConfigError("tune_space: goes with tune=N, the number of trials")
-    _check_devices(config)
-    _check_dtype(config)
-    for key in ("results_dir", "data_root", "model_root", "start_from"):
-        _check_home(key, getattr(config, key))
+    together.check(config)
     # Checked like any key, so that a slip is said; of a model that is here it decides nothing.
     return config if config.model.family == HOSTED else dataclasses.replace(config, hosted=None)
-
-
-def _check_home(key: str, place: str | None) -> None:
-    """Raises ConfigError for the home of a user whom this machine doesn't know."""
-    try:
-        Path(place or "").expanduser()
-    except RuntimeError:
-        raise ConfigError(f"{key}={place}: there is no such user's home; allowed is a folder") from None
-
-
-def _check_devices(config: RunConfig) -> None:
-    """Raises ConfigError for devices that have nothing to do, or to share."""
-    devices, batch = config.hardware.devices, config.recipe.batch_size
-    if devices > batch:
-        raise ConfigError(f"hardware.devices={devices}: allowed is nothing above recipe.batch_size={batch}")
-    strategy = config.hardware.strategy
-    if (devices > 1) != (strategy != "auto"):  # Otherwise one run would have two keys.
-        allowed = "ddp | fsdp" if devices > 1 else "auto"
-        raise ConfigError(f"hardware.strategy={strategy}: allowed is {allowed} with hardware.devices={devices}")
-    if strategy == "fsdp" and config.hardware.compile:
-        raise ConfigError("hardware.compile=true: allowed is false with hardware.strategy=fsdp")
-
-
-def _check_dtype(config: RunConfig) -> None:
-    """Raises ConfigError for weights in bfloat16 where they would be read unrounded, or be sharded among others."""
-    if config.model.dtype is None:
-        return
-    for key, value in {"precision": "32-true", "strategy": "fsdp"}.items():
-        if getattr(config.hardware, key) == value:
-            raise ConfigError(f"model.dtype={config.model.dtype}: allowed is null with hardware.{key}={value}")
 
 
 def _typed(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:

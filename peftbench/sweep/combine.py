@@ -11,8 +11,9 @@ from hydra.errors import HydraException
 
 from peftbench.config import hydra_compat
 from peftbench.config.types import RunConfig
+from peftbench.config.values import as_word
 from peftbench.errors import ConfigError, nearest
-from peftbench.sweep.wanted import Wanted, as_text
+from peftbench.sweep.wanted import Wanted
 
 #: A composed run, and the overrides that it is composed from.
 ComposedRun = tuple[RunConfig, list[str]]
@@ -133,7 +134,7 @@ def _holds(condition: dict[str, Wanted], run: dict[str, Any]) -> bool:
 def _values_of(condition: dict[str, Wanted], facts: Sequence[dict[str, Any]]) -> str:
     """What the runs have for a condition's keys."""
     return "; ".join(
-        f"{key} is {', '.join(dict.fromkeys(as_text(run[key]) for run in facts if key in run))}" for key in condition
+        f"{key} is {', '.join(dict.fromkeys(as_word(run[key]) for run in facts if key in run))}" for key in condition
     )
 
 

@@ -9,6 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
+from peftbench.config.values import as_word
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -34,20 +36,7 @@ class Wanted:
 
     def meets(self, actual: Any) -> bool:
         """Whether a run's value is this one; a text may match by the wildcards of file names."""
-        return _equal(self.value, actual) or fnmatch.fnmatchcase(as_text(actual), self.text)
-
-
-def as_text(value: Any) -> str:
-    """A value as a command line would write it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(map(as_text, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{name}:{as_text(part)}' for name, part in value.items())}}}"
-    return str(value)
+        return _equal(self.value, actual) or fnmatch.fnmatchcase(as_word(actual), self.text)
 
 
 def _equal(wanted: Any, actual: Any) -> bool:

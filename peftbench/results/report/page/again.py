@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peftbench.config import loading, paths
+from peftbench.config.values import as_word, safe
 from peftbench.config.wording import ANYWHERE
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
@@ -90,18 +91,4 @@ def _computed(value: Any) -> bool:
 
 
 def _word(value: Any) -> str:
-    """A value as Hydra's command line takes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_word(key)}:{_word(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_word, value)) + "]"
-    text = str(value)
-    if text and all(char.isalnum() or char in "_-./" for char in text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return as_word(value, safe)
