@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.types import RunConfig
-from peftbench.data import sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.examples import Example
 from peftbench.data.sources import DataSource
@@ -34,7 +33,7 @@ def check(config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, sou
     for module, part in _modules(config, task, tokenizer, source, cache):
         for split, rows in _picks(module):
             examined += len(rows)
-            suspects = _suspects(module, part, split, rows)
+            suspects = _suspects(module, split, rows)
             try:
                 if suspects:
                     part.encode(tokenizer, suspects, config.recipe.max_length)
@@ -60,20 +59,20 @@ def _modules(
 def _picks(module: TaskDataModule) -> Iterator[tuple[str, np.ndarray]]:
     """Every split that a run reads, with the numbers of the rows that it takes of it."""
     data, recipe = module.config.dataset, module.config.recipe
-    if data.train in module._source.files:
-        chosen, carved = module._divide()
-        yield data.train, np.concatenate([chosen, module._first(carved, recipe.eval_samples)])
+    if data.train in module.source.files:
+        chosen, carved = module.rows.training()
+        yield data.train, np.concatenate([chosen, module.rows.first(carved, recipe.eval_samples)])
     for split in data.evaluation:
-        if split in module._source.files:
-            yield split, module._draw(split, recipe.eval_samples)
+        if split in module.source.files:
+            yield split, module.rows.scored(split)
 
 
-def _suspects(module: TaskDataModule, task: Task, split: str, rows: np.ndarray) -> list[Example]:
+def _suspects(module: TaskDataModule, split: str, rows: np.ndarray) -> list[Example]:
     """The examples that may be too long, by their bytes."""
-    data, reader = module.config.dataset, task.reader
+    data = module.config.dataset
     if not (data.cut or data.spans or data.choices or data.candidates or data.answers):
         rows = rows[:1]  # Everything may be cut but the template, which is the same for all.
-    examples = reader.examples(sources.read(module._source, split, reader.columns).take(rows), rows)
+    examples = module.rows.examples(split, rows)
     room = module.config.recipe.max_length - _ADDED - _around(data)
     cuttable = set(data.cut or data.text)
     return [example for example in examples if _fixed(example, cuttable) > room]

@@ -59,9 +59,9 @@ def load(config: RunConfig, source: DataSource, cache: Path) -> Rows:
     method = method_of(config)
     untokenised, tokenizer = cast(Any, _Untokenised(task)), cast(Any, None)
     data = TaskDataModule(config, untokenised, tokenizer, source=source, tokenizer_fingerprint="", cache=cache)
-    chosen, carved = data.training_rows()
+    chosen, carved = data.rows.training()
     data.carved = len(carved)
-    examples = data.examples(config.dataset.train, chosen)
+    examples = data.rows.examples(config.dataset.train, chosen)
     data.train = _encoded(examples)
     data.slices |= {"train": None, "selection": None}
     asked: dict[str, list[Chat]] = {}
@@ -69,7 +69,7 @@ def load(config: RunConfig, source: DataSource, cache: Path) -> Rows:
     shown = _shown(examples, method.shots, config.seed)
     start = [{"role": "system", "content": system}, *(m for e in shown for m in _answered(task, e))]
     for split in config.dataset.evaluation:
-        scored = data.examples(split, data.scored_rows(split)) if split in source.files else None
+        scored = data.rows.examples(split, data.rows.scored(split)) if split in source.files else None
         data.slices[split] = None if scored is None else _encoded(scored)
         if scored is not None:
             asked[split] = [[*start, _user(task, example)] for example in scored]
