@@ -10,17 +10,15 @@ import hydra
 
 from peftbench.config import compose, paths
 from peftbench.config.arguments import config_dirs
-from peftbench.config.types import RunConfig
-from peftbench.errors import ConfigError, Failed, NotApplicable
-from peftbench.results.folders import Folder
+from peftbench.errors import ConfigError, NotApplicable
 from peftbench.results.reading import read
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import PreparedRun, prepare
-from peftbench.sweep import cells, fitting, plan, sweep, terminal, tuning
+from peftbench.sweep import cells, fitting, plan, preflight, sweep, terminal, tuning
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.sweep.job import hydra_job
 from peftbench.sweep.plan import PlannedRun
-from peftbench.system import escape, process, redact
+from peftbench.system import escape, process
 
 #: Options that only show something: Hydra answers them itself.
 _HYDRA_SHOWS = (
@@ -94,7 +92,7 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
     ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
     composed, cells = _prepared(composed)
     by_run = [memory[repr(config)] for config in composed.cells]
-    _say_labels(composed.cells, cells)
+    preflight.say_labels(composed.cells, cells)
     plan.check_different(cells)
     runs = plan.make(cells, composed.overrides or [[]], by_run)
     # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
@@ -104,7 +102,7 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
     if dry or composed.multirun:
         plan.show(planned, terminal.console, whole=dry)
     if dry:
-        _foresee([run.cell for run in planned.todo])
+        preflight.foresee([run.cell for run in planned.todo])
         return Launched(0)
     arguments = [*overrides, *compose.search_path(folders)]
     if composed.multirun:
@@ -144,8 +142,8 @@ def _preflight(
     left_out: dict[str, str] = {}
     if todo:
         process.warm_up()
-        _warn([run.cell for run in todo])
-        left_out = _verify([run.cell for run in todo], leave_out=leave_out)
+        preflight.warn([run.cell for run in todo])
+        left_out = preflight.verify([run.cell for run in todo], leave_out=leave_out)
         for cell in (run.cell for run in todo):
             ResultStore(cell.config.results_dir).put_not_applicable(cell.config, cell.key, left_out.get(cell.key))
     if len(left_out) == len(runs):
@@ -185,34 +183,6 @@ def _several(
     return Launched(1 if made.hopeless or broken else status, meant)
 
 
-def _foresee(cells: Sequence[PreparedRun]) -> None:
-    """Say what runs on hosted models would send, and what it may cost."""
-    hosted = [cell for cell in cells if cell.config.hosted is not None]
-    if not hosted:
-        return
-    log = Path(hosted[0].config.results_dir, Folder.LOGS, "verify.log")
-    caches = [ResultStore(cell.config.results_dir).cache for cell in hosted]
-    outcome = process.call("peftbench.run.hosted.run:foresee", hosted, caches, log=log)
-    if outcome.result is None:
-        raise Failed(f"what would be sent can't be said: {outcome.error} (log: {log})")
-    for cell, lines in zip(hosted, outcome.result, strict=True):
-        terminal.line(cell.config, lines[0])
-        for line in lines[1:]:
-            terminal.console.print(escape.line(redact.redact(line)), markup=False, highlight=False)
-
-
-def _say_labels(configs: Sequence[RunConfig], cells: Sequence[PreparedRun]) -> None:
-    """Labels that nobody named, once a data set: their order decides what a metric such as F1 takes for positive."""
-    by_dataset = {
-        cell.config.dataset.name: cell.config.dataset.labels
-        for config, cell in zip(configs, cells, strict=True)
-        if config.dataset.labels is None and cell.config.dataset.labels is not None
-    }
-    for name, labels in by_dataset.items():
-        line = escape.line(f"{name}: dataset.labels=[{', '.join(labels or [])}], as found")
-        terminal.console.print(line, markup=False)
-
-
 def _done(cell: PreparedRun) -> bool:
     """Whether a run is recorded; what killed processes left of it is then deleted."""
     store = ResultStore(cell.config.results_dir)
@@ -229,52 +199,6 @@ def _tries(cell: PreparedRun) -> int:
 def _elsewhere(cell: PreparedRun) -> bool:
     with ResultStore(cell.config.results_dir).claim(cell.key) as free:
         return not free
-
-
-def _warn(cells: Sequence[PreparedRun]) -> None:
-    """Warn about settings that are valid but slow here."""
-    on_cpu = any(c.config.hardware.accelerator == "cpu" and "bf16" in c.config.hardware.precision for c in cells)
-    flags = Path("/proc/cpuinfo")
-    if on_cpu and flags.exists() and not {"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text().split()):
-        terminal.console.print(
-            "hardware.precision: this CPU has no bfloat16 instructions (AVX512-BF16, AMX): bf16 will be several times "
-            "slower here than hardware=cpu"
-        )
-
-
-def _verify(cells: Sequence[PreparedRun], *, leave_out: bool) -> dict[str, str]:
-    """Check what needs torch and peft in a fresh process: adapters' arguments, their fit to the model, sinks.
-
-    Returns:
-        By key the reason of every cell that isn't applicable: none of them unless `leave_out`.
-
-    Raises:
-        ConfigError: the first cell that can't work.
-        Failed: the check itself ended before its end.
-    """
-    different = {_alike(c): c for c in cells}
-    log = Path(cells[0].config.results_dir, Folder.LOGS, "verify.log")
-    pairs = [(cell.config, cell.checkpoint) for cell in different.values()]
-    with terminal.waiting(f"importing torch, transformers and peft; checking {len(cells)} runs"):
-        data = [(cell.source, ResultStore(cell.config.results_dir).cache) for cell in different.values()]
-        outcome = process.call("peftbench.run.verify:verify", pairs, data, log=log)
-    if outcome.result is None:
-        raise Failed(f"the check before the runs failed: {outcome.error} (log: {log})")
-    reasons: dict[str, str] = {}
-    for alike, problem in zip(different, outcome.result, strict=True):
-        if problem is not None:
-            reason, not_applicable = problem
-            if not (not_applicable and leave_out):
-                raise ConfigError(reason)
-            reasons[alike] = reason
-            line = escape.line(redact.redact(f"not applicable: {reason}"))
-            terminal.console.print(line, markup=False, highlight=False)
-    return {cell.key: reasons[_alike(cell)] for cell in cells if _alike(cell) in reasons}
-
-
-def _alike(cell: PreparedRun) -> str:
-    """What is checked of a cell: all of it but the seed."""
-    return repr(replace(cell.config, seed=0))
 
 
 def _hydra(arguments: list[str]) -> int:
