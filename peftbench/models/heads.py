@@ -4,6 +4,7 @@ A head in bfloat16 (8 bits of precision) rounds its logits: of 1,500 predicted n
 ones are left, and classes tie.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,20 +20,12 @@ def in_32_bits(model: nn.Module, head: Sequence[str]) -> nn.Module:
     for name, module in model.named_modules():
         *outside, last = name.split(".")
         if last in head and set(head).isdisjoint(outside):
-            module.__class__ = _kind(type(module))
+            kind: Any = type(module)  # Hashable, which mypy doesn't see of `type[Any]`.
+            module.__class__ = _subclass(kind)
     return model
 
 
-#: By class, its subclass that computes in 32 bits: one for all modules of the class.
-_KINDS: dict[type[nn.Module], type[nn.Module]] = {}
-
-
-def _kind(kind: type[nn.Module]) -> type[nn.Module]:
-    if kind not in _KINDS:
-        _KINDS[kind] = _subclass(kind)
-    return _KINDS[kind]
-
-
+@functools.cache  # One class for all modules of a class.
 def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
     """A subclass of the same name whose forward pass is in 32 bits."""
 

@@ -5,6 +5,7 @@ reads the first token: not its answers, not its loss, not a gradient. Dropout dr
 isn't the one that computes all positions.
 """
 
+import functools
 from typing import Any
 
 from peft.utils.other import ModulesToSaveWrapper
@@ -33,7 +34,8 @@ def install(model: nn.Module) -> bool:
         return False
     for layer in last:
         if not isinstance(layer, _Narrowed):
-            layer.__class__ = _kind(type(layer))
+            kind: Any = type(layer)  # Hashable, which mypy doesn't see of `type[Any]`.
+            layer.__class__ = _subclass(kind)
         layer.one_position = True
     if not hasattr(backbone, _HELD):
         backbone.register_forward_pre_hook(_choose, with_kwargs=True)
@@ -80,19 +82,10 @@ def _choose(backbone: Any, _: Any, named: dict[str, Any]) -> None:
 
 
 class _Narrowed:
-    """Marks the classes that `_kind` makes."""
+    """Marks the classes that `_subclass` makes."""
 
 
-#: By class, its subclass that computes one position: one for all layers of the class.
-_KINDS: dict[type[nn.Module], type[nn.Module]] = {}
-
-
-def _kind(kind: type[nn.Module]) -> type[nn.Module]:
-    if kind not in _KINDS:
-        _KINDS[kind] = _subclass(kind)
-    return _KINDS[kind]
-
-
+@functools.cache  # One class for all modules of a class.
 def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
     """A subclass of the same name whose forward pass gives the first position where `one_position` is set."""
     first = LAYERS[_name(kind)]

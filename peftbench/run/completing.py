@@ -56,26 +56,17 @@ def outstanding(
 
     def trace_steps(record: RunRecord) -> tuple[dict[str, Any], list[str]]:
         figures = record.efficiency or {}
-        seconds, rate = figures.get("train_time_s"), tuner.total_steps
-        step_s = seconds / rate if seconds and rate else None
-        by_part, notes = measured_memory.measure(context, tuner, data, trainer, step_s=step_s)
+        by_part, notes = measured_memory.measure(context, tuner, data, trainer, train_s=figures.get("train_time_s"))
         return {"efficiency": {**figures, **by_part}}, notes
 
     wanted = {
-        scored.BERTSCORE: judge,
-        scored.BEYOND: beyond.is_asked(context.config),
-        scored.FORGETTING: context.prepared.questions,
-        scored.SPEED: context.config.measure,
-        scored.MEMORY: context.config.measure,
+        scored.BERTSCORE: (compare_texts, judge),
+        scored.BEYOND: (look_beyond, beyond.is_asked(context.config)),
+        scored.FORGETTING: (ask, context.prepared.questions),
+        scored.SPEED: (time_answers, context.config.measure),
+        scored.MEMORY: (trace_steps, context.config.measure),
     }
-    every: Parts = {
-        scored.BERTSCORE: compare_texts,
-        scored.BEYOND: look_beyond,
-        scored.FORGETTING: ask,
-        scored.SPEED: time_answers,
-        scored.MEMORY: trace_steps,
-    }
-    return {name: part for name, part in every.items() if wanted[name]}
+    return {name: part for name, (part, is_wanted) in wanted.items() if is_wanted}
 
 
 def complete(record: RunRecord, parts: Parts, keep: Callable[[RunRecord], None]) -> RunRecord:

@@ -20,7 +20,7 @@ FIGURES = ("memory_parts_bytes", "memory_length", "flops_per_token")
 
 
 def measure(
-    context: RunContext, tuner: FineTuner, data: TaskDataModule, trainer: Any, *, step_s: float | None
+    context: RunContext, tuner: FineTuner, data: TaskDataModule, trainer: Any, *, train_s: float | None
 ) -> tuple[dict[str, Any], list[str]]:
     """`memory_parts_bytes` at the peak of some steps, `memory_length`, the tokens of their examples, and
     `flops_per_token`; or nulls and a footnote that says why. The steps change no weight or random state.
@@ -28,7 +28,7 @@ def measure(
     Nothing here may cost the score: not a want of memory, not a stop.
 
     Args:
-        step_s: seconds of a training step; with steps that take longer than `measure_s` nothing is measured.
+        train_s: seconds that training took; with steps that would take longer than `measure_s` nothing is measured.
     """
     nothing, config = dict.fromkeys(FIGURES, None), context.config
     if not tuner.method.trains or config.hardware.devices > 1:
@@ -36,7 +36,7 @@ def measure(
     context.emit({"event": "phase", "phase": "measuring memory"})
     try:
         stop.check()
-        if step_s is not None and STEPS * step_s > config.measure_s:
+        if STEPS * (train_s or 0.0) > config.measure_s * tuner.total_steps:
             return nothing, [scored.unmeasured(config.method.name, scored.MEMORY, f"measure_s={config.measure_s:g}")]
         batch = {name: tensor.to(tuner.device) for name, tensor in _longest(data, config.recipe.batch_size).items()}
         whole, extra = _traced(tuner, batch, trainer)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from peftbench.config.identity import micro_batch_size
-from peftbench.config.types import RunConfig
+from peftbench.config.types import ModelConfig, RunConfig
 from peftbench.errors import ConfigError, NotApplicable, brief
 from peftbench.methods import frozen_weights
 from peftbench.methods.base import Context
@@ -21,6 +21,7 @@ from peftbench.run.estimate.steps import trace
 from peftbench.run.estimate.tracker import Footprint
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system.process_group import Emit
+from peftbench.tasks.base import Task
 from peftbench.tasks.table import build as build_task
 
 #: A run's steps, for methods and schedules that plan with them: what is in memory depends on none of it.
@@ -128,17 +129,7 @@ def build(config: RunConfig) -> tuple[FineTuner, fakes.Faking, int]:
     task.prepare(tokenizer)
     faking = fakes.Faking(on_gpu.device(config))
     dropout.install_attention()
-    model: Any = backbones.build_empty(shaped, Checkpoint(None, ""), task)
-    backbones.check_length(model, config, task)
-    if not quantization.settings(config) and sum(p.numel() for p in model.parameters()) <= _SMALL:
-        # What a method makes of the weights' values (ranks, chosen places) it then makes of random ones.
-        model = task.auto_model.from_config(backbones.model_config(shaped, Checkpoint(None, ""), task))
-    settings = quantization.settings(config)
-    if settings:
-        model = packed.replace_layers(model, settings)
-    if config.hardware.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model = backbones.exact_head(model, config, task).eval()
+    model = _base(config, shaped, task)
     special = int(tokenizer.mask_token_id or 0)
     sample = batches.largest(config, task, examples=8, length=min(32, config.recipe.max_length), special=special)
     rows = list if next(model.parameters()).is_meta else lambda: [sample]
@@ -148,7 +139,7 @@ def build(config: RunConfig) -> tuple[FineTuner, fakes.Faking, int]:
     if not method.needs_all_positions(adapted):
         one_position.install(adapted)
     frozen_weights.store(adapted, config, method)
-    if settings:
+    if quantization.settings(config):
         packed.fill(adapted, faking)
     fakes.fake(adapted, faking)
     tuner = FineTuner(
@@ -161,6 +152,21 @@ def build(config: RunConfig) -> tuple[FineTuner, fakes.Faking, int]:
         head=config.model.head,
     )
     return tuner, faking, special
+
+
+def _base(config: RunConfig, shaped: ModelConfig, task: Task) -> nn.Module:
+    """The model that a method is applied to: on the meta device, or of random weights where that is small."""
+    model: Any = backbones.build_empty(shaped, Checkpoint(None, ""), task)
+    backbones.check_length(model, config, task)
+    settings = quantization.settings(config)
+    if settings:
+        model = packed.replace_layers(model, settings)
+    elif sum(p.numel() for p in model.parameters()) <= _SMALL:
+        # What a method makes of the weights' values (ranks, chosen places) it then makes of random ones.
+        model = task.auto_model.from_config(backbones.model_config(shaped, Checkpoint(None, ""), task))
+    if config.hardware.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return backbones.exact_head(model, config, task).eval()
 
 
 def footprint(

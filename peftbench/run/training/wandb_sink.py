@@ -67,15 +67,13 @@ def wandb_logger(
         predictions: whether a completed run's predictions are sent as a table.
         adapter: whether its adapter is sent as an artifact.
     """
-    import wandb
-
     mode = os.environ.get("WANDB_MODE", "online")
     if mode == "online" and not _answers(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout_s):
         _log.warning("logger: W&B doesn't answer; this run is kept offline in %s", folder)
         mode = "offline"
     for variable in _ONE_RUN:
         os.environ.pop(variable, None)
-    common = {
+    described = {
         "project": project,
         "entity": entity,
         "id": key,
@@ -87,15 +85,21 @@ def wandb_logger(
         "config": {"key": key, **redact.data(identity.description(config))},
         "dir": str(folder),
     }
+    return WandbRun(_begin(mode, timeout_s, described), predictions=predictions, adapter=adapter)
+
+
+def _begin(mode: str, timeout_s: float, described: dict[str, Any]) -> Any:
+    """W&B's run; offline where it can't be had online."""
+    import wandb
+
     settings = wandb.Settings(init_timeout=timeout_s, console="off", disable_git=True, disable_code=True)
     try:
-        run = wandb.init(mode=mode, settings=settings, **common)  # type: ignore[arg-type]
+        return wandb.init(mode=mode, settings=settings, **described)  # type: ignore[arg-type]
     except Exception as error:
         if mode == "offline":
             raise
-        _log.warning("logger: W&B failed (%s); this run is kept offline in %s", error, folder)
-        run = wandb.init(mode="offline", settings=settings, **common)
-    return WandbRun(run, predictions=predictions, adapter=adapter)
+        _log.warning("logger: W&B failed (%s); this run is kept offline in %s", error, described["dir"])
+        return wandb.init(mode="offline", settings=settings, **described)
 
 
 class WandbRun(WandbLogger, Closing):
