@@ -1,6 +1,6 @@
 """Words of a command line that aren't Hydra's: `--config-dir DIR`, and a command's own `key=value`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peftbench.errors import ConfigError, nearest
@@ -42,3 +42,10 @@ def options(command: str, arguments: Sequence[str], **further: str) -> dict[str,
             raise ConfigError(f"{command}: {argument}: {nearest(key, [f'{name}=' for name in values])}")
         values[key] = value
     return values
+
+
+def switch(values: Mapping[str, str], key: str) -> bool:
+    """A command's key that is true or false. Raises ConfigError for another value."""
+    if values[key] not in ("true", "false"):
+        raise ConfigError(f"{key}={values[key]}: allowed is true or false")
+    return values[key] == "true"

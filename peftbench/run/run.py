@@ -57,8 +57,10 @@ def run(context: RunContext) -> RunRecord | None:
         parts = completing.outstanding(context, tuner, data, trained.trainer, predictions, measure=measure_speed)
         context.keep(scored.draft(record, list(parts)))
     record = completing.complete(record, parts, context.keep)
-    with files.spared(f"{context.config.method.name}: the model card", []):
+    lost: list[str] = []
+    with files.spared(f"{context.config.method.name}: the model card", lost):
         outputs.write_card(context.places.adapter, record)
+    record = replace(record, footnotes=[*record.footnotes, *lost])
     return replace(record, efficiency={**(record.efficiency or {}), "run_time_s": time.time() - context.started})
 
 

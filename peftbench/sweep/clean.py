@@ -21,14 +21,15 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from peftbench.errors import ConfigError, nearest
+from peftbench.config import arguments
+from peftbench.errors import ConfigError
 from peftbench.results import activity, announcements, store
 from peftbench.results.reading import read
 from peftbench.results.records import RunRecord
 from peftbench.sweep import terminal
 from peftbench.system import cached, files
 
-_DEFAULTS = {"results_dir": "results", "older_than": "7d", "cache": "false", "dry_run": "false"}
+_DEFAULTS = {"older_than": "7d", "cache": "false", "dry_run": "false"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 #: Seconds by which clocks of a network's machines may differ.
 _CLOCKS_S = 60.0
@@ -55,11 +56,11 @@ class Sweepings:
             self.bytes += size
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Delete, and say what and how many bytes."""
-    options = _options(arguments)
-    root, dry = Path(options["results_dir"]), _switch(options, "dry_run")
-    age, caches = _seconds(options["older_than"]), _switch(options, "cache")
+    options = arguments.options("clean", words, **_DEFAULTS)
+    root, dry = Path(options["results_dir"]), arguments.switch(options, "dry_run")
+    age, caches = _seconds(options["older_than"]), arguments.switch(options, "cache")
     if not root.is_dir():
         raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
     if not any((root / name).is_dir() for name in ("records", "claims")):
@@ -211,22 +212,6 @@ def _say(root: Path, made: Sweepings) -> None:
         terminal.console.print(f"  {path.relative_to(root)}", markup=False)
     if len(made.paths) > _NAMED:
         terminal.console.print(f"  and {len(made.paths) - _NAMED} more")
-
-
-def _options(arguments: Sequence[str]) -> dict[str, str]:
-    options = dict(_DEFAULTS)
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
-        if not separator or key not in options:
-            raise ConfigError(f"clean: {argument}: {nearest(key, [f'{name}=' for name in options])}")
-        options[key] = value
-    return options
-
-
-def _switch(options: dict[str, str], key: str) -> bool:
-    if options[key] not in ("true", "false"):
-        raise ConfigError(f"{key}={options[key]}: allowed is true or false")
-    return options[key] == "true"
 
 
 def _seconds(text: str) -> float:

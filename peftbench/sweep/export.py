@@ -20,9 +20,7 @@ def main(words: Sequence[str]) -> int:
     settings = [word for word in words if word not in paths]
     defaults = {"model_root": "", "merged": "false"}
     chosen = arguments.options("export", settings, **defaults) if settings else defaults
-    if chosen["merged"] not in ("true", "false"):
-        raise ConfigError(f"export: merged={chosen['merged']}: allowed are true and false")
-    how = {"model_root": chosen["model_root"] or None, "merged": chosen["merged"] == "true"}
+    how = {"model_root": chosen["model_root"] or None, "merged": arguments.switch(chosen, "merged")}
     made = ask("write", paths[0], str(Path(paths[1]).absolute()), how, module="export")
     line = f"{paths[1]}: {made['kind']}: {', '.join(made['files'])}"
     terminal.console.print(escape.line(line), markup=False, soft_wrap=True)

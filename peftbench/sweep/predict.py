@@ -25,10 +25,8 @@ def main(words: Sequence[str]) -> int:
     settings = [word for word in words if word not in paths]
     defaults = {"model_root": "", "merged": "true", "separator": "", "encoding": ""}
     chosen = arguments.options("predict", settings, **defaults) if settings else defaults
-    if chosen["merged"] not in ("true", "false"):
-        raise ConfigError(f"predict: merged={chosen['merged']}: allowed are true and false")
     how = {name: chosen[name] or None for name in ("model_root", "separator", "encoding")}
-    _write(answers(paths[0], Path(paths[1]), merged=chosen["merged"] == "true", **how))
+    _write(answers(paths[0], Path(paths[1]), merged=arguments.switch(chosen, "merged"), **how))
     return 0
 
 

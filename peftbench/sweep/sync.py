@@ -27,7 +27,7 @@ def main(words: Sequence[str]) -> int:
     if not config.logger.get("_target_") and not any(isinstance(part, dict) for part in config.logger.values()):
         raise ConfigError("logger=none: keeps nothing; allowed are the names in `peftbench list loggers`")
     sent = root / Folder.SENT / fingerprint.of_json(config.logger)[:16]
-    again = chosen["overwrite"] == "true"
+    again = arguments.switch(chosen, "overwrite")
     records = [
         record
         for _, record in ResultStore(root).scan()

@@ -121,7 +121,7 @@ def test_what_plain_peft_cannot_load_is_refused(finished: Callable, run_cli, tmp
         (["predict", "a.json", "b.csv", "c.csv"], "predict: takes a record and a file"),
         (["predict", "a.json", "b.csv"], "b.csv: there is no such file"),
         (["export", "a.json"], "export: takes a record and a folder"),
-        (["export", "a.json", "b", "merged=maybe"], "merged=maybe: allowed are true and false"),
+        (["export", "a.json", "b", "merged=maybe"], "merged=maybe: allowed is true or false"),
     ],
 )
 def test_bad_words_are_one_line(run_cli, words: list[str], message: str) -> None:

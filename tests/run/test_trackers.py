@@ -170,6 +170,7 @@ def test_recorded_runs_are_sent_later(run_cli, tiny, results: Path, offline: Non
         (["logger=none"], "logger=none: keeps nothing"),
         (["logger=wandb", "results_dir=nowhere"], "results_dir=nowhere: there is no such folder"),
         (["logger=nope"], "logger"),
+        (["logger=wandb", "overwrite=yes"], "overwrite=yes: allowed is true or false"),
         (["logger=wandb", "seed=1"], "seed"),
     ],
 )
