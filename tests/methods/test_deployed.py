@@ -4,16 +4,20 @@ import pytest
 import torch
 
 from tests.helpers.built import Built, shake
+from tests.helpers.composed import written
 
 #: By method, whether a network makes its virtual tokens while they are trained.
 MADE = {"prefix": True, "p_tuning": True, "p_tuning_v2": False, "prompt": False, "cartridge": False, "cpt": True}
 
 
-@pytest.mark.parametrize("model", ["tiny_bert", "tiny_llama"])
-@pytest.mark.parametrize("method", list(MADE))
+FAMILIES = {"tiny_bert": "encoder", "tiny_llama": "decoder"}
+
+
+CASES = [(name, model) for name in MADE for model in FAMILIES if FAMILIES[model] in written("method")[name]["supports"]]
+
+
+@pytest.mark.parametrize(("method", "model"), CASES)
 def test_virtual_tokens_are_kept_without_what_makes_them(cell, named, method: str, model: str) -> None:
-    if method == "cpt" and model == "tiny_bert":
-        pytest.skip("for decoders alone")
     case = Built(cell(*named(method, model)))
     shake(case.model, seed=0)
     expected, weights = case.logits(), _prompt_weights(case)
