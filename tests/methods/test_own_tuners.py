@@ -86,4 +86,5 @@ def test_a_half_precision_base_keeps_adapters_in_full(cell, tmp_path, method: st
     case.model.save_pretrained(tmp_path, save_embedding_layers=False)
     for low_memory in (False, True):
         loaded = PeftModel.from_pretrained(case.fresh_base().bfloat16(), tmp_path, low_cpu_mem_usage=low_memory)
-        torch.testing.assert_close(case.logits(loaded).float(), expected.float(), atol=3e-2, rtol=0)
+        # Prefixes that an MLP made and saved ones may round to other halves: a few last digits of logits of about 1.
+        torch.testing.assert_close(case.logits(loaded).float(), expected.float(), atol=2**-4, rtol=0)
