@@ -3,10 +3,10 @@
     python benchmarks/gpu_check.py [limit_s=480] [out=FILE]
 
 One run of every family of models in fp32, bf16 and 4 bits; DDP and FSDP where there are two devices; the tests of
-several devices; tokens a second of a decoder of a billion parameters beside a plain loop on the same model, with peak
-memory; and how often a training step waits for the device. Models have random weights: nothing is downloaded. A part
-that fails, or that time doesn't suffice for, has its line too. Exit status: 0 all parts passed, 1 one didn't, 2 no CUDA
-device.
+several devices; tokens a second of a decoder of a billion parameters beside a plain loop on the same model, and its
+peak memory beside the estimate; and how often a training step waits for the device. Models have random weights: nothing
+is downloaded. A part that fails, or that time doesn't suffice for, has its line too. Exit status: 0 all parts passed, 1
+one didn't, 2 no CUDA device.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -121,10 +121,14 @@ def job(words: list[str], device: str, folder: Path) -> "RunContext":
 
 def prepared(words: list[str], device: str, folder: Path) -> "tuple[FineTuner, list[Batch]]":
     """A run's model on a device, and its training batches there."""
+    import torch
+
+    from peftbench.data.batch import moved
     from peftbench.run.run import set_up
 
     tuner, data = set_up(job(words, device, folder))
-    batches = [{k: v.to(device) for k, v in batch.items()} for batch in data.train_dataloader(_STEPS + _WARM_UP, 0)]
+    there = torch.device(device)
+    batches = [moved(batch, there) for batch in data.train_dataloader(_STEPS + _WARM_UP, 0)]
     return tuner.to(device).train(), batches
 
 
@@ -173,10 +177,10 @@ def waits(device: str, folder: Path) -> str:
 
 def decoder(device: str, folder: Path, shape: dict[str, int] = BILLION) -> str:
     """Tokens a second of a decoder's LoRA training as a run of ours, and of a plain loop on the same model and batches;
-    the peak of its memory."""
+    the peak of its memory, and what `estimate` says of it."""
     shaped = [f"++model.config.{key}={value}" for key, value in shape.items()]
     words = ["model=tiny_llama", "formulation=text", "method=lora", "recipe.batch_size=16", "measure=false", *shaped]
-    ours, peak = _as_a_run(words, device, folder)
+    ours, peak, longest = _as_a_run(words, device, folder)
     tuner, batches = prepared(words, device, folder / "plain")
     optimizer = optimizer_of(tuner)
     for batch in batches[:_WARM_UP]:
@@ -190,18 +194,30 @@ def decoder(device: str, folder: Path, shape: dict[str, int] = BILLION) -> str:
     plain = tokens / (time.perf_counter() - start)
     size = sum(p.numel() for p in tuner.parameters()) / 1e9
     rates = f"a run {ours:,.0f} tokens/s, a plain loop {plain:,.0f}"
-    return f"{size:.2f} billion weights: {rates}; a run's peak {peak / 1e9:.2f} GB"
+    return f"{size:.2f} billion weights: {rates}; a run's peak {peak / 1e9:.2f} GB, {estimated(words, device, longest)}"
 
 
-def _as_a_run(words: list[str], device: str, folder: Path) -> tuple[float, float]:
-    """Tokens a second and peak bytes of a run's training."""
+def estimated(words: list[str], device: str, length: int) -> str:
+    """What `estimate` says of a run's tensors at their peak, with examples of so many tokens; or why it can't."""
+    from peftbench.run.estimate import cells
+
+    emitted: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        cells.estimate([(job(words, device, Path(folder)).config, {"length": length})], emitted.append)
+    (cell,) = emitted[-1]["result"]["cells"]
+    return f"not estimated: {cell['refused']}" if "refused" in cell else f"estimated {cell['peak_bytes'] / 1e9:.2f} GB"
+
+
+def _as_a_run(words: list[str], device: str, folder: Path) -> tuple[float, float, int]:
+    """Tokens a second and peak bytes of a run's training, and the tokens of its longest example."""
     from peftbench.run.run import set_up, train
     from peftbench.run.training.meter import Memory
 
     memory, context = Memory(), job(words, device, folder / "run")
     tuner, data = set_up(context)
     figures = train(context, tuner, data, memory).figures
-    return float(figures["train_tokens_per_s"]), float(figures["peak_memory_bytes"])
+    longest = int(data.train.lengths.max())
+    return float(figures["train_tokens_per_s"]), float(figures["peak_memory_bytes"]), longest
 
 
 def _settle(device: str) -> None:

@@ -122,7 +122,7 @@ class RecipeConfig:
 
 @dataclass(kw_only=True)
 class HardwareConfig:
-    """The machine. Nothing here changes the mathematics, except `precision`."""
+    """The machine. Nothing here changes the mathematics, except `precision` and `matmul_precision`."""
 
     name: str
     accelerator: str = ruled(one_of("cpu", "gpu", "auto"))
@@ -135,6 +135,7 @@ class HardwareConfig:
     workers: int = ruled(between(0, 256))
     compile: bool
     gradient_checkpointing: Optional[bool]
+    matmul_precision: Optional[str] = field(default=None, metadata={"rule": one_of("highest", "high", "medium")})
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,33 @@ import torch
 Batch = dict[str, torch.Tensor]
 #: What a model is called with: tensors, and numbers such as how many logits are kept.
 Arguments = dict[str, Any]
+#: Of a collated batch what stays in main memory, whatever the device: what shapes are decided by. Reading that from a
+#: GPU would wait for all that it was given to do.
+HOST = ("lengths", "answers", "sequences", "part", "widths")
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device, but for `HOST`. From pinned memory it is copied beside what the device does."""
+    return {k: v if k in HOST else v.to(device, non_blocking=True) for k, v in batch.items()}
+
+
+def lengths(batch: Batch) -> torch.Tensor:
+    """(s,) tokens of every sequence, in main memory; counted on the device only where nobody collated the batch."""
+    return batch["lengths"] if "lengths" in batch else batch["attention_mask"].sum(dim=1).cpu()
+
+
+def width(batch: Batch, longest: int) -> int:
+    """Positions that sequences of so many tokens at the most are given: a GPU's batches say what that is a multiple of,
+    and how many there may be (`widths`)."""
+    if "widths" not in batch:
+        return longest
+    multiple, most = batch["widths"].tolist()
+    return max(longest, min(-(-longest // multiple) * multiple, most))
+
+
+def answer_lengths(batch: Batch) -> torch.Tensor:
+    """(s,) tokens of every sequence's answer, in main memory, as `lengths`."""
+    return batch["answers"] if "answers" in batch else (batch["targets"] >= 0).sum(dim=1).cpu()
 
 
 @dataclass

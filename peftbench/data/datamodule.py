@@ -1,5 +1,6 @@
 """`TaskDataModule`: the splits of a run, tokenised, as loaders."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from peftbench.config.types import RunConfig
 from peftbench.data import perturbations, repeats, sources
 from peftbench.data.batch import Batch
 from peftbench.data.chosen import ChosenRows
-from peftbench.data.encode import Encoded, Encodes, encode
+from peftbench.data.encode import Encoded, Encodes, encode, widened
 from peftbench.data.examples import Example, Reader, column
 from peftbench.data.repeats import Repeats
 from peftbench.data.sampler import LengthBucketBatches, Steps, by_length
@@ -24,6 +25,8 @@ from peftbench.errors import ConfigError
 #: Rows of the training data that are scored, at the most: the figure is a hint at over-fitting, and of 1,000 rows it
 #: would cost a small run as much time as its score.
 TRAIN_SLICE = 500
+#: Positions of a batch on a GPU are a multiple of this.
+_MULTIPLE = 8
 
 
 class TaskDataModule(L.LightningDataModule):
@@ -197,14 +200,18 @@ class TaskDataModule(L.LightningDataModule):
         return self.batches(self.train)
 
     def _loader(self, examples: Encoded, batches: "Sampler[list[int]] | list[list[int]]") -> DataLoader[Batch]:
-        workers = self.config.hardware.workers
+        workers, on_gpu = self.config.hardware.workers, self.config.hardware.accelerator == "gpu"
         return DataLoader(
             examples,  # type: ignore[arg-type]
             batch_sampler=batches,
-            collate_fn=examples.collate,
+            collate_fn=functools.partial(self._collate, examples) if on_gpu else examples.collate,
             # Else each epoch's start would draw from torch's global stream, from which dropout draws.
             generator=torch.Generator().manual_seed(self.config.seed),
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=self.config.hardware.accelerator == "gpu",
+            pin_memory=on_gpu,
         )
+
+    def _collate(self, examples: Encoded, indices: Sequence[int]) -> Batch:
+        """A batch for a GPU, where matrix products are faster by eights, and few widths are few compilations."""
+        return widened(examples.collate(indices), examples.pad, multiple=_MULTIPLE, most=self.config.recipe.max_length)

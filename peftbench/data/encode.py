@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.config import paths
-from peftbench.data.batch import Batch, Inputs
+from peftbench.data.batch import Batch, Inputs, answer_lengths, lengths, width
 from peftbench.data.examples import NO_LABEL, Example, Reader
 from peftbench.errors import TooLong
 from peftbench.system import cached, files, fingerprint
@@ -27,7 +28,7 @@ _CHUNK = 2000
 IGNORED = -100
 
 #: The tensors of a batch with one line per sequence; the others have one per example.
-_SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets")
+_SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets", "lengths", "answers")
 
 
 class Encodes(Protocol):
@@ -96,14 +97,14 @@ class Encoded(Dataset[int]):
     @property
     def lengths(self) -> torch.Tensor:
         """(n,) tokens of every example, its answer's included; of its longest sequence, where it has several."""
-        lengths = self.offsets.diff()
+        each = self.offsets.diff()
         if self.target_offsets is not None:
-            lengths = lengths + self.target_offsets.diff()
+            each = each + self.target_offsets.diff()
         if self.firsts is None:
-            return lengths
+            return each
         counts = self.firsts.diff()
         owners = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        return torch.zeros(len(counts), dtype=torch.int64).scatter_reduce(0, owners, lengths, "amax")
+        return torch.zeros(len(counts), dtype=torch.int64).scatter_reduce(0, owners, each, "amax")
 
     @property
     def hidden(self) -> bool:
@@ -123,7 +124,8 @@ class Encoded(Dataset[int]):
         Returns:
             input_ids, attention_mask (and token_type_ids): (sequences, longest); labels, index: (n,). Where examples
             have answers of tokens: targets (sequences, longest answer), padded with -100. Where they have several
-            sequences: sequences (n,), how many, an example's following each other.
+            sequences: sequences (n,), how many, an example's following each other. lengths and answers (sequences,):
+            the tokens of each sequence and its answer.
         """
         chosen = torch.as_tensor(list(indices))
         labels = self.labels[chosen]
@@ -132,12 +134,13 @@ class Encoded(Dataset[int]):
         if self.firsts is not None:
             lines = [line for i in indices for line in range(int(self.firsts[i]), int(self.firsts[i + 1]))]
             batch["sequences"] = self.firsts.diff()[chosen]
-        ids, lengths = _padded(self.tokens, self.offsets, lines, self.pad)
-        batch |= {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+        ids, counts = _padded(self.tokens, self.offsets, lines, self.pad)
+        mask = (torch.arange(ids.shape[1]) < counts[:, None]).long()
+        batch |= {"input_ids": ids, "attention_mask": mask, "lengths": counts}
         if self.types is not None:
             batch["token_type_ids"] = _padded(self.types, self.offsets, lines, 0)[0]
         if self.targets is not None and self.target_offsets is not None:
-            batch["targets"] = _padded(self.targets, self.target_offsets, lines, IGNORED)[0]
+            batch["targets"], batch["answers"] = _padded(self.targets, self.target_offsets, lines, IGNORED)
         return batch
 
 
@@ -146,8 +149,8 @@ def _padded(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Some lines of a flat row, (lines, longest), and their lengths."""
     spans = [slice(*offsets[j : j + 2].tolist()) for j in lines]
-    lengths = torch.tensor([span.stop - span.start for span in spans])
-    return pad_sequence([flat[span].long() for span in spans], batch_first=True, padding_value=value), lengths
+    counts = torch.tensor([span.stop - span.start for span in spans])
+    return pad_sequence([flat[span].long() for span in spans], batch_first=True, padding_value=value), counts
 
 
 def part(batch: Batch, start: int, stop: int) -> Batch:
@@ -156,16 +159,26 @@ def part(batch: Batch, start: int, stop: int) -> Batch:
     if "sequences" in batch:
         ends = [0, *batch["sequences"].cumsum(0).tolist()]
         first, last = ends[start], ends[min(stop, len(ends) - 1)]
-    return trim({k: v[first:last] if k in _SEQUENCES else v[start:stop] for k, v in batch.items()})
+    whole = {k: v for k, v in batch.items() if k == "widths"}
+    rest = {k: v for k, v in batch.items() if k not in whole}
+    return trim({**{k: v[first:last] if k in _SEQUENCES else v[start:stop] for k, v in rest.items()}, **whole})
+
+
+def widened(batch: Batch, pad: int, *, multiple: int, most: int) -> Batch:
+    """A collated batch with more padding: as many positions as a multiple, or `most`."""
+    batch = {**batch, "widths": torch.tensor([multiple, most])}
+    further = width(batch, batch["input_ids"].shape[1]) - batch["input_ids"].shape[1]
+    fill = {"input_ids": pad, "attention_mask": 0, "token_type_ids": 0}
+    return {k: F.pad(v, (0, further), value=fill[k]) if k in fill else v for k, v in batch.items()}
 
 
 def trim(batch: Batch) -> Batch:
     """Cut padding columns that no sequence of the batch needs; only a part of a collated batch has them."""
-    longest = int(batch["attention_mask"].sum(dim=1).max())
-    answer = int(batch["targets"].ne(IGNORED).sum(dim=1).max()) if "targets" in batch else 0
+    longest = width(batch, int(lengths(batch).max()))
+    answer = int(answer_lengths(batch).max()) if "targets" in batch else 0
     widths = {name: answer if name == "targets" else longest for name in _SEQUENCES}
     # Contiguous: T5's own loss takes a view of its labels.
-    return {k: v[:, : widths[k]].contiguous() if k in _SEQUENCES else v for k, v in batch.items()}
+    return {k: v[:, : widths[k]].contiguous() if k in _SEQUENCES and v.dim() > 1 else v for k, v in batch.items()}
 
 
 def tokens(batch: Batch) -> tuple[torch.Tensor, int]:

@@ -12,10 +12,20 @@ import torch
 
 from peftbench import __version__
 from peftbench.config import paths
-from peftbench.system import spinning
+from peftbench.config.types import HardwareConfig
+from peftbench.system import ranks, spinning
 from peftbench.system.machine import processor
 
 _PACKAGES = ("torch", "lightning", "transformers", "peft", "datasets", "scikit-learn", "numpy")
+
+
+def set_up(hardware: HardwareConfig) -> None:
+    """Set torch's threads and what it may round 32-bit products to, for this process."""
+    if hardware.threads is not None:
+        torch.set_num_threads(hardware.threads)
+    elif ranks.world() > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // ranks.world()))
+    torch.set_float32_matmul_precision(hardware.matmul_precision or "highest")
 
 
 def describe() -> dict[str, Any]:

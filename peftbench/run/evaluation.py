@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Batch, moved
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.repeats import Repeats
@@ -64,7 +64,7 @@ def predict(trainer: L.Trainer, tuner: FineTuner, loader: Iterable[Batch]) -> li
     tuner.clear_generations()
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
         mine = (batch for index, batch in enumerate(loader) if ranks.takes(index))
-        return ranks.interleaved([tuner.predict({k: v.to(device) for k, v in batch.items()}) for batch in mine])
+        return ranks.interleaved([tuner.predict(moved(batch, device)) for batch in mine])
 
 
 def _beside(tuner: FineTuner, predicted: list[dict[str, Any]], part: Encoded) -> dict[str, Any]:

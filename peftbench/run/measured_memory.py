@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from peftbench import errors
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Batch, moved
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored
 from peftbench.run.context import RunContext
@@ -38,7 +38,7 @@ def measure(
         stop.check()
         if STEPS * (train_s or 0.0) > config.measure_s * tuner.total_steps:
             return nothing, [scored.unmeasured(config.method.name, scored.MEMORY, f"measure_s={config.measure_s:g}")]
-        batch = {name: tensor.to(tuner.device) for name, tensor in _longest(data, config.recipe.batch_size).items()}
+        batch = moved(_longest(data, config.recipe.batch_size), tuner.device)
         whole, extra = _traced(tuner, batch, trainer)
     except errors.Interrupted:
         why = "interrupted"

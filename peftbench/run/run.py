@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
-import torch
 
 from peftbench import errors
 from peftbench.config.identity import description
@@ -117,10 +116,7 @@ def scored_record(
 def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
     """The data and the prepared model of a run. On a CPU the same bits each time."""
     config = context.config
-    if config.hardware.threads is not None:
-        torch.set_num_threads(config.hardware.threads)
-    elif ranks.world() > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // ranks.world()))
+    environment.set_up(config.hardware)
     L.seed_everything(config.seed, verbose=False)
 
     context.emit({"event": "phase", "phase": "tokenising"})
@@ -263,7 +259,7 @@ def measure_speed(
     """Inference speed and a training step's cost, beside a fresh base, and footnotes; or nulls and a footnote that says
     why.
 
-    Nothing here may cost the score: not a want of memory (three models at once may not fit where one did), not a stop.
+    Nothing here may cost the score: not a want of memory (a second model may not fit where one did), not a stop.
     """
     context.emit({"event": "phase", "phase": "measuring speed"})
     try:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Batch, moved
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
 from peftbench.data.sampler import by_length
@@ -99,13 +99,19 @@ def _variants(tuner: FineTuner, base: nn.Module) -> dict[str, nn.Module]:
     trained = tuner.model.eval()
     shares = weight_bytes(trained) >= SHARED_FROM or tuner.device.type != "cpu"
     lay_alike(trained)
-    variants = {"": trained}
-    merged = tuner.method.merge(trained)
-    for name, variant in {"_merged": merged, "_base": base}.items():
-        if variant is not None:
-            shared = share(variant, trained) if shares else set()
-            variants[name] = variant.to(tuner.device).eval()
-            lay_alike(variant, but=shared)
+    variants = {"": trained, "_merged": base, "_base": base}
+
+    def add(name: str, variant: nn.Module | None) -> None:
+        if variant is None:
+            del variants[name]
+            return
+        shared = share(variant, trained) if shares else set()
+        variants[name] = variant.to(tuner.device).eval()
+        lay_alike(variant, but=shared)
+
+    # What the base has in common with the trained model is let go before merging copies that: never three models.
+    add("_base", base)
+    add("_merged", tuner.method.merge(trained))
     return variants
 
 
@@ -198,7 +204,7 @@ def _times(
             stop.check()  # A library may have swallowed what the handler of SIGTERM raised.
             if time.monotonic() > (warm if 0 < number < warm_up else until):
                 continue
-            turn = _turn(models.values(), {k: v.to(device) for k, v in batch.items()}, forward, device)
+            turn = _turn(models.values(), moved(batch, device), forward, device)
             if number >= warm_up:
                 turns.append(turn)
     return {name: [turn[i] for turn in turns] for i, name in enumerate(models)}

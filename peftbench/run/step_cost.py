@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from peftbench import errors
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Batch, moved
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored
 from peftbench.run.training.tuner import FineTuner
@@ -93,9 +93,9 @@ def measure(
     with limit.until(until), precision():
         for number, batch in enumerate(islice(data.train_dataloader(_WARM_UP + _STEPS), _WARM_UP + _STEPS)):
             stop.check()  # A library may have swallowed what the handler of SIGTERM raised.
-            moved = {name: tensor.to(tuner.device) for name, tensor in batch.items()}
-            step_s = _seconds(lambda: tuner.step(moved, optimizer, scheduler))  # noqa: B023
-            base_s = _seconds(lambda: forward(moved))  # noqa: B023
+            here = moved(batch, tuner.device)
+            step_s = _seconds(lambda: tuner.step(here, optimizer, scheduler))  # noqa: B023
+            base_s = _seconds(lambda: forward(here))  # noqa: B023
             if number >= _WARM_UP:
                 ratios.append(step_s / base_s)
     model.eval()

@@ -12,42 +12,46 @@ from peftbench.results.store import ResultStore
 from peftbench.system.machine import processor
 
 
-def seconds(configs: Sequence[RunConfig]) -> list[float | None]:
+def seconds(configs: Sequence[RunConfig], *, anywhere: bool = False) -> list[float | None]:
     """Seconds of each run: the median of its `times`; None where there is none."""
-    return [statistics.median(alike) if alike else None for alike in times(configs)]
+    return [statistics.median(alike) if alike else None for alike in times(configs, anywhere=anywhere)]
 
 
-def times(configs: Sequence[RunConfig]) -> list[list[float]]:
+def times(configs: Sequence[RunConfig], *, anywhere: bool = False) -> list[list[float]]:
     """For each run what the completed records like it (`_alike`) took, in seconds, training time scaled to the run's
     examples."""
     return [
         [t for record in alike if (t := _scaled(record, config)) is not None]
-        for config, alike in zip(configs, _alike(configs), strict=True)
+        for config, alike in zip(configs, _alike(configs, anywhere), strict=True)
     ]
 
 
-def memory(configs: Sequence[RunConfig]) -> list[float | None]:
+def memory(configs: Sequence[RunConfig], *, anywhere: bool = False) -> list[float | None]:
     """Bytes of each run's process at its peak: the most of the completed records like it; None where there is none."""
-    peaks = [[(record.efficiency or {}).get("peak_memory_bytes") for record in alike] for alike in _alike(configs)]
+    peaks = [
+        [(record.efficiency or {}).get("peak_memory_bytes") for record in alike] for alike in _alike(configs, anywhere)
+    ]
     return [max((float(peak) for peak in of_run if peak is not None), default=None) for of_run in peaks]
 
 
-def _alike(configs: Sequence[RunConfig]) -> list[list[RunRecord]]:
-    """For each run the completed records of the same method, model, data set and hardware on a processor of this
-    name."""
+def _alike(configs: Sequence[RunConfig], anywhere: bool) -> list[list[RunRecord]]:
+    """For each run the completed records of the same method, model, data set and hardware on a processor of this name,
+    or of any."""
     by_likeness: dict[Any, list[RunRecord]] = defaultdict(list)
     for root in {config.results_dir for config in configs}:
         for _, record in ResultStore(root).scan():
             if isinstance(record, RunRecord) and record.status == "completed":
-                by_likeness[root, _likeness(record.config, record.environment)].append(record)
-    here = {"cpu": processor()}
+                where = {} if anywhere else record.environment
+                by_likeness[root, _likeness(record.config, where)].append(record)
+    here = {} if anywhere else {"cpu": processor()}
     return [by_likeness[c.results_dir, _likeness(identity.description(c), here)] for c in configs]
 
 
 def _likeness(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:
     """What two runs must have in common for one's time to say something of the other's."""
     names = (config[part]["name"] for part in ("method", "model", "dataset"))
-    hardware = tuple(sorted((k, str(v)) for k, v in config.get("hardware", {}).items()))
+    # Without nulls: a key that a record's time didn't know of.
+    hardware = tuple(sorted((k, str(v)) for k, v in config.get("hardware", {}).items() if v is not None))
     return (*names, hardware, environment.get("cpu"))
 
 

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from peftbench.config import hydra_compat, identity, paths
+from peftbench.sweep import slurm
 from peftbench.sweep.job import GROUP, STOPPED, hydra_job
 from peftbench.sweep.launchers import Launcher
 from peftbench.system import files, fingerprint, process
@@ -57,7 +58,7 @@ def launching(overrides: Sequence[str], launcher: Launcher) -> Iterator[Launch]:
             for first in range(0, len(runs), size):
                 batch = runs[first : first + size]
                 returned: Sequence[Any] = []
-                with _patient(folder / STOPPED, launcher):
+                with _patient(folder / STOPPED, launcher), slurm.watched(launcher):
                     returned = plugin.launch(batch, initial_job_idx=started)
                 for done in returned:
                     if done.status is JobStatus.FAILED:

@@ -17,7 +17,7 @@ from peftbench.results import scored, warnings
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore, rescue
 from peftbench.run.prepared import PreparedRun, prepare
-from peftbench.sweep import launchers, terminal
+from peftbench.sweep import launchers, slurm, terminal
 from peftbench.system import gpus, process, process_group, redact
 
 #: A file in a sweep's log folder that keeps a launcher's workers from starting further runs.
@@ -72,6 +72,9 @@ def _quietly(stopped: Path | None, *, alone: bool) -> Iterator[None]:
             raise
         if stopped is not None:
             stopped.touch()
+        if alone and slurm.starts_again():
+            # With a result, which an end as any other would leave, nobody would wait for what comes.
+            raise SystemExit(1) from None
 
 
 def _claim_and_run(cell: PreparedRun, folder: Path) -> RunRecord | None:

@@ -14,7 +14,7 @@ from peftbench.errors import ConfigError, NotApplicable
 from peftbench.results.reading import read
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import PreparedRun, prepare
-from peftbench.sweep import cells, fitting, plan, preflight, sweep, terminal, tuning
+from peftbench.sweep import cells, fitting, plan, preflight, slurm, sweep, terminal, tuning
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.sweep.job import hydra_job
 from peftbench.sweep.plan import PlannedRun
@@ -97,7 +97,8 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
     runs = plan.make(cells, composed.overrides or [[]], by_run)
     # In a sweep a method may not fit a model; but where the command line changed the method, that is why.
     changed = any(o.lstrip("+~").startswith("method.") for o in overrides)
-    planned, studies = _preflight(runs, composed, leave_out=composed.multirun and not changed, folders=folders)
+    leave_out = composed.multirun and not changed
+    planned, studies = _preflight(runs, composed, overrides, leave_out=leave_out, folders=folders)
     dry = composed.cells[0].dry_run
     if dry or composed.multirun:
         plan.show(planned, terminal.console, whole=dry)
@@ -135,7 +136,12 @@ def _prepared(composed: cells.Cells) -> tuple[cells.Cells, list[PreparedRun]]:
 
 
 def _preflight(
-    runs: Sequence[PlannedRun], composed: cells.Cells, *, leave_out: bool, folders: Sequence[Path]
+    runs: Sequence[PlannedRun],
+    composed: cells.Cells,
+    words: Sequence[str],
+    *,
+    leave_out: bool,
+    folders: Sequence[Path],
 ) -> tuple[plan.Plan, list[tuning.Study]]:
     """Check all runs before the first starts; returns the plan, and the studies to tune first."""
     todo = [run for run in runs if run.cell.config.overwrite or not _done(run.cell)]
@@ -149,13 +155,13 @@ def _preflight(
     if len(left_out) == len(runs):
         raise ConfigError("no run of this command line is applicable")
     studies, rest = tuning.studies([run for run in todo if run.cell.key not in left_out], folders)
-    todo = plan.estimate([*rest, *(run for study in studies for run in study.runs)])
+    todo = plan.estimate([*rest, *(r for study in studies for r in study.runs)], anywhere=composed.launcher.alone)
     planned = plan.Plan(
         todo=todo,
         done=len(runs) - len(left_out) - len(todo),
         left_out=left_out,
         excluded=composed.excluded,
-        launcher=composed.launcher,
+        launcher=slurm.sized(composed.launcher, todo, words),
         trials=sum(study.budget for study in studies),
     )
     return planned, studies

@@ -24,6 +24,8 @@ class Launcher:
         overrides: of Hydra's own configuration, what must be set for it.
         alone: whether a process of its makes one run, and is asked to stop, or put in the queue again, without the
             others.
+        unsaid: what a queue is asked for and nobody said: the names of the launcher's arguments.
+        asked: what each run asks a queue for, in words.
     """
 
     name: str = "basic"
@@ -32,6 +34,8 @@ class Launcher:
     batch: int | None = None
     overrides: tuple[str, ...] = ()
     alone: bool = False
+    unsaid: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
     def divide(self, config: RunConfig, words: list[str]) -> tuple[RunConfig, list[str]]:
         """A run with its share of the machine's threads, written into its configuration as a person would: the key of
@@ -63,7 +67,7 @@ def _joblib(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
         raise ConfigError("hydra.launcher.n_jobs=0: allowed is a number of runs at a time, or -1")
     if jobs < 0:
         # joblib's reading of -1, -2 ...; but a GPU holds one run, and a run may have several devices.
-        jobs = max(1, (cores + 1 + jobs) // _devices(configs))
+        jobs = max(1, (cores + 1 + jobs) // _cpus(configs))
         if any(config.hardware.accelerator == "gpu" for config in configs):
             jobs = min(jobs, max(1, len(gpus()) // _devices(configs)))
     jobs = min(jobs, len(configs))
@@ -75,15 +79,53 @@ def _devices(configs: Sequence[RunConfig]) -> int:
     return max(config.hardware.devices for config in configs)
 
 
+def _cpus(configs: Sequence[RunConfig], *, workers: bool = False) -> int:
+    """CPUs of the run that needs the most: a thread each where `hardware.threads` says no number.
+
+    Args:
+        workers: whether processes that prepare batches count too.
+    """
+
+    def needed(config: RunConfig) -> int:
+        hardware = config.hardware
+        return hardware.devices * ((hardware.threads or 1) + (hardware.workers if workers else 0))
+
+    return max(map(needed, configs))
+
+
 def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     """submitit's local executor starts all runs of a batch at once: a batch has no more runs than there are cores."""
     cores = len(os.sched_getaffinity(0))
-    jobs = min(len(configs), cores // (launcher.cpus_per_task or _devices(configs)) or 1)
+    jobs = min(len(configs), cores // (launcher.cpus_per_task or _cpus(configs)) or 1)
     return Launcher("submitit_local", jobs, threads=launcher.cpus_per_task or max(1, cores // jobs), batch=jobs)
 
 
 def _slurm(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
-    return Launcher("submitit_slurm", None, threads=launcher.cpus_per_task or 1, alone=True)
+    """What a job asks for is what its run's `hardware` says, unless the command line says otherwise; its memory and
+    time are known later (`slurm.sized`)."""
+    cpus = launcher.cpus_per_task or _cpus(configs, workers=True)
+    asked, gpus_asked = {} if launcher.cpus_per_task else {"cpus_per_task": cpus}, ("gpus_per_node", "gres", _PER_TASK)
+    if any(config.hardware.accelerator == "gpu" for config in configs) and not _says(launcher, *gpus_asked):
+        asked["gpus_per_node"] = _devices(configs)
+    gpus_each = asked.get("gpus_per_node")
+    unsaid = () if _says(launcher, "mem_gb", "mem_per_cpu", "mem_per_gpu") else ("mem_gb",)
+    return Launcher(
+        "submitit_slurm",
+        None,
+        threads=launcher.cpus_per_task or 1,
+        overrides=tuple(f"hydra.launcher.{name}={value}" for name, value in asked.items()),
+        alone=True,
+        unsaid=(*unsaid, "timeout_min"),
+        asked=(f"{cpus} CPU{'s' * (cpus > 1)}", *([f"{gpus_each} GPU{'s' * (gpus_each > 1)}"] if gpus_each else [])),
+    )
+
+
+_PER_TASK = "gpus_per_task"
+
+
+def _says(launcher: Any, *names: str) -> bool:
+    """Whether one of a launcher's arguments is set."""
+    return any(launcher.get(name) is not None for name in names)
 
 
 def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
@@ -93,7 +135,7 @@ def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     if launcher.ray.init.get("address") is not None:
         return Launcher("ray", None, threads=int(each or 1))
     cores = int(launcher.ray.init.get("num_cpus") or len(os.sched_getaffinity(0)))
-    taken = int(each or _devices(configs))
+    taken = int(each or _cpus(configs))
     jobs = min(len(configs), max(1, cores // taken))
     # Ray counts the machine's CPUs, not those that this process may use, and one for a run.
     counted = (f"++hydra.launcher.ray.init.num_cpus={cores}", f"++hydra.launcher.ray.remote.num_cpus={taken}")

@@ -89,10 +89,14 @@ def check_different(cells: Sequence[PreparedRun]) -> None:
             raise ConfigError(f"{', '.join(differing)}: runs that differ in nothing else are one run, with one record")
 
 
-def estimate(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The same with their estimates."""
-    times = estimates.seconds([run.cell.config for run in runs])
-    sizes = estimates.memory([run.cell.config for run in runs])
+def estimate(runs: Sequence[PlannedRun], *, anywhere: bool = False) -> list[PlannedRun]:
+    """The same with their estimates.
+
+    Args:
+        anywhere: whether records of other processors say something of them: a cluster's runs aren't made here.
+    """
+    times = estimates.seconds([run.cell.config for run in runs], anywhere=anywhere)
+    sizes = estimates.memory([run.cell.config for run in runs], anywhere=anywhere)
     return [
         replace(run, estimate_s=time, memory=size if run.memory is None else run.memory)
         for run, time, size in zip(runs, times, sizes, strict=True)
@@ -170,6 +174,7 @@ def headline(plan: Plan) -> str:
     parts += [f"{plan.excluded} excluded"] if plan.excluded else []
     how = [f"{launcher.at_once} at a time"] if launcher.at_once and launcher.at_once > 1 else []
     how += [f"{launcher.threads} thread{'s' * (launcher.threads > 1)} each"] if launcher.threads else []
+    how += [f"each asks for {', '.join(launcher.asked)}"] if launcher.asked else []
     length = f"; about {in_words(time)}" if time is not None and plan.todo else "; time unknown" if plan.todo else ""
     tuning = f"; up to {plan.trials} trials first" if plan.trials else ""
     divided = f" ({launcher.name}: {', '.join(how)})" if how else ""

@@ -76,7 +76,8 @@ def stoppable() -> Iterator[None]:
     """Within this SIGTERM (a scheduler) and SIGHUP (a closed terminal) raise KeyboardInterrupt, as Ctrl-C does.
 
     A launcher's own handlers of SIGUSR1 and SIGUSR2 stay. submitit's has the job put in the queue again and leaves by
-    SystemExit; the SIGTERM by which Slurm then ends the job is no second question.
+    SystemExit; the SIGTERM by which Slurm then ends the job is no second question. Where it fails instead, the process
+    is asked to stop.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -86,7 +87,10 @@ def stoppable() -> Iterator[None]:
         handler = before[number]
         assert callable(handler)
         _asked.leaving = True
-        handler(number, frame)
+        try:
+            handler(number, frame)
+        except Exception as error:  # submitit's, at a time limit after which nothing is put in the queue again.
+            raise KeyboardInterrupt from error
         _asked.leaving = False  # It didn't leave.
 
     before: dict[int, Any] = {number: signal.getsignal(number) for number in PARENTS if number != signal.SIGINT}

@@ -125,13 +125,34 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def any_of(*flags: bool) -> list[bool]:
-    """All-reduce by OR: for each flag, whether any rank has it set."""
-    if world() == 1:
-        return list(flags)
-    most = torch.tensor(flags, dtype=torch.int32)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    return [bool(flag) for flag in most.tolist()]
+class Flags:
+    """Flags that any rank may raise at any step. All ranks learn of them at their next step: by then they have been
+    sent, and nobody waits for another."""
+
+    def __init__(self) -> None:
+        self._sent: tuple[torch.Tensor, Any] | None = None
+
+    def exchange(self, *flags: bool) -> list[bool]:
+        """Send this rank's flags; for each of those sent at the last call, whether any rank had it set. Of one rank
+        that are its own of this call."""
+        if world() == 1:
+            return list(flags)
+        before = [False] * len(flags) if self._sent is None else [bool(flag) for flag in self._received()]
+        most = torch.tensor(flags, dtype=torch.int32)
+        self._sent = most, dist.all_reduce(most, dist.ReduceOp.MAX, async_op=True)
+        return before
+
+    def clear(self) -> None:
+        """Forget what was sent last; all ranks must call it."""
+        if self._sent is not None:
+            self._received()
+            self._sent = None
+
+    def _received(self) -> list[int]:
+        assert self._sent is not None
+        most, work = self._sent
+        work.wait()
+        return [int(flag) for flag in most.tolist()]
 
 
 def share(count: int) -> range:
@@ -168,17 +189,18 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     trained = [p for p in parameters if p.requires_grad]
     if not trained:
         return
-    used_somewhere = any_of(*(p.grad is not None for p in trained))
-    gradients = []
-    for p, used in zip(trained, used_somewhere, strict=True):
-        if used:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            gradients.append(p.grad)
+    mine = [p.grad for p in trained]
+    counts = torch.tensor([g is not None for g in mine], dtype=torch.int32).to(trained[0].device, non_blocking=True)
+    dist.all_reduce(counts)
+    gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(trained, mine, strict=True)]
     for bucket in _buckets(gradients):
         flat = torch.cat([g.reshape(-1).float() for g in bucket])
         dist.all_reduce(flat)
         for g, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
             g.copy_(summed.view_as(g))
+    if any(g is None for g in mine):  # Only then it is read on the host, which waits for the device.
+        for p, own, summed, count in zip(trained, mine, gradients, counts.tolist(), strict=True):
+            p.grad = summed if own is not None or count else None
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Arguments, Batch
+from peftbench.data.batch import Arguments, Batch, answer_lengths, lengths, width
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
 from peftbench.errors import ConfigError
@@ -58,23 +57,32 @@ class Likelihood(InTemplate):
         the answer as labels, which the model shifts to the right and gives its decoder."""
         if self.family == "encoder_decoder":
             return {**super().inputs(batch), "labels": batch["targets"]}
-        lines = [self._line(*line) for line in zip(*self._parts(batch), strict=True)]
-        lengths = torch.tensor([len(line) for line in lines], device=batch["input_ids"].device)
-        ids = pad_sequence(lines, batch_first=True, padding_value=self.pad)
-        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        kept = keep_from(self._starts(batch), ids.shape[1]) if self.family == "decoder" else {}
-        return {"input_ids": ids, "attention_mask": mask.long(), **kept}
+        positions = self._width(batch)
+        ids, mask = self._together(batch, positions)
+        kept = keep_from(lengths(batch) - 1, positions) if self.family == "decoder" else {}
+        return {"input_ids": ids, "attention_mask": mask, **kept}
 
-    def _parts(self, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The real tokens of every sequence, and of its answer."""
-        ids = [line[: int(n)] for line, n in zip(batch["input_ids"], batch["attention_mask"].sum(dim=1), strict=True)]
-        return ids, [line[line >= 0] for line in batch["targets"]]
+    def _width(self, batch: Batch) -> int:
+        """Positions of the sequences with their answers in their places."""
+        longest = int((lengths(batch) + answer_lengths(batch)).max())
+        return width(batch, longest - (0 if self.family == "decoder" else 1))
 
-    def _line(self, ids: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    def _together(self, batch: Batch, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every sequence with its answer, and the mask, (s, positions) each."""
+        ids, targets, counts = batch["input_ids"], batch["targets"], batch["attention_mask"].sum(dim=1, keepdim=True)
+        answers = (targets >= 0).sum(dim=1, keepdim=True)
+        places = torch.arange(positions, device=ids.device).expand(len(ids), -1)
         if self.family == "decoder":
-            return torch.cat([ids, answer])
-        place = int(ids.eq(self.mask or 0).int().argmax())
-        return torch.cat([ids[:place], ids[place].expand(len(answer)), ids[place + 1 :]])
+            ends = counts + answers
+            both = torch.cat([ids, targets], dim=1)
+            taken = torch.where(places < counts, places, places - counts + ids.shape[1])
+        else:  # The mask stands once for every token of the answer.
+            ends, place = counts + answers - 1, self._starts(batch)[:, None]
+            both, after = ids, places - answers + 1
+            taken = torch.where(places < place, places, torch.where(after > place, after, place))
+        mask = places < ends
+        joined = both.gather(1, taken.clamp(0, both.shape[1] - 1))
+        return joined.masked_fill(~mask, self.pad), mask.long()
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
         log_probabilities, real = self.log_probabilities(outputs, batch)
@@ -86,10 +94,10 @@ class Likelihood(InTemplate):
         real = targets >= 0
         places = torch.arange(targets.shape[1], device=scores.device).expand_as(targets)
         if self.family != "encoder_decoder":
-            width = self.inputs(batch)["input_ids"].shape[1]
+            positions = self._width(batch)
             # Counted from the end: virtual tokens stand before the text, and a decoder's first positions are left out.
             # A causal model says the next token.
-            places = places + self._starts(batch)[:, None] + scores.shape[1] - width
+            places = places + self._starts(batch)[:, None] + scores.shape[1] - positions
         lines = torch.arange(len(targets), device=scores.device)[:, None]
         each = scores[lines, places.clamp(max=scores.shape[1] - 1)].float().log_softmax(dim=-1)
         return each.gather(2, targets.clamp(min=0)[..., None])[..., 0], real

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Arguments, Batch
+from peftbench.data.batch import HOST, Arguments, Batch
 from peftbench.errors import ConfigError
 from peftbench.tasks.base import Task
 from peftbench.tasks.head import Classification, ScoredLabels
@@ -126,8 +126,9 @@ class Mixture(ScoredLabels):
         """The parts in a batch: number, rows, and what the batch holds of them."""
         parts = batch.get("part", torch.zeros(len(batch["input_ids"]), dtype=torch.long))
         for part in parts.unique().tolist():
-            rows = (parts == part).nonzero()[:, 0].to(batch["input_ids"].device)
-            yield part, rows, {k: v[rows] for k, v in batch.items()}
+            chosen = (parts == part).nonzero()[:, 0]
+            rows = chosen.to(batch["input_ids"].device, non_blocking=True)
+            yield part, rows, {k: v[chosen] if k in HOST else v[rows] for k, v in batch.items() if k != "widths"}
 
 
 def _put(into: torch.Tensor | None, rows: torch.Tensor, values: torch.Tensor, count: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.dataset_types import DatasetConfig
-from peftbench.data.batch import Arguments, Batch, Inputs
+from peftbench.data.batch import HOST, Arguments, Batch, Inputs
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
 from peftbench.tasks import metrics
@@ -17,7 +17,7 @@ from peftbench.tasks.beside import beside
 from peftbench.tasks.fitting import Lines, Posed, fit
 
 #: Of a batch, what no model is given: the loss is computed from its logits.
-NOT_INPUTS = ("labels", "index", "sequences", "targets", "part")
+NOT_INPUTS = ("labels", "index", "targets", *HOST)
 
 
 class Posing:

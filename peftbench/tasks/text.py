@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Batch, Inputs
+from peftbench.data.batch import Batch, Inputs, answer_lengths
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import NO_LABEL, Example, Reader
 from peftbench.data.readers import reader
@@ -161,11 +161,14 @@ class Text(Likelihood):
         return [len(ids) if training else self.generation["max_new_tokens"] for ids in answers]
 
     def terms(self, batch: Batch) -> int:
-        return int((batch["targets"] >= 0).sum())
+        return int(answer_lengths(batch).sum())
 
     def losses(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        log_probabilities, real = self.log_probabilities(outputs, batch)
-        return -log_probabilities[real]
+        log_probabilities, _ = self.log_probabilities(outputs, batch)
+        # By places, which main memory knows: how many a mask chooses is known to the device alone.
+        real = torch.arange(log_probabilities.shape[1]) < answer_lengths(batch)[:, None]
+        places = (x.to(log_probabilities.device, non_blocking=True) for x in real.nonzero(as_tuple=True))
+        return -log_probabilities[tuple(places)]
 
     def prompt(self, batch: Batch) -> Batch:
         """A decoder goes on where its text ends: padded on the left."""

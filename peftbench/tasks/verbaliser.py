@@ -18,7 +18,7 @@ from transformers import (
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Arguments, Batch
+from peftbench.data.batch import Arguments, Batch, lengths
 from peftbench.data.examples import Reader
 from peftbench.data.readers import reader
 from peftbench.data.rows import check_template
@@ -125,10 +125,10 @@ class Verbaliser(InTemplate):
         arguments = super().inputs(batch)
         if self.family == "encoder_decoder":
             # The model shifts these to the right: it is given its start token and `lead`. The last isn't looked at.
-            answer = torch.tensor([*self.lead, self.words[0]], device=batch["input_ids"].device)
+            answer = torch.tensor([*self.lead, self.words[0]]).to(batch["input_ids"].device, non_blocking=True)
             arguments["labels"] = answer.repeat(len(batch["input_ids"]), 1)
         if self.family == "decoder":
-            arguments |= keep_from(batch["attention_mask"].sum(dim=1) - 1, batch["input_ids"].shape[1])
+            arguments |= keep_from(lengths(batch) - 1, batch["input_ids"].shape[1])
         return arguments
 
     def logits(self, outputs: Any, batch: Batch) -> torch.Tensor:
@@ -141,7 +141,7 @@ class Verbaliser(InTemplate):
             place = batch["input_ids"].eq(self.mask or 0).int().argmax(dim=1)
         # Counted from the end: virtual tokens stand before the text, and a decoder's first positions are left out.
         place = place + (0 if self.family == "encoder_decoder" else scores.shape[1] - batch["input_ids"].shape[1])
-        words = torch.tensor(self.words, device=scores.device)
+        words = torch.tensor(self.words).to(scores.device, non_blocking=True)
         return scores[torch.arange(len(scores), device=scores.device), place][:, words].float()
 
 
@@ -150,7 +150,7 @@ def keep_from(starts: torch.Tensor, width: int) -> dict[str, Any]:
     one that any of the sequences is scored at: the output layer is as wide as the vocabulary.
 
     Args:
-        starts: (s,) that position in each sequence.
+        starts: (s,) that position in each sequence, in main memory.
         width: positions of the batch, without virtual tokens, which stand before the text.
     """
     return {"logits_to_keep": width - int(starts.min())}

@@ -1,159 +1,56 @@
-"""A sweep on a real Slurm that is cancelled in the middle of its steps, and goes on from there.
+"""A sweep on a real Slurm that is stopped in the middle of its steps, in all ways that Slurm has, and goes on.
 
-    python tests/endurance/slurm.py [--steps 1500] [--way scancel|SIGUSR2 ...] [--folder DIR]
+    python tests/endurance/slurm.py [--steps 1500] [--way scancel|signal|requeue|limit|slurmd|sizes ...] [--folder DIR]
 
-Starts a Slurm of its own (munged, slurmctld, slurmd) in a temporary folder, which needs no cgroups and no systemd, and
-ends it. A sweep of two runs as an array (`hydra/launcher=submitit_slurm`) is stopped in each of the ways that Slurm
-has: `scancel`, and SIGUSR2 as before a time limit or a preemption, after which submitit has the job put in the queue
-again. Then: the runs went on from the steps at which they were stopped, and their metrics and adapters are those of a
-sweep nobody disturbed, bit for bit. Skips, with the reason, where Slurm or submitit isn't installed.
+Starts a Slurm of its own (`own_slurm.py`) and makes a sweep of two runs as an array. The ways:
+
+- scancel: the array is cancelled; the same line goes on.
+- signal: SIGUSR2, as before a preemption; submitit has the jobs put in the queue again.
+- requeue: `scontrol requeue`, as a preemption does; the command waits for the jobs, which go on.
+- limit: a time limit of a minute is reached, with submitit's `--signal` before it; the same line goes on.
+- slurmd: the node's daemon is killed and started again, which the jobs don't notice; then all that runs on the node is
+  killed. Slurm starts the jobs again when the node is back, and they go on from the last state that was saved.
+- sizes: what the jobs ask for follows from `hardware` and the records.
+
+Afterwards the runs went on from the steps at which they were stopped, and their metrics and adapters are those of a
+sweep nobody disturbed, bit for bit. Slurm has no accounting here, and the command says no word of that. Skips, with the
+reason, where Slurm or submitit isn't installed.
 """
 
 import argparse
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
-import secrets
-import shutil
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from own_slurm import KILL_WAIT_S, Slurm, missing, slurm, wait
+
 ROOT = Path(__file__).resolve().parents[2]
-_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "squeue", "sinfo")
-_SEEDS = 2
-#: What is given to scancel, by what it stands for.
-_WAYS: dict[str, list[str]] = {"scancel": [], "SIGUSR2": ["--signal=USR2"]}
-#: Seconds after which Slurm kills what it has asked to stop: its default.
-_KILL_WAIT_S = 30
-
-
-def missing() -> str | None:
-    """Why this can't be tried here; None: it can."""
-    absent = [name for name in _PROGRAMS if shutil.which(name, path=_path()) is None]
-    if absent:
-        return f"{', '.join(absent)} not installed (Debian: slurm-wlm, munge)"
-    if importlib.util.find_spec("submitit") is None:
-        return "the extra submitit isn't installed"
-    return None
-
-
-def _path() -> str:
-    """The search path, with the folders of daemons."""
-    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-
-
-def wait(until: Callable[[], object], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not until():
-        if time.monotonic() > end:
-            raise SystemExit(f"{what}: not within {seconds:g} s")
-        time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def _configure(folder: Path) -> Path:
-    """Write slurm.conf for this machine alone; tasks are followed by their process groups."""
-    user, host = subprocess.check_output(["id", "-un"], text=True).strip(), socket.gethostname().partition(".")[0]
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    file = folder / "slurm.conf"
-    file.write_text(
-        f"""ClusterName=local
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={_free_port()}
-SlurmdPort={_free_port()}
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-CredType=cred/munge
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-SwitchType=switch/none
-MpiDefault=none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-JobRequeue=1
-KillWait={_KILL_WAIT_S}
-ReturnToService=2
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
-"""
-    )
-    return file
-
-
-@contextlib.contextmanager
-def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """A Slurm of our own; yields the environment of its commands."""
-    key = folder / "munge.key"
-    key.write_bytes(secrets.token_bytes(1024))
-    key.chmod(0o400)
-    environ = {**os.environ, "PATH": _path(), "SLURM_CONF": str(_configure(folder))}
-    socket_file = folder / "munge.socket"
-    munge = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={socket_file}",
-             f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log",
-             f"--seed-file={folder}/munged.seed"]  # fmt: skip
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(command: list[str]) -> None:
-        with (folder / f"{command[0]}.out").open("wb") as log:
-            started.append(subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True))
-
-    try:
-        start(munge)
-        wait(socket_file.exists, 20, f"munged (see {folder})")
-        start(["slurmctld", "-D", "-c"])
-        start(["slurmd", "-D", "-c"])
-        state = ["sinfo", "--noheader", "--format=%t"]
-        wait(
-            lambda: "idle" in subprocess.run(state, env=environ, capture_output=True, text=True).stdout,
-            60,
-            f"an idle node (see {folder})",
-        )
-        yield environ
-    finally:
-        with contextlib.suppress(SystemExit, subprocess.SubprocessError):  # Without slurmd nothing would end the jobs.
-            for array in in_queue(environ):
-                subprocess.run(["scancel", array], env=environ, check=True)
-            wait(lambda: not in_queue(environ), 2 * _KILL_WAIT_S, "an empty queue")
-        for process in reversed(started):
-            process.terminate()
-        for process in reversed(started):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            process.kill()
+_LAUNCHER = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=main"]
+#: Seconds that the run of the way `limit` trains for, at the speed of those before.
+_LONG_S = 60
 
 
 class Sweep:
-    """Two runs, in a folder."""
+    """Runs that differ in the seed, in a folder."""
 
-    def __init__(self, folder: Path, steps: int) -> None:
-        self.folder, self.results = folder, folder / "results"
-        folder.mkdir(parents=True)
+    def __init__(self, folder: Path, steps: int, seeds: int = 2, *, more: tuple[str, ...] = ()) -> None:
+        self.folder, self.results, self.count, self.number = folder, folder / "results", seeds, steps
+        folder.mkdir(parents=True, exist_ok=True)
         self.line = [
-            "method=lora", f"seed={','.join(map(str, range(_SEEDS)))}", "model=tiny_bert", "dataset=demo",
+            "method=lora", f"seed={','.join(map(str, range(seeds)))}", "model=tiny_bert", "dataset=demo",
             "recipe.batch_size=8", "recipe.max_length=32", "hardware.threads=1", "recipe.eval_samples=64",
-            f"recipe.max_steps={steps}", "recipe.eval_steps=500", "checkpoint_every_s=null",
-            f"results_dir={self.results}", "-m",
+            f"recipe.max_steps={steps}", "recipe.eval_steps=500", "measure=false", "checkpoint_every_s=null",
+            f"results_dir={self.results}", "-m", *more,
         ]  # fmt: skip
 
     def start(self, environ: dict[str, str], *more: str) -> subprocess.Popen[bytes]:
@@ -163,23 +60,23 @@ class Sweep:
         with (self.folder / "out.log").open("ab") as log:
             return subprocess.Popen(command, env={**environ, **own}, stdout=log, stderr=log, cwd=self.folder)
 
-    def make(self, environ: dict[str, str], *more: str) -> None:
-        """Make the sweep and see it completed."""
-        status = self.start(environ, *more).wait(600)
-        assert status == 0, f"exit status {status}; see {self.folder}/out.log"
+    def make(self, environ: dict[str, str], *more: str, status: int = 0) -> None:
+        """Make the sweep and see it end with a status."""
+        got = self.start(environ, *more).wait(600)
+        assert got == status, f"exit status {got}; see {self.folder}/out.log"
 
     def steps(self) -> list[int]:
         """How far the runs are that are being made."""
-        found = []
+        steps = []
         for file in (self.results / "live").glob("run-*.json"):
             with contextlib.suppress(OSError, ValueError):
-                found.append(json.loads(file.read_text())["step"] or 0)
-        return found
+                steps.append(json.loads(file.read_text())["step"] or 0)
+        return steps
 
     def records(self, status: str) -> list[dict[str, Any]]:
         """Those of a status, by key."""
-        found = [json.loads(file.read_text()) for file in (self.results / "records").rglob("*.json")]
-        return sorted((r for r in found if r["status"] == status), key=lambda record: str(record["key"]))
+        records = [json.loads(file.read_text()) for file in (self.results / "records").rglob("*.json")]
+        return sorted((r for r in records if r["status"] == status), key=lambda record: str(record["key"]))
 
     def adapters(self) -> dict[str, str]:
         """What every saved adapter's files hold, by their path under the results folder."""
@@ -187,73 +84,119 @@ class Sweep:
         return {str(f.relative_to(self.results)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
-def in_queue(environ: dict[str, str]) -> list[str]:
-    """The ids of the arrays that Slurm has now."""
-    show = ["squeue", "--noheader", "--format=%F"]
-    return sorted(set(subprocess.check_output(show, env=environ, text=True).split()))
-
-
-def start_again(array: str, environ: dict[str, str]) -> None:
-    """Start the runs of an array that is in the queue again; Slurm would wait two minutes."""
-    show = ["squeue", "--noheader", "--array", "--states=PENDING", "--format=%i", f"--jobs={array}"]
-
-    def waiting() -> list[str]:
-        return subprocess.check_output(show, env=environ, text=True).split()
-
-    wait(lambda: len(waiting()) == _SEEDS, 2 * _KILL_WAIT_S, "the array in the queue again")
-    for job in waiting():
-        subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], env=environ, check=True)
-
-
-def stop_by_slurm(sweep: Sweep, environ: dict[str, str], launcher: list[str], how: list[str], after: int) -> None:
-    """Start the sweep as an array and, when all of its runs have made some more steps, cancel or signal it."""
-    parent = sweep.start(environ, *launcher)
+@contextlib.contextmanager
+def started(sweep: Sweep, own: Slurm, *more: str, after: int, status: int) -> Any:
+    """A sweep as an array whose runs have all made more than some steps: yields the array's id. Afterwards the command
+    ends by itself, with a status."""
+    parent = sweep.start(own.environ, *_LAUNCHER, *more)
     try:
-        wait(lambda: len(sweep.steps()) == _SEEDS and min(sweep.steps()) > after, 300, "the runs' steps")
-        (array,) = in_queue(environ)
-        asked = time.monotonic()
-        subprocess.run(["scancel", *how, array], env=environ, check=True)
-        if how:
-            start_again(array, environ)
-            status = parent.wait(900)
-            assert status == 0, f"exit status {status}; see {sweep.folder}/out.log"
-            return
-        wait(lambda: not in_queue(environ), 2 * _KILL_WAIT_S, "the array's end")
-        print(f"scancel {array}: gone after {time.monotonic() - asked:.1f} s", flush=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            parent.wait(60)
+        wait(lambda: len(sweep.steps()) == sweep.count and min(sweep.steps()) > after, 300, "the runs' steps")
+        (array,) = own.queue()
+        yield array
+        got = parent.wait(900)
+        assert got == status, f"exit status {got}; see {sweep.folder}/out.log"
     finally:
         if parent.poll() is None:
-            # Without accounting submitit doesn't learn that a job has gone.
             parent.send_signal(signal.SIGINT)
             parent.wait(60)
 
 
-def check(sweep: Sweep, whole: Sweep, stopped: list[list[int]]) -> None:
-    """What must hold in the end.
+def scancel(sweep: Sweep, own: Slurm, after: int) -> None:
+    asked = time.monotonic()
+    with started(sweep, own, after=after, status=1) as array:
+        asked = time.monotonic()
+        own.say("scancel", array)
+        wait(lambda: not own.queue(), 2 * KILL_WAIT_S, "the array's end")
+        print(f"scancel: the jobs are gone after {time.monotonic() - asked:.1f} s", flush=True)
+    print(f"scancel: the command has ended after {time.monotonic() - asked:.1f} s", flush=True)
+    stopped = sweep.records("interrupted")
+    assert len(stopped) == sweep.count, f"{len(stopped)} interrupted records"
+    sweep.make(own.environ, *_LAUNCHER)
 
-    Args:
-        stopped: for each run, by key, the steps at which it was stopped.
-    """
-    wanted, got = whole.records("completed"), sweep.records("completed")
-    assert len(wanted) == _SEEDS, f"{len(wanted)} undisturbed records"
+
+def by_signal(sweep: Sweep, own: Slurm, after: int) -> None:
+    with started(sweep, own, after=after, status=0) as array:
+        own.say("scancel", "--signal=USR2", array)
+        own.start_again(array, sweep.count)
+
+
+def requeue(sweep: Sweep, own: Slurm, after: int) -> None:
+    with started(sweep, own, after=after, status=0) as array:
+        for job in own.jobs(array, "RUNNING"):
+            own.say("scontrol", "requeue", job)
+        own.start_again(array, sweep.count)
+
+
+def limit(sweep: Sweep, own: Slurm, after: int) -> None:
+    start = time.monotonic()
+    sweep.make(own.environ, *_LAUNCHER, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5", status=1)
+    print(f"limit: the command has ended after {time.monotonic() - start:.1f} s", flush=True)
+    stopped = sweep.records("interrupted")
+    assert len(stopped) == sweep.count, f"{len(stopped)} interrupted records"
+    sweep.make(own.environ, *_LAUNCHER)
+
+
+def slurmd(sweep: Sweep, own: Slurm, after: int) -> None:
+    with started(sweep, own, "checkpoint_every_s=1", after=after, status=0) as array:
+        own.kill_slurmd()
+        own.start_slurmd()
+        before = min(sweep.steps())
+        wait(lambda: min(sweep.steps(), default=0) > before, 60, "more steps")
+        assert len(own.jobs(array, "RUNNING")) == sweep.count, "the jobs took notice of a daemon that was away"
+        own.kill_node()
+        wait(lambda: len(own.jobs(array, "PENDING")) == sweep.count, 300, "the jobs of a node that is down")
+        own.start_slurmd("-c")
+        own.start_again(array, sweep.count)
+
+
+def sizes(sweep: Sweep, own: Slurm, after: int) -> None:
+    """Makes the sweep, and asks Slurm what runs like these, of two threads, ask for."""
+    sweep.make(own.environ, *_LAUNCHER)
+    (record,) = sweep.records("completed")[:1]
+    run_s, peak = (record["efficiency"][name] for name in ("run_time_s", "peak_memory_bytes"))
+    further = Sweep(sweep.folder, sweep.number, more=("seed=7,8",))
+    with started(further, own, after=0, status=0):
+        shown = own.say("scontrol", "--oneliner", "show", "jobs").splitlines()
+        running = [line for line in shown if "JobState=RUNNING" in line]
+        asked = {tuple(re.findall(r"(?:NumCPUs|TimeLimit|MinMemoryNode)=\S+", line)) for line in running}
+        print(f"sizes: a run like it took {run_s:.0f} s and {peak / 1e6:.0f} MB; jobs ask for {asked}", flush=True)
+        assert len(asked) == 1, asked
+        assert "NumCPUs=1" in str(asked), asked
+        assert "MinMemoryNode=3G" in str(asked), asked
+        minutes = re.search(r"TimeLimit=00:(\d\d):00", str(asked))
+        assert minutes is not None, asked
+        assert 5 < int(minutes[1]) < 30, asked
+
+
+WAYS: dict[str, Callable[[Sweep, Slurm, int], None]] = {
+    "scancel": scancel, "signal": by_signal, "requeue": requeue, "limit": limit, "slurmd": slurmd, "sizes": sizes,
+}  # fmt: skip
+
+
+def check(sweep: Sweep, whole: Sweep, *, disturbed: bool) -> None:
+    """What must hold in the end."""
+    keys = {r["key"] for r in whole.records("completed")}
+    wanted, got = whole.records("completed"), [r for r in sweep.records("completed") if r["key"] in keys]
+    assert len(wanted) == sweep.count, f"{len(wanted)} undisturbed records"
     assert [r["key"] for r in got] == [r["key"] for r in wanted], "other records"
-    for mine, other, steps in zip(got, wanted, stopped, strict=True):
+    stopped = {r["key"]: int(str(r["error"]).split()[3]) for r in sweep.records("interrupted")}
+    for mine, other in zip(got, wanted, strict=True):
         resumed = mine["environment"]["resumed_at_steps"]
-        assert resumed, "began anew"
-        assert min(resumed) > 0, f"began anew: {resumed}"
-        assert not steps or resumed == steps, f"resumed at {resumed}, stopped at {steps}"
+        assert not disturbed or (resumed and min(resumed) > 0), f"began anew: {resumed}"
+        assert not stopped or resumed == [stopped[mine["key"]]], f"resumed at {resumed}, stopped at {stopped}"
         for part in ("metrics", "score", "params", "selected_step", "samples", "config", "footnotes"):
             assert mine[part] == other[part], f"another {part}"
     assert whole.adapters(), "no adapter was saved"
-    assert sweep.adapters() == whole.adapters(), "other adapters"
+    assert whole.adapters().items() <= sweep.adapters().items(), "other adapters"
     assert not list((sweep.results / "unfinished").glob("*")), "a state is left"
+    said = (sweep.folder / "out.log").read_text()
+    assert not re.search("sacct|accounting|Traceback", said), f"said more than it should; see {sweep.folder}/out.log"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--way", choices=sorted(_WAYS), nargs="+", default=sorted(_WAYS))
+    parser.add_argument("--way", choices=list(WAYS), nargs="+", default=list(WAYS))
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     reason = missing()
@@ -265,23 +208,19 @@ def main() -> None:
     (folder / "slurm").mkdir(parents=True)
     whole = Sweep(folder / "whole", options.steps)
     whole.make(dict(os.environ))
-    with slurm(folder / "slurm") as environ:
+    with slurm(folder / "slurm") as own:
         for way in options.way:
-            _try(way, Sweep(folder / way, options.steps), whole, environ, after=options.steps // 10)
-
-
-def _try(way: str, sweep: Sweep, whole: Sweep, environ: dict[str, str], *, after: int) -> None:
-    """Stop a sweep in one of the ways, after so many steps, and see it go on."""
-    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=main", "hydra.launcher.cpus_per_task=1"]
-    stop_by_slurm(sweep, environ, launcher, _WAYS[way], after)
-    stopped = sweep.records("interrupted")
-    errors = [str(record["error"]) for record in stopped]
-    assert all("goes on from there" in error for error in errors), errors
-    if way == "scancel":
-        assert len(stopped) == _SEEDS, f"{len(stopped)} interrupted records"
-        sweep.make(environ, *launcher)
-    check(sweep, whole, [[int(error.split()[3])] for error in errors] or [[]] * _SEEDS)
-    print(f"{way}: went on at", [r["environment"]["resumed_at_steps"] for r in sweep.records("completed")], flush=True)
+            begun, undisturbed, seeds = time.monotonic(), whole, whole.count
+            if way == "limit":
+                rate = options.steps / whole.records("completed")[0]["efficiency"]["train_time_s"]
+                undisturbed, seeds = Sweep(folder / "long", int(_LONG_S * rate), 1), 1
+                undisturbed.make(dict(os.environ))
+            sweep = Sweep(folder / way, undisturbed.number, seeds)
+            WAYS[way](sweep, own, options.steps // 10)
+            check(sweep, undisturbed, disturbed=way != "sizes")
+            resumed = [r["environment"]["resumed_at_steps"] for r in sweep.records("completed")][:seeds]
+            print(f"{way}: bit-equal; went on at {resumed} of {sweep.number}; "
+                  f"{time.monotonic() - begun:.0f} s", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from lightning.pytorch import Callback
@@ -212,6 +213,13 @@ def sums() -> dict[str, Any]:
     bucket, ranks._BUCKET = ranks._BUCKET, 3
     ranks.sum_gradients([large, one_sided, unused, frozen])
     ranks._BUCKET = bucket
+    everywhere = torch.nn.Parameter(torch.zeros(2))
+    everywhere.grad = torch.ones(2)
+    with mock.patch.object(torch.Tensor, "tolist", side_effect=AssertionError("read on the host")):
+        ranks.sum_gradients([everywhere])
+    flags = ranks.Flags()
+    flagged = [flags.exchange(rank == 1, False), flags.exchange(False, rank == 0)]
+    flags.clear()
     before = torch.get_rng_state()
     with ranks.own_draws():
         drawn = float(torch.rand(()))
@@ -230,7 +238,8 @@ def sums() -> dict[str, Any]:
         "share": ranks.gathered(list(ranks.share(5))),
         "empty": ranks.gathered(list(ranks.share(1))),
         "interleaved": ranks.interleaved([f"batch {i}" for i in range(5) if ranks.takes(i)]),
-        "any": ranks.any_of(rank == 1, False),
+        "everywhere": everywhere.grad.tolist(),
+        "flagged": [*flagged, flags.exchange(False, False)],
         "told": ranks.gathered(ranks.told(rank)),
         "drawn": ranks.gathered(drawn),
         "streams": ranks.gathered(torch.get_rng_state().sum().item()),

@@ -40,7 +40,9 @@ def test_the_small_things_that_ranks_do_together(tmp_path: Path) -> None:
     assert found["share"] == [[0, 1], [2, 3, 4]]
     assert found["empty"] == [[], [0]]
     assert found["interleaved"] == [f"batch {i}" for i in range(5)]
-    assert (found["any"], found["told"]) == ([True, False], [0, 0])
+    assert found["everywhere"] == [2.0, 2.0]
+    assert found["flagged"] == [[False, False], [True, False], [False, False]]
+    assert found["told"] == [0, 0]
     assert found["drawn"][0] != found["drawn"][1]
     assert len(set(found["streams"])) == 1
     assert found["moved"]
@@ -60,7 +62,7 @@ def test_alone_there_is_nothing_to_do_together() -> None:
     assert list(ranks.share(3)) == [0, 1, 2]
     assert ranks.interleaved([1, 2]) == [1, 2]
     assert ranks.summed({"peak": 3}) == {"peak": 3}
-    assert ranks.any_of(True, False) == [True, False]
+    assert ranks.Flags().exchange(True, False) == [True, False]
 
 
 def test_a_part_of_a_batch_lies_in_memory_as_a_batch_does() -> None:
@@ -290,8 +292,8 @@ def test_stopped_on_one_rank_all_stop_and_end_where_they_would_have(at, tmp_path
     everything = train("whole"), train("cut", stop_after=3), train("cut")
     for method in cases:
         whole, first, second = (found[method] for found in everything)
-        assert first["said"] == [f"stopped at step 3 of {STEPS}; goes on from there"] * 2, method
-        assert second["resumed"] == [3], method
+        assert first["said"] == [f"stopped at step 4 of {STEPS}; goes on from there"] * 2, method  # The next one.
+        assert second["resumed"] == [4], method
         assert whole["losses"] == [*first["losses"], *second["losses"]], method
         assert (whole["weights"], whole["loss"]) == (second["weights"], second["loss"]), method
         assert len(set(whole["weights"])) == 1, method

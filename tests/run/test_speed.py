@@ -2,6 +2,7 @@
 
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,24 @@ def test_frozen_weights_lie_in_memory_once_and_change_no_answer() -> None:
     answers = merged(inputs)
     assert speed.share(merged, trained) == {"0.weight", "0.bias", "1.bias", "2.weight", "2.bias"}
     assert torch.equal(merged(inputs), answers)
+
+
+def test_merging_copies_the_model_when_the_base_has_let_go_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+
+    monkeypatch.setattr(speed, "SHARED_FROM", 0)
+    base, trained = built(), get_peft_model(built(), LoraConfig(target_modules=["1"], init_lora_weights=False))
+    alive: list[set[int]] = []
+
+    def merge(model: torch.nn.Module) -> torch.nn.Module:
+        alive.append({t.data_ptr() for m in (base, model) for t in m.parameters()})
+        return get_peft_model(built(), LoraConfig(target_modules=["1"])).merge_and_unload()
+
+    tuner = SimpleNamespace(model=trained, device=torch.device("cpu"), method=SimpleNamespace(merge=merge))
+    assert list(speed._variants(tuner, base)) == ["", "_merged", "_base"]  # type: ignore[arg-type]
+    assert alive == [{t.data_ptr() for t in trained.parameters()}]
 
 
 def test_small_models_on_a_cpu_have_weights_of_their_own() -> None:

@@ -111,7 +111,9 @@ def test_threads_are_divided_and_the_key_is_that_of_the_same_run_alone(
     assert [prepare(c).key for c in several.cells] == [prepare(c).key for c in alone.cells]
     own = plan_cells([*line, "hydra/launcher=joblib", "hardware.threads=3"], multirun=True)
     assert {c.hardware.threads for c in own.cells} == {3}
-    assert own.launcher.at_once == 3  # No more than there are runs.
+    assert own.launcher.at_once == 2  # As many as the cores suffice for.
+    one = plan_cells([*line, "hydra/launcher=joblib", "hardware.threads=1"], multirun=True)
+    assert one.launcher.at_once == 3  # No more than there are runs.
     assert {c.hardware.threads for c in plan_cells(line, multirun=True).cells} == {None}
     with pytest.raises(ConfigError, match="n_jobs=0"):
         plan_cells([*line, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], multirun=True)

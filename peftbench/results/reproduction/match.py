@@ -121,7 +121,8 @@ def _runs(records: Iterable[RunRecord], composed: RunConfig) -> tuple[list[RunRe
         elif record.key != key_of(record):
             others.append(f"{record.key}: its key isn't that of its configuration, data and model")
         else:
-            made = (str(sorted(config["hardware"].items())), record.protocol, start_of(record))
+            hardware = sorted((name, value) for name, value in config["hardware"].items() if value is not None)
+            made = (str(hardware), record.protocol, start_of(record))
             alike[made].setdefault(config["seed"], record)
     started = composed.start is not None or composed.start_from is not None
     # Runs that start where they should come before others, however many.

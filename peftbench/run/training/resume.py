@@ -66,6 +66,7 @@ class RunState(Callback):
         self._select, self._meter, self._curve, self.memory = select, meter, curve, memory
         self._last = time.monotonic()
         self._cost_s = 0.0
+        self._flags = ranks.Flags()
         #: The state that was read, until all of it is put back.
         self._state_read: dict[str, Any] | None = None
         self.step = 0
@@ -130,13 +131,15 @@ class RunState(Callback):
             _set_random(self._state_read["random"])
             self._state_read = None
         # Signals reach ranks at different moments, and their clocks differ: one that is asked or due is enough.
-        asked, due = ranks.any_of(stop.asked(), self._due())
+        asked, due = self._flags.exchange(stop.asked(), self._due())
         if asked:
             saved = trainer.global_step > self.step and self.save(pl_module, trainer, trainer.global_step)
             where = f"step {trainer.global_step} of {pl_module.total_steps}"
             raise Interrupted(f"stopped at {where}" + ("; goes on from there" if saved else ""))
         if due and trainer.global_step > self.step:
             self.save(pl_module, trainer, trainer.global_step)
+            if self._every_s:  # By then the next was due too.
+                self._flags.clear()
 
     def _due(self) -> bool:
         """Whether it is time for a state by this rank's clock."""

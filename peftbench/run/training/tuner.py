@@ -11,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
 from peftbench.config.types import RecipeConfig
-from peftbench.data.batch import Arguments, Batch
+from peftbench.data.batch import Arguments, Batch, moved
 from peftbench.data.encode import Encoded, part, trim
 from peftbench.errors import Diverged
 from peftbench.methods.base import Method
@@ -87,6 +87,10 @@ class FineTuner(L.LightningModule):
         """The arguments that the model is called with for a collated batch."""
         arguments = self.task.inputs(batch)
         return self.method.prepare_batch({k: v for k, v in arguments.items() if k not in self._needless})
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The batch on the device, but for what is read on the host."""
+        return moved(batch, device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One optimiser step on one global batch."""
@@ -191,7 +195,7 @@ class FineTuner(L.LightningModule):
     def _texts(self, batch: Batch) -> list[str]:
         """The generated text of every example. A prompt is answered once, though each of its right answers may be a row
         of its own."""
-        rows_of_ids = zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
+        rows_of_ids = zip(batch["input_ids"].cpu(), batch["attention_mask"].bool().cpu(), strict=True)
         prompts = [tuple(ids[mask].tolist()) for ids, mask in rows_of_ids]
         new = {prompt: row for row, prompt in enumerate(prompts) if prompt not in self._generations}
         if new:
