@@ -41,7 +41,7 @@ def beyond(draw: random.Random) -> dict[str, Any]:
     return {
         "calibration": {"n": 872, "ece": draw.uniform(0, 0.2), "brier": draw.uniform(0.1, 0.4), "ece_scaled": 0.02,
                         "brier_scaled": 0.2, "selective_accuracy_50": 0.97, "temperature": 1.4},
-        "robustness": {"typos": typos, "case": {**typos, "drop": 0.0}},
+        "robustness": {"typos": typos},
         "slices": {"length": {"groups": groups, "worst": "short"}},
     }  # fmt: skip
 

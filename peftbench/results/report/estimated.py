@@ -18,8 +18,8 @@ from peftbench.system import files
 
 HEADING = "Memory by part"
 NOTE = """\
-MB of tensors at the peak of training on the longest examples: measured in the run, and estimated from its configuration
-alone, without weights or data. Of a row's runs the one that needs the most.
+MB of tensors at the peak of training on the longest examples: measured in the run and, in brackets, estimated from its
+configuration alone, without weights or data. Of a row's runs the one that needs the most.
 """
 #: What the table calls the parts of memory; others are called as records name them.
 NAMES = {
@@ -102,7 +102,7 @@ def collect(
 
 
 def table(memory: Sequence[Memory], names: Mapping[Row, str] | None = None) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines: of every cell a line of what was measured, and one of the estimate where there is one.
+    """Headings and lines, a line a cell: what was measured, and the estimate in brackets where there is one.
 
     Args:
         names: what a row is called; None: by method and variant.
@@ -110,21 +110,19 @@ def table(memory: Sequence[Memory], names: Mapping[Row, str] | None = None) -> t
     every = dict.fromkeys([*NAMES, *(part for one in memory for part in one.measured)])
     parts = [part for part in every if any(part in one.measured for one in memory)]
     called = [NAMES.get(part, part.replace("_", " ")) for part in parts]
-    header = ["method", "model", "data set", "tokens", "figure", "all", *called]
-    lines = []
-    for one in memory:
-        name = f"{one.row[0]} ({one.row[2]})" if one.row[2] else one.row[0]
-        begin = [
-            (names or {}).get(one.row, name),
-            one.row[1],
-            one.column,
-            MISSING if one.length is None else str(one.length),
-        ]
-        lines.append([*begin, "measured", *_numbers(one.measured, parts)])
-        if one.estimated is not None:
-            lines.append([*begin, "estimated", *_numbers(one.estimated, parts)])
-    return header, lines
+    header = ["method", "model", "data set", "tokens", "all", *called]
+    return header, [_line(one, parts, names or {}) for one in memory]
 
 
-def _numbers(of: Mapping[str, int], parts: Sequence[str]) -> list[str]:
-    return [f"{sum(of.values()) / 1e6:,.1f}", *(f"{of[p] / 1e6:,.1f}" if p in of else MISSING for p in parts)]
+def _line(one: Memory, parts: Sequence[str], names: Mapping[Row, str]) -> list[str]:
+    method, model, variant = one.row
+    name = names.get(one.row, f"{method} ({variant})" if variant else method)
+    estimated = one.estimated or {}
+    whole = _both(sum(one.measured.values()), sum(estimated.values()) if one.estimated is not None else None)
+    numbers = [_both(one.measured.get(part), estimated.get(part)) for part in parts]
+    return [name, model, one.column, MISSING if one.length is None else str(one.length), whole, *numbers]
+
+
+def _both(measured: int | None, estimated: int | None) -> str:
+    written = MISSING if measured is None else f"{measured / 1e6:,.1f}"
+    return written if estimated is None else f"{written} ({estimated / 1e6:,.1f})"

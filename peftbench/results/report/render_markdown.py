@@ -12,6 +12,7 @@ from peftbench.results.report import (
     render_findings,
     render_forest,
     render_html,
+    render_memory,
     render_papers,
     render_pareto,
     score_tables,
@@ -54,7 +55,8 @@ def render(board: Leaderboard) -> str:
     if board.memory:
         named = layout.names(score_tables.order(board)).names
         header, compared, left = layout.without_one_model(*estimated.table(board.memory, named))
-        parts += [f"## {estimated.HEADING}", estimated.NOTE, layout.tables(header, compared, left=left + 3)]
+        parts += [f"## {estimated.HEADING}", estimated.NOTE, layout.tables(header, compared, left=left + 2)]
+        parts.append(f"![Memory by part, measured and estimated]({render_memory.FILE})")
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*prompt) for prompt in board.soft_prompts)]
     if board.failed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from peftbench.results.report.page.document import Axis, Chart, Compared, Ends, Folded, Mark, Section, Table
 
 if TYPE_CHECKING:
-    from peftbench.results.reproduction.findings import Result
+    from peftbench.results.reproduction.findings import Answer, Result
     from peftbench.results.reproduction.tested import Tested
 
 HEADING = "Findings"
@@ -44,9 +44,24 @@ def facts(result: "Result") -> list[str]:
     """What an answer rests on, a sentence each: the source, the numbers of every check, what is missing."""
     return [
         f"source: {result.finding.source}",
-        *(f"{answer.answer}: {answer.numbers}" for answer in result.checks),
+        *(f"{answer.answer}: {words}" for answer in result.checks for words in _numbers(answer)),
         *(f"needs {need}" for need in result.needs),
     ]
+
+
+def _numbers(answer: "Answer") -> list[str]:
+    """A check's numbers; of one that compares many cells, a comparison each."""
+    if len(answer.compared) < 2:
+        return [answer.numbers]
+    return [
+        f"{one.words}: {_ends(one.interval)}; said is {_ends(one.said)}"
+        for one in answer.compared
+        if one.interval is not None
+    ]
+
+
+def _ends(ends: Ends) -> str:
+    return f"{ends[0]:.4g} to {ends[1]:.4g}"
 
 
 def chart(name: str, result: "Result") -> Chart | None:
@@ -64,4 +79,4 @@ def _mark(interval: Ends | None) -> Mark:
     assert interval is not None
     low, high = interval
     middle = (low + high) / 2 if math.isfinite(low + high) else None
-    return Mark("measured", f"{low:.4g} to {high:.4g}", middle, interval)
+    return Mark("measured", _ends(interval), middle, interval)

@@ -39,4 +39,4 @@ def memory(board: Leaderboard) -> Section:
         if one.estimated is not None:
             bars.append((f"{name}, estimated", one.estimated))
     picture = Bars("Memory at the peak, MB", bars)
-    return Section("memory", estimated.HEADING, note, [Table(estimated.HEADING, header, lines, left=3)], [picture])
+    return Section("memory", estimated.HEADING, note, [Table("At the peak, in MB", header, lines, left=3)], [picture])
