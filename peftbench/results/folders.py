@@ -28,6 +28,8 @@ class Folder(StrEnum):
     SENT = "sent"
     TRIALS = "trials"
     STUDIES = "studies"
+    FINDINGS = "findings"
+    ESTIMATES = "estimates"
 
 
 #: Those that have a folder for each data set, model and method.

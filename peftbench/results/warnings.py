@@ -10,7 +10,7 @@ from enum import StrEnum
 from statistics import NormalDist
 from typing import Any
 
-from peftbench.results import quality
+from peftbench.results import by_class, quality
 from peftbench.results.records import RunRecord
 
 #: The standard normal quantile of a two-sided 95 % interval.
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
     #: The step that was selected is the last: more of them might have been better.
     STILL_IMPROVING = "still_improving"
-    #: The accuracy's 95 % interval reaches down to what the commonest class alone would score.
+    #: The 95 % interval of a metric reaches down to what one answer for all examples would score.
     NOT_ABOVE_MAJORITY = "not_above_majority"
     #: The best value of a search lies at the edge of what was searched.
     SEARCH_EDGE = "search_edge"
@@ -72,16 +72,41 @@ def _not_above_majority(record: RunRecord, run: str) -> Iterator[str]:
         return
     for name in _headline(record.config["dataset"]):
         split = record.metrics.get(name) or {}
-        accuracy, n = (split.get("values") or {}).get("accuracy"), split.get("n")
-        commonest = split.get("majority_fraction")
-        if accuracy is None or commonest is None or not n:
-            continue
-        low = _wilson_low(accuracy, n)
-        if low <= commonest:
-            yield (
-                f"{run}: the accuracy of {100 * accuracy:.1f} % on {name} isn't above that of the commonest class "
-                f"alone, {100 * commonest:.1f} % (n = {n}, its 95 % interval begins at {100 * low:.1f} %)"
-            )
+        for metric, value in (split.get("values") or {}).items():
+            if value is None or not split.get("n"):
+                continue
+            if metric == "accuracy":
+                yield from _accuracy(value, split, f"{run}: the accuracy of {100 * value:.1f} % on {name}")
+            else:
+                yield from _other(metric, value, split, f"{run}: the {metric} of {100 * value:.1f} on {name}")
+
+
+def _accuracy(value: float, split: dict[str, Any], begin: str) -> Iterator[str]:
+    commonest, n = split.get("majority_fraction"), split["n"]
+    if commonest is not None and (low := _wilson_low(value, n)) <= commonest:
+        yield (
+            f"{begin} isn't above that of the commonest class alone, {100 * commonest:.1f} % "
+            f"(n = {n}, its 95 % interval begins at {100 * low:.1f} %)"
+        )
+
+
+def _other(metric: str, value: float, split: dict[str, Any], begin: str) -> Iterator[str]:
+    """Says it of a metric over labels, by how often each was answered as each, and of a correlation."""
+    from peftbench.results.statistics import constant  # Brings SciPy: a plan reads records too.
+
+    classes = by_class.recorded(split)
+    if classes is not None:
+        beside = constant.of_labels(metric, classes["confusion"])
+    else:
+        beside = constant.of_correlation(metric, value, split["n"])
+    if beside is None or beside.low > beside.score:
+        return
+    labels = [] if classes is None else classes["labels"]
+    answer = "a constant answer" if beside.answer is None else f"{labels[beside.answer]!r} for all"
+    yield (
+        f"{begin} isn't above that of {answer}, {100 * beside.score:.1f} "
+        f"(n = {split['n']}, its 95 % interval begins at {100 * beside.low:.1f})"
+    )
 
 
 def _wilson_low(share: float, n: int) -> float:

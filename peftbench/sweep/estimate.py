@@ -8,7 +8,7 @@ from pathlib import Path
 from peftbench.config.arguments import config_dirs
 from peftbench.config.compose import canonical
 from peftbench.errors import ConfigError
-from peftbench.sweep import budget, estimate_picture, estimate_table
+from peftbench.sweep import budget, estimate_picture, estimate_table, recorded
 from peftbench.sweep.cells import plan
 from peftbench.sweep.estimation import Estimate, Options, make
 from peftbench.system import process
@@ -21,12 +21,16 @@ _WORDS = {
     "length": "tokens of an example",
     "picture": "a file that ends in .svg",
 }
+#: Instead of runs: those that a results folder has records of.
+_RECORDS = "records"
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; 1 if no run could be estimated."""
     with process.stoppable():
         overrides, folders = config_dirs(arguments)
+        if any(word.partition("=")[0] == _RECORDS for word in overrides):
+            return recorded.main(overrides)
         options, overrides = take(overrides)
         multirun = bool({"-m", "--multirun"} & set(overrides))
         words = [word for word in overrides if word not in ("-m", "--multirun")]
@@ -34,7 +38,7 @@ def main(arguments: list[str]) -> int:
             if word.startswith("-"):
                 raise ConfigError(f"{word}: no such option; see peftbench --help")
             if "=" not in word:
-                raise ConfigError(f"{word}: allowed are group=choice, key=value and {', '.join(_WORDS)}")
+                raise ConfigError(f"{word}: allowed are group=choice, key=value, {', '.join(_WORDS)} and records")
         cells = plan(canonical(words, folders), multirun=multirun, config_dirs=folders).cells
         made = make(cells, options)
     wrong = [one.cell for one in made if one.cell.get("wrong")]

@@ -9,11 +9,13 @@ from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, nearest
 from peftbench.results.reading import key_of
 from peftbench.results.records import RunRecord
-from peftbench.results.report.load import flat, load
-from peftbench.results.reproduction import findings
+from peftbench.results.report.flattening import flat
+from peftbench.results.report.load import load
+from peftbench.results.report.page import sayings, standalone
+from peftbench.results.reproduction import findings, tested
 from peftbench.sweep import launch
 from peftbench.sweep.cells import plan as plan_cells
-from peftbench.system import redact
+from peftbench.system import escape, files, redact
 
 _PREFIX = "finding_"
 
@@ -33,27 +35,40 @@ def main(arguments: Sequence[str], folders: Sequence[Path] = ()) -> int:
         word for word in arguments if not word.startswith("finding=") and word not in ("train=true", "train=false")
     ]
     sweep = [f"sweep={_PREFIX}{name}", *words]
-    finding = findings.read(name, loading.read_yaml(paths.choice_files("sweep", folders)[f"{_PREFIX}{name}"]))
+    content = loading.read_yaml(paths.choice_files("sweep", folders)[f"{_PREFIX}{name}"])
+    finding = findings.read(name, content)
     cells = plan_cells(sweep, multirun=True, config_dirs=folders).cells
     status = 0
     if "train=false" not in arguments:
         status = launch.main([*(f"--config-dir={folder}" for folder in folders), *sweep])
         if cells[0].dry_run:
             return status
-    made, missing = _recorded(cells)
-    result = findings.judge(finding, made, missing)
+    made = _recorded(cells)
+    result = findings.judge(finding, made, tested.lacking(len(made), len(cells)))
     print(redact.redact(findings.text(result)))
+    if made:
+        tested.keep(Path(cells[0].results_dir), name, content["finding"], made, len(cells))
+        _draw(Path(cells[0].results_dir), name, result)
     return status or findings.STATUSES[result.answer]
 
 
-def _recorded(cells: Sequence[RunConfig]) -> tuple[list[RunRecord], list[str]]:
-    """The believed records of a sweep's cells, and what isn't recorded."""
+def _draw(root: Path, name: str, result: findings.Result) -> None:
+    """Write a finding's picture beside what it rests on, and say where; one of an earlier answer goes."""
+    chart, target = sayings.chart(name, result), tested.file(root, name, "svg")
+    if chart is None:
+        target.unlink(missing_ok=True)
+        return
+    text = redact.redact(standalone.pictures([chart]))
+    files.write(target, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    print(f"  picture  {escape.line(target)}")
+
+
+def _recorded(cells: Sequence[RunConfig]) -> list[RunRecord]:
+    """The believed records of a sweep's cells."""
     root = Path(cells[0].results_dir)
     records = load(root).completed if root.is_dir() else []
     by_run = {_run(loading.from_description(r.config)): r for r in records if r.key == key_of(r)}
-    made = [by_run[run] for config in cells if (run := _run(config)) in by_run]
-    lacking = len(cells) - len(made)
-    return made, [f"{lacking} of its {len(cells)} runs"] if lacking else []
+    return [by_run[run] for config in cells if (run := _run(config)) in by_run]
 
 
 def _run(config: RunConfig) -> str:

@@ -61,6 +61,35 @@ def test_a_score_that_the_commonest_class_may_have() -> None:
     assert not said(floor)
 
 
+def of_classes(values: dict[str, float], confusion: list[list[int]]) -> RunRecord:
+    names = ["no", "yes"]
+    classes = {"labels": names, **{k: [0.5] * 2 for k in ("precision", "recall", "f1")}, "n": [9] * 2}
+    n = sum(map(sum, confusion))
+    return scoring(0.5, n, values=values, classes={**classes, "confusion": confusion}, majority_fraction=None)
+
+
+def test_every_metric_that_a_constant_answer_may_have() -> None:
+    """F1 of 'yes' for all is 2 p / (1 + p); Matthews of any constant is 0."""
+    weak = [[20, 80], [30, 170]]
+    (text,) = said(of_classes({"f1": 2 * 170 / (250 + 200)}, weak)).values()
+    assert text.startswith(f"{RUN}: the f1 of 75.6 on validation isn't above that of 'yes' for all, 80.0 (n = 300, ")
+    (text,) = said(of_classes({"matthews": 0.056}, weak)).values()
+    assert "isn't above that of" in text
+    assert " for all, 0.0 " in text
+    strong = [[90, 10], [10, 190]]
+    assert not said(of_classes({"f1": 0.95, "matthews": 0.85}, strong))
+    assert not said(of_classes({"rouge1": 0.1}, weak)), "nothing is known of it"
+    two = [one["text"] for one in warnings.of(of_classes({"f1": 0.756, "matthews": 0.056}, weak))]
+    assert len(two) == 2
+
+
+@pytest.mark.parametrize(("name", "weak", "strong"), [("pearson", 0.1, 0.3), ("spearman", 0.1, 0.3)])
+def test_a_correlation_that_may_be_none(name: str, weak: float, strong: float) -> None:
+    (text,) = said(scoring(0.5, 300, values={name: weak}, majority_fraction=None)).values()
+    assert f"the {name} of 10.0 on validation isn't above that of a constant answer, 0.0 (n = 300" in text
+    assert not said(scoring(0.5, 300, values={name: strong}, majority_fraction=None))
+
+
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (3, 10), (10, 10), (162, 277), (700, 872)])
 def test_the_interval_is_wilsons(right: int, n: int) -> None:
     wanted = stats.binomtest(right, n).proportion_ci(method="wilson").low

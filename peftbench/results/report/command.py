@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         _export(board, wanted["format"])
         return 0
     whole = len(roots) == 1 and not any(wanted[group] for group in filters.GROUPS)
-    written = [_write(roots[0] / module.FILE, module.render(board)) for module in renderers()] if whole else []
+    written = _write_all(roots[0], board) if whole else []
     _print(board, results, written)
     return 0
 
@@ -85,7 +85,20 @@ def write(root: Path) -> tuple[load.Results, stats.Leaderboard, list[Path]]:
         raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
     results = load.load(root)
     board = stats.leaderboard(results)
-    return results, board, [_write(root / module.FILE, module.render(board)) for module in renderers()]
+    return results, board, _write_all(root, board)
+
+
+def _write_all(root: Path, board: Leaderboard) -> list[Path]:
+    """Write every form into a results folder; returns the files. What has nothing to say is no file: one of an earlier
+    report goes."""
+    written = []
+    for module in renderers():
+        text = module.render(board)
+        if text:
+            written.append(_write(root / module.FILE, text))
+        else:
+            (root / module.FILE).unlink(missing_ok=True)
+    return written
 
 
 def _tell(lines: Sequence[str]) -> None:

@@ -2,16 +2,17 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from peftbench.results import index
+from peftbench.results.folders import Folder
 from peftbench.results.reading import doubt
 from peftbench.results.records import RecordError, RunRecord
+from peftbench.results.report import estimated
+from peftbench.results.report.flattening import flat
 
 #: Groups of the configuration that describe the cell itself; the rest are settings that rows may differ in.
 _CELL = ("model", "method", "dataset")
@@ -29,6 +30,8 @@ class Results:
         unreadable: file name and reason of every file that holds no record.
         doubtful: file name and reason of every completed run's record that isn't counted, or can't be believed.
         roots: by a completed record's `id`, the results folder that it was read from.
+        findings: sayings that runs here test (`reproduction.tested.Tested`).
+        estimates: by the key of a run, what its memory was estimated to be, in bytes by part.
     """
 
     completed: list[RunRecord] = field(default_factory=list)
@@ -37,6 +40,8 @@ class Results:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     doubtful: list[tuple[str, str]] = field(default_factory=list)
     roots: dict[int, Path] = field(default_factory=dict)
+    findings: list[Any] = field(default_factory=list)
+    estimates: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 #: Why its record isn't believed (None: it is), the record's file, the key that it should have, and itself.
@@ -62,7 +67,23 @@ def load(*roots: str | os.PathLike[str]) -> Results:
     _count_once(completed, results, shown)
     mended = {_named(record) for record in results.completed}
     results.failed = [record for named, record in failures.items() if named not in mended]
+    for root in map(Path, roots):
+        _beside(root, results)
     return results
+
+
+def _beside(root: Path, results: Results) -> None:
+    """Read what other commands leave beside the records, of which most folders have nothing."""
+    if (root / Folder.FINDINGS).is_dir():
+        from peftbench.results.reproduction import tested  # Brings SciPy.
+
+        found, wrong = tested.read(root, results.completed)
+        results.findings += found
+        results.unreadable += wrong
+    if (root / Folder.ESTIMATES).is_dir():
+        found_here, wrong = estimated.read(root)
+        results.estimates |= found_here
+        results.unreadable += wrong
 
 
 def _shown(file: Path, roots: Sequence[str | os.PathLike[str]]) -> str:
@@ -100,24 +121,3 @@ def settings(record: RunRecord) -> dict[str, str]:
     # Which benchmarks; their questions are told beside their answers.
     rest["forgetting"] = ", ".join(rest.get("forgetting") or ()) or None
     return flat(rest)
-
-
-def flat(value: Mapping[str, Any]) -> dict[str, str]:
-    """A nested JSON value as `a.b` -> text, nulls included. Not to be changed: a thousand records of a sweep have a few
-    sections in common, and share what is made of them."""
-    return _flat(msgspec.json.encode(value))
-
-
-@functools.lru_cache(maxsize=10_000)
-def _flat(encoded: bytes) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    _flatten(msgspec.json.decode(encoded), "", texts)
-    return texts
-
-
-def _flatten(value: Mapping[str, Any], prefix: str, texts: dict[str, str]) -> None:
-    for name, part in value.items():
-        if isinstance(part, dict):
-            _flatten(part, f"{prefix}{name}.", texts)
-        else:
-            texts[prefix + name] = part if type(part) is str else str(part)

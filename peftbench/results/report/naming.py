@@ -9,7 +9,8 @@ from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.identity import words
 from peftbench.config.types import MethodConfig, ModelConfig
 from peftbench.results.records import RunRecord
-from peftbench.results.report.load import flat, settings
+from peftbench.results.report.flattening import flat
+from peftbench.results.report.load import settings
 
 N = TypeVar("N")
 

@@ -4,16 +4,21 @@ from collections.abc import Sequence
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report import (
+    estimated,
     evaluation,
     forgetting,
     layout,
     prompts,
+    render_findings,
     render_forest,
     render_html,
+    render_memory,
+    render_papers,
     render_pareto,
     score_tables,
 )
 from peftbench.results.report.layout import number
+from peftbench.results.report.page import sayings
 from peftbench.results.report.score_tables import name_of
 from peftbench.results.report.stats import Leaderboard
 from peftbench.system import escape
@@ -40,16 +45,18 @@ def render(board: Leaderboard) -> str:
     """The whole file; the same text for the same records."""
     parts = ["# Leaderboard", score_tables.NOTE]
     parts += _scores(board) if board.rows else ["No completed runs yet."]
-    if board.published:
-        from peftbench.results.reproduction import table as published  # Brings SciPy and Hydra.
-
-        parts += [f"## {published.HEADING}", published.markdown(board.published)]
+    parts += _judged(board)
     if board.evaluation:
         parts += ["## Beyond the score", evaluation.NOTE, layout.tables(*evaluation.table(board.evaluation), left=3)]
     if board.forgetting:
         asked = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
         header, asked, left = layout.without_one_model(forgetting.COLUMNS, asked)
         parts += ["## What tuning made the model forget", forgetting.NOTE, layout.tables(header, asked, left=left + 2)]
+    if board.memory:
+        named = layout.names(score_tables.order(board)).names
+        header, compared, left = layout.without_one_model(*estimated.table(board.memory, named))
+        parts += [f"## {estimated.HEADING}", estimated.NOTE, layout.tables(header, compared, left=left + 2)]
+        parts.append(f"![Memory by part, measured and estimated]({render_memory.FILE})")
     if board.soft_prompts:
         parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*prompt) for prompt in board.soft_prompts)]
     if board.failed:
@@ -77,6 +84,24 @@ _PICTURES = f"""\
 
 `{render_html.FILE}`, beside this file, sorts, filters and opens every score.
 """
+
+
+def _judged(board: Leaderboard) -> list[str]:
+    """Published rows and findings that runs here are of."""
+    parts = []
+    if board.published:
+        from peftbench.results.reproduction import table as published  # Brings SciPy and Hydra.
+
+        parts += [f"## {published.HEADING}", published.markdown(board.published, render_papers.FILE)]
+    if board.findings:
+        rows = [[name, answer] for name, _, answer in sayings.lines(board.findings)]
+        parts += [f"## {sayings.HEADING}", sayings.NOTE, layout.table(["finding", "answer"], rows, left=2)]
+        if render_findings.render(board):
+            parts.append(f"![What was said, and what was measured]({render_findings.FILE})")
+        for one in board.findings:
+            parts.append(layout.paragraph(f"{one.name}: {one.result.finding.statement}"))
+            parts.append(layout.bullets(sayings.facts(one.result)))
+    return parts
 
 
 def _scores(board: Leaderboard) -> list[str]:
@@ -189,6 +214,14 @@ _COSTS: dict[str, dict[str, tuple[str, str, float]]] = {
         "as trained": ("efficiency.inference_samples_per_s", "{:.1f}", 1),
         "merged": ("efficiency.inference_samples_per_s_merged", "{:.1f}", 1),
         "base": ("efficiency.inference_samples_per_s_base", "{:.1f}", 1),
+    },
+    "Hosted and prompted": {
+        "price": ("efficiency.hosted_price", "{:,.4g}", 1),
+        "questions": ("efficiency.hosted_questions", "{:,.0f}", 1),
+        "tokens asked": ("efficiency.hosted_input_tokens", "{:,.0f}", 1),
+        "answered": ("efficiency.hosted_output_tokens", "{:,.0f}", 1),
+        "trained on": ("efficiency.hosted_trained_tokens", "{:,.0f}", 1),
+        "job, h": ("efficiency.hosted_job_h", "{:,.2f}", 1),
     },
     "Latency, ms": {
         "as trained": ("efficiency.inference_latency_ms", "{:.2f}", 1),

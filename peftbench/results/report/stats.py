@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import evaluation, evidence, forgetting, machines, naming, prompts, suites
+from peftbench.results.report import estimated, evaluation, evidence, forgetting, machines, naming, prompts, suites
+from peftbench.results.report.estimated import Memory
 from peftbench.results.report.evaluation import Evaluated
 from peftbench.results.report.evidence import Evidence
 from peftbench.results.report.forgetting import Forgot
@@ -75,6 +76,9 @@ class Leaderboard:
     roots: dict[int, Path] = field(default_factory=dict)
     #: Published rows that records of this folder are runs of (`reproduction.match.Row`).
     published: list[Any] = field(default_factory=list)
+    #: Sayings that runs of this folder test (`reproduction.tested.Tested`).
+    findings: list[Any] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -109,6 +113,8 @@ def leaderboard(results: Results) -> Leaderboard:
         evidence=evidence.collect(runs, results.roots),
         roots=results.roots,
         published=_published(results.completed),
+        findings=results.findings,
+        memory=estimated.collect(records, names, results.estimates),
         details={
             heading: {row: _score(sorted(values)) for row, values in by_row_name.items()}
             for heading, by_row_name in suites.details(records, row_names, column_names).items()

@@ -14,7 +14,7 @@ from typing import Any
 
 from peftbench.errors import ConfigError, nearest
 from peftbench.results.records import RunRecord
-from peftbench.results.report.load import flat
+from peftbench.results.report.flattening import flat
 from peftbench.results.reproduction import spread
 
 HOLDS, FAILS, UNTOLD = "holds here", "doesn't hold here", "can't tell"
@@ -28,11 +28,22 @@ Runs = list[RunRecord]
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A measured 90 % interval (None: too few values) of a `figure`, and the bounds of what was said."""
+
+    words: str
+    figure: str
+    interval: Interval | None
+    said: Interval
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What records say of a check, with the numbers that say it."""
+    """What records say of a check, with the numbers that say it, and the intervals that they are of."""
 
     answer: str
     numbers: str
+    compared: list[Compared] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -182,21 +193,22 @@ def _difference(a: Sequence[float], b: Sequence[float]) -> Interval | None:
     return middle - half, middle + half
 
 
-def _compared(interval: Interval | None, low: float, high: float, words: str) -> Answer:
+def _compared(interval: Interval | None, low: float, high: float, words: str, figure: str) -> Answer:
     """An interval against what was said: within, outside, or neither."""
+    compared = [Compared(words, figure, interval, (low, high))]
     if interval is None:
-        return Answer(UNTOLD, f"{words}: too few values")
+        return Answer(UNTOLD, f"{words}: too few values", compared)
     numbers = f"{words}: {interval[0]:.4g} to {interval[1]:.4g}; said is {low:.4g} to {high:.4g}"
     if low <= interval[0] and interval[1] <= high:
-        return Answer(HOLDS, numbers)
-    return Answer(FAILS if interval[1] < low or interval[0] > high else UNTOLD, numbers)
+        return Answer(HOLDS, numbers, compared)
+    return Answer(FAILS if interval[1] < low or interval[0] > high else UNTOLD, numbers, compared)
 
 
 def _check_between(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
     """A figure's mean lies between two bounds."""
     values = _values(records, check.get("where", {}), check["figure"])
     low, high = map(float, check["between"])
-    return _compared(_mean(values), low, high, f"{check['figure']} {_words(check.get('where', {}))}")
+    return _compared(_mean(values), low, high, f"{check['figure']} {_words(check.get('where', {}))}", check["figure"])
 
 
 def _check_difference(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
@@ -204,14 +216,15 @@ def _check_difference(check: dict[str, Any], records: Sequence[RunRecord]) -> An
     figure = check.get("figure", "score")
     a, b = (_values(records, check[key], figure) for key in ("of", "to"))
     words = f"{figure} {_words(check['of'])} less {_words(check['to'])}"
-    return _compared(_difference(a, b), float(check["d"]), math.inf, words)
+    return _compared(_difference(a, b), float(check["d"]), math.inf, words, f"difference of {figure}")
 
 
 def _check_alike(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
     """Cells differ by d at the most, each from each."""
     cells, d = _cells(check, records, check.get("where", {})), float(check["d"])
     pairs = list(itertools.combinations(sorted(cells), 2))
-    answers = [_compared(_difference(cells[a], cells[b]), -d, d, f"{a} less {b}") for a, b in pairs]
+    figure = f"difference of {check.get('figure', 'score')}"
+    answers = [_compared(_difference(cells[a], cells[b]), -d, d, f"{a} less {b}", figure) for a, b in pairs]
     return _joined(answers)
 
 
@@ -222,7 +235,8 @@ def _check_range(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
         return Answer(UNTOLD, "fewer than two cells")
     ordered = sorted(cells, key=lambda cell: statistics.fmean(cells[cell]))
     worst, best = ordered[0], ordered[-1]
-    return _compared(_difference(cells[best], cells[worst]), float(check["d"]), math.inf, f"{best} less {worst}")
+    figure, apart = f"difference of {check.get('figure', 'score')}", _difference(cells[best], cells[worst])
+    return _compared(apart, float(check["d"]), math.inf, f"{best} less {worst}", figure)
 
 
 def _check_best_ratio(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
@@ -242,9 +256,9 @@ def _check_best_ratio(check: dict[str, Any], records: Sequence[RunRecord]) -> An
         )
     ratio = best[0][0] / best[1][1], best[0][1] / best[1][0]
     words = f"best {check['over']} {_words(check['of'])} over {_words(check['to'])}"
-    answer = _compared(ratio, low, high, words)
+    answer = _compared(ratio, low, high, words, f"ratio of the best {check['over']}")
     if ends:
-        return Answer(UNTOLD, f"{answer.numbers}; {'; '.join(ends)}")
+        return Answer(UNTOLD, f"{answer.numbers}; {'; '.join(ends)}", answer.compared)
     return answer
 
 
@@ -255,10 +269,11 @@ def _below(values: Sequence[float], best: Sequence[float]) -> bool:
 
 def _joined(answers: Sequence[Answer]) -> Answer:
     """All must hold; one that fails is enough."""
+    compared = [one for answer in answers for one in answer.compared]
     for kind in (FAILS, UNTOLD):
         if other := [answer for answer in answers if answer.answer == kind]:
-            return Answer(kind, "; ".join(answer.numbers for answer in other))
-    return Answer(HOLDS if answers else UNTOLD, "; ".join(answer.numbers for answer in answers))
+            return Answer(kind, "; ".join(answer.numbers for answer in other), compared)
+    return Answer(HOLDS if answers else UNTOLD, "; ".join(answer.numbers for answer in answers), compared)
 
 
 def _words(where: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from peftbench.config.expected import ExpectedConfig
-from peftbench.config.markdown import table
+from peftbench.results.report import layout
 from peftbench.results.reproduction.judge import Verdict
 from peftbench.results.reproduction.match import Row
 
@@ -11,31 +11,49 @@ HEADING = "Papers against ours"
 NOTE = """\
 Published rows beside the runs made here, by the paper's own statistic. reproduced: within d, by equivalence (TOST);
 compatible: within the 95 % prediction interval of a re-run; lower, higher: outside of it; no verdict: something that a
-verdict needs isn't there. `python -m peftbench reproduce` says what decides each.
+verdict needs isn't there. In the picture the band is that prediction interval; a printed value has its printed spread,
+ours its 95 % interval over seeds.
 """
-COLUMNS = ("row", "data set", "source", "printed", "ours", "seeds", "verdict", "why")
+#: The table's headings; what decides a verdict and how the runs depart stands in `facts`.
+SHORT = ("row", "data set", "printed", "ours", "seeds", "verdict")
 
 
-def lines(rows: Sequence[Row]) -> list[list[str]]:
-    """A table's lines, under `COLUMNS`."""
+def short(rows: Sequence[Row]) -> list[list[str]]:
+    """A table's lines, under `SHORT`."""
     return [
         [
             row.experiment,
             row.dataset,
-            "" if row.expected is None else row.expected.source,
             "" if row.expected is None else printed(row.expected),
             ours(row.verdict),
             str(row.verdict.seeds),
             row.verdict.verdict,
-            deciding(row.verdict),
         ]
         for row in rows
     ]
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table with its note."""
-    return f"{NOTE}\n{table(list(COLUMNS), lines(rows))}"
+def facts(row: Row) -> list[str]:
+    """What stands beside a verdict, a sentence each: the claim and its source, what decides, what would, departures."""
+    lines = (
+        [] if row.expected is None else [f"claim: {printed(row.expected)}, {_of(row.expected)} ({row.expected.source})"]
+    )
+    if row.verdict.value is not None:
+        lines.append(f"ours: {ours(row.verdict)}, {_seeds(row.verdict)}")
+    lines.append(f"{row.verdict.verdict}: {deciding(row.verdict)}")
+    if row.verdict.seeds_needed is not None:
+        lines.append(f"needs {row.verdict.seeds_needed} seeds for {_aim(row.verdict)}")
+    return [*lines, *(f"departure: {sentence}" for sentence in row.departures)]
+
+
+def markdown(rows: Sequence[Row], picture: str) -> str:
+    """The table, the picture (a file's name), and below it what decides each row."""
+    seeds = SHORT.index("seeds")  # They stand below: a line fits a page without them.
+    header, *lines = ([*line[:seeds], *line[seeds + 1 :]] for line in (SHORT, *short(rows)))
+    parts = [NOTE, layout.table(header, lines, left=2), f"![Printed values and ours, with intervals]({picture})"]
+    for row in rows:
+        parts += [layout.paragraph(f"{row.experiment}, {row.dataset}:"), layout.bullets(facts(row))]
+    return "\n\n".join(parts)
 
 
 def detail(row: Row) -> str:
@@ -45,14 +63,17 @@ def detail(row: Row) -> str:
         parts[0] += f": {row.expected.source}"
         parts.append(f"  claim    {printed(row.expected)}, {_of(row.expected)}")
     if row.verdict.value is not None:
-        seeds = f"{row.verdict.seeds} seed{'s' * (row.verdict.seeds != 1)}"
-        parts.append(f"  ours     {ours(row.verdict)}, {seeds}")
+        parts.append(f"  ours     {ours(row.verdict)}, {_seeds(row.verdict)}")
     parts.append(f"  verdict  {row.verdict.verdict}")
     parts.append(f"  because  {deciding(row.verdict)}")
     if row.verdict.seeds_needed is not None:
         parts.append(f"  needs    {row.verdict.seeds_needed} seeds for {_aim(row.verdict)}")
     parts += [f"  - {sentence}" for sentence in row.departures]
     return "\n".join(parts)
+
+
+def _seeds(verdict: Verdict) -> str:
+    return f"{verdict.seeds} seed{'s' * (verdict.seeds != 1)}"
 
 
 def _aim(verdict: Verdict) -> str:

@@ -153,7 +153,10 @@ def test_a_report_shows_papers_against_ours(monkeypatch: pytest.MonkeyPatch) -> 
     board = stats.leaderboard(Results([record(START), *seeds(SST2, 0.90, 0.91)]))
     text = render_markdown.render(board)
     assert f"## {table.HEADING}" in text
-    assert "| toy/lora_bert | sst2 | made up | 90 ± 5 | 90.50 [84.1, 96.9] | 2 | compatible | " in text
+    assert "| toy/lora_bert | sst2     |  90 ± 5 | 90.50 [84.1, 96.9] | compatible |" in text
+    assert "- departure: All of it is made up." in text
+    assert "(made up)" in text
+    assert "](leaderboard-papers.svg)" in text
     plain = dataclasses.replace(SST2, experiment=None, expected=None, by_dataset=[])
     assert table.HEADING not in render_markdown.render(stats.leaderboard(Results([record(plain)])))
 

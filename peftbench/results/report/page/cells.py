@@ -10,7 +10,7 @@ from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
 from peftbench.results.report import stats
 from peftbench.results.report.evidence import Sure
-from peftbench.results.report.page import again, curve
+from peftbench.results.report.page import again, by_class, curve
 from peftbench.results.report.page.document import Cell, Curve, Ends, Estimate, Run
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.report.suites import RowName
@@ -52,6 +52,7 @@ def cell(
         curve=_curve(board, runs),
         settings=settings,
         command=again.command(runs),
+        classes=by_class.classes(runs),
     )
 
 

@@ -46,6 +46,12 @@ COSTS = (
     Cost("weights", "weights, MB", "efficiency.weights_bytes", None, 1e-6, 1),
     Cost("adapter", "parameters outside the head", "params.adapter"),
     Cost("head", "parameters of the head", "params.head"),
+    Cost("price", "price", "efficiency.hosted_price", None, 1, 4, picture=True),
+    Cost("questions", "questions", "efficiency.hosted_questions"),
+    Cost("asked", "tokens asked", "efficiency.hosted_input_tokens"),
+    Cost("answered", "tokens answered", "efficiency.hosted_output_tokens"),
+    Cost("trained_tokens", "tokens trained on", "efficiency.hosted_trained_tokens"),
+    Cost("job", "training job, h", "efficiency.hosted_job_h", None, 1, 2),
 )
 
 #: What the table can be limited to.

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report import forgetting, prompts, stats
-from peftbench.results.report.load import flat
-from peftbench.results.report.page import cells, compared, costs, varied, words
+from peftbench.results.report.flattening import flat
+from peftbench.results.report.page import cells, compared, costs, sections, varied, words
 from peftbench.results.report.page.document import Column, Document, Folded, Row, Table
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.report.suites import RowName
@@ -29,6 +29,11 @@ _COSTS = (
         "Time, and over-fitting: medians over a row's runs",
         ("time", "rate", "step", "latency", "merged", "base", "relative"),
         True,
+    ),
+    (
+        "Hosted and prompted runs, as the service counted: medians over a row's runs",
+        ("price", "questions", "asked", "answered", "trained_tokens", "job"),
+        False,
     ),
 )
 
@@ -58,7 +63,8 @@ def document(board: Leaderboard) -> Document:
         ],
         sweeps=varied.sweeps(columns, list(rows.values()), by_id),
         standings=_standings(board),
-        costs=[_costs(caption, of, list(rows.values()), gap=gap) for caption, of, gap in _COSTS] if rows else [],
+        costs=[table for one in _COSTS if (table := _costs(*one, rows=list(rows.values()))) is not None],
+        sections=list(sections.of(board)),
         failed=[_failure(record) for record in board.failed],
         not_applicable=board.not_applicable,
         unreadable=[f"{file}: {reason}" for file, reason in board.unreadable],
@@ -152,13 +158,17 @@ def _standings(board: Leaderboard) -> list[Table]:
     return tables
 
 
-def _costs(caption: str, names: Sequence[str], rows: Sequence[Row], *, gap: bool) -> Table:
-    """A table of those of the costs that any row has; `gap`: with the score on training data less the score."""
+def _costs(caption: str, names: Sequence[str], gap: bool, *, rows: Sequence[Row]) -> Table | None:
+    """A table of those of the costs that any row has, and of the rows that have any; None where none has. `gap`: with
+    the score on training data less the score."""
     shown = [
         cost
         for cost in costs.COSTS
         if cost.id in names and any(costs.value(cost, row.figures) is not None for row in rows)
     ]
+    rows = [row for row in rows if any(costs.value(cost, row.figures) is not None for cost in shown)]
+    if not rows:
+        return None
     lines = [
         [
             *(row.name, row.model),

@@ -37,6 +37,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Class:
+    """How a cell answers one class, as fractions: means over its runs; `n`: examples of it, of one run."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Classes:
+    """All classes of a cell, and (C, C) counts of all its runs: a line a right class, a column an answer; None where
+    there are too many to be looked at."""
+
+    classes: Sequence[Class]
+    confusion: Sequence[Sequence[int]] | None
+
+
+@dataclass(frozen=True)
 class Cell:
     """A row's runs on one data set.
 
@@ -53,6 +73,7 @@ class Cell:
         notes: further figures, heading and text.
         settings: of its configuration what isn't the same in all cells.
         command: the command that makes the runs again.
+        classes: how each class is answered; None where the runs don't say, or not of the same classes.
     """
 
     score: Estimate
@@ -71,6 +92,7 @@ class Cell:
     curve: Curve | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
+    classes: Classes | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +189,67 @@ class Folded:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A value, its interval, or both. `label` says whose, `text` writes it; an interval may end nowhere (infinity).
+    `printed`: it isn't ours."""
+
+    label: str
+    text: str
+    value: float | None = None
+    interval: Ends | None = None
+    printed: bool = False
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Marks on one axis under a heading, before a band that says where they should lie; `verdict` says what that
+    means."""
+
+    heading: str
+    marks: Sequence[Mark]
+    band: Ends | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is drawn to one scale; `unit` is that of its numbers."""
+
+    unit: str
+    compared: Sequence[Compared]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture of values beside each other, on an axis or several."""
+
+    caption: str
+    axes: Sequence[Axis]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A picture of bars, each the sum of its parts: by the bar's name, bytes by part."""
+
+    caption: str
+    bars: Sequence[tuple[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page beside the scores: what it says, its tables, its pictures, and lines under a title each;
+    `unfolded`: these lines are shown at once."""
+
+    id: str
+    title: str
+    note: str
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Chart | Bars] = ()
+    folded: Sequence[Folded] = ()
+    unfolded: bool = False
+
+
+@dataclass(frozen=True)
 class Document:
     """The page. `rows` are best first; `shared` are the settings that all cells have in common; `cut` is how many rows
     were left out, because a page of all would be too long to be read."""
@@ -179,6 +262,7 @@ class Document:
     sweeps: Sequence[Sweep] = ()
     standings: Sequence[Table] = ()
     costs: Sequence[Table] = ()
+    sections: Sequence[Section] = ()
     failed: Sequence[str] = ()
     not_applicable: Sequence[str] = ()
     unreadable: Sequence[str] = ()

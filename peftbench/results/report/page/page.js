@@ -242,7 +242,9 @@
     const made = node("table", null, node("caption", caption));
     made.append(node("thead", null, node("tr", null, ...header.map((text) => {
       const head = node("th", text); head.scope = "col"; return head; }))));
-    made.append(node("tbody", null, ...lines.map((line) => node("tr", null, ...line.map((text) => node("td", text))))));
+    made.append(node("tbody", null, ...lines.map((line) => node("tr", null, ...line.map((text, place) => {
+      if (place) return node("td", text);
+      const head = node("th", text); head.scope = "row"; return head; })))));
     return made;
   }
 
@@ -270,6 +272,7 @@
       ...cell.notes]));
     inside.append(node("h3", "Seeds"), grid("One run a line", ["seed", "score", "step scored", "key of its record"],
       cell.runs.map(([seed, score, step, key]) => [seed, percent(score), step ?? "–", key])));
+    if (cell.classes) inside.append(node("h3", "Classes"), ...classes(cell.classes));
     const drawn = $(`#curves figure[data-column="${columnId}"][data-row="${rowId}"] svg`);
     if (drawn) inside.append(node("h3", "While it trained"), drawn.cloneNode(true));
     if (cell.command) inside.append(node("h3", "Run it again"), node("pre", cell.command));
@@ -279,6 +282,31 @@
     if (!dialog.open) dialog.showModal();
     $("#details-title").focus();
     return true;
+  }
+
+  function classes(found) {
+    const by = grid("By class, in percent, means over the seeds", ["class", "precision", "recall", "F1", "examples"],
+      found.classes.map(([name, precision, recall, f1, n]) => [name, percent(precision), percent(recall), percent(f1), n]));
+    by.className = "classes";
+    const made = [by];
+    if (found.confusion) {
+      const names = found.classes.map((line) => line[0]);
+      const table = grid("Confusion, of all seeds: a line a right class, a column an answer",
+        ["right / answered", ...names], found.confusion.map((counts, place) => [names[place], ...counts]));
+      table.className = "matrix confusion";
+      found.confusion.forEach((counts, line) => counts.forEach((count, place) => {
+        const share = count / Math.max(1, counts.reduce((a, b) => a + b));
+        $("tbody", table).children[line].children[place + 1].className =
+          `p${place === line ? 3 + (share > 0.5) + (share > 0.75) + (share > 0.9) : 3 - (share > 0.05) - (share > 0.15) - (share > 0.3)}`;
+      }));
+      const around = node("div", null, table);
+      around.className = "scroller";
+      around.tabIndex = 0;
+      around.setAttribute("role", "region");
+      around.setAttribute("aria-label", "Confusion");
+      made.push(around);
+    }
+    return made;
   }
 
   // -- CSV of what is shown; a cell that a spreadsheet would take for a formula is quoted as text

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftbench.results.report.page import costs, forest, pareto, svg
-from peftbench.results.report.page.document import Cell, Document, Estimate, Row
+from peftbench.results.report.page.document import Cell, Classes, Document, Estimate, Row
 from peftbench.results.report.page.table import Head
 from peftbench.system import escape
 
@@ -67,4 +67,12 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "runs": [[run.seed, run.score, run.step, run.key] for run in cell.runs],
         "settings": cell.settings,
         "command": cell.command,
+        **({} if cell.classes is None else {"classes": _classes(cell.classes)}),
+    }
+
+
+def _classes(classes: Classes) -> dict[str, Any]:
+    return {
+        "classes": [[one.label, one.precision, one.recall, one.f1, one.n] for one in classes.classes],
+        "confusion": classes.confusion,
     }

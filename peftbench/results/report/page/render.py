@@ -11,9 +11,9 @@ from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from peftbench.results.report import prompts
-from peftbench.results.report.page import forest, lines, pareto, svg, table, words
+from peftbench.results.report.page import forest, lines, pareto, standalone, svg, table, words
 from peftbench.results.report.page.costs import BUDGETS, COSTS
-from peftbench.results.report.page.document import Column, Document, Matrix
+from peftbench.results.report.page.document import Column, Document, Matrix, Section
 from peftbench.results.report.page.payload import payload
 from peftbench.system import escape
 
@@ -43,6 +43,7 @@ def render(document: Document) -> str:
         choices=[cost for cost in COSTS if cost.id in {figure["cost"] for figure in pictures["pareto"]}],
         legend=[{"name": name, "svg": Markup(_mark(number))} for number, name in enumerate(document.families)],
         matrices=[_matrix(matrix) for matrix in document.matrices[:_MOST]],
+        sections=[_section(section) for section in document.sections],
         undrawn=max(0, len(document.panels) - _MOST),
         prompts_note=prompts.NOTE,
     )
@@ -117,6 +118,12 @@ def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
             _figure(column, "", lines.sweep(one, column), caption=f"{column.name}, by {one.setting}")
         )
     return figures
+
+
+def _section(section: Section) -> dict[str, Any]:
+    """A part of the page, with its pictures drawn."""
+    drawn = [{"caption": one.caption, "svg": Markup(standalone.drawn(one))} for one in section.pictures[:_MOST]]
+    return {"part": section, "pictures": drawn}
 
 
 def _mark(family: int) -> str:

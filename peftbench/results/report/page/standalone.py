@@ -2,12 +2,12 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from peftbench.results.report.page import forest, pareto, svg
+from peftbench.results.report.page import bars, chart, forest, pareto, svg
 from peftbench.results.report.page.costs import COSTS
-from peftbench.results.report.page.document import Document, Panel
+from peftbench.results.report.page.document import Bars, Chart, Document, Panel
 
 #: Pictures beside each other, and the room of each.
 _ACROSS, _GAP, _HEAD = 2, 24, 24
@@ -34,6 +34,21 @@ def _sheet(document: Document, draw: _Draw) -> str:
         drawn = draw(panel)
         if drawn is not None:
             panels.append((panel.name, drawn))
+    return sheet(panels)
+
+
+def drawn(picture: Chart | Bars) -> str:
+    """A picture as the page has it."""
+    return chart.picture(picture) if isinstance(picture, Chart) else bars.picture(picture)
+
+
+def pictures(some: Sequence[Chart | Bars]) -> str:
+    """Pictures of the page's parts as one file; "" without any, which is no file."""
+    return sheet([(one.caption, drawn(one)) for one in some[:_MOST]]) if some else ""
+
+
+def sheet(panels: Sequence[tuple[str, str]]) -> str:
+    """Pictures under headings, as one file."""
     parts, top = [], _GAP
     for start in range(0, len(panels), _ACROSS):
         line = panels[start : start + _ACROSS]
@@ -44,7 +59,7 @@ def _sheet(document: Document, draw: _Draw) -> str:
         top += _HEAD + max(_height(drawn) for _, drawn in line) + _GAP
     if not panels:
         parts, top = [svg.text("No completed runs yet.", _GAP, top + 12)], top + _GAP
-    width = _GAP + _ACROSS * (svg.WIDTH + _GAP)
+    width = _GAP + (min(_ACROSS, len(panels)) or 1) * (svg.WIDTH + _GAP)
     ground = svg.element("rect", width=width, height=top, class_="ground")
     style = svg.element("style", _style())
     return (
