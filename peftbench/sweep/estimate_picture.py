@@ -19,15 +19,15 @@ _COLOURS = {
 _LEFT, _WIDTH, _BAR, _GAP, _TOP = 220, 620, 18, 8, 48
 
 
-def write(file: Path, made: Sequence[Estimate]) -> None:
+def write(file: Path, estimates: Sequence[Estimate]) -> None:
     """Write the picture of all runs that could be estimated."""
     files.make_folder(file.parent)
-    files.write(file, lambda temporary: temporary.write_text(svg(made), encoding="utf-8"))
+    files.write(file, lambda temporary: temporary.write_text(svg(estimates), encoding="utf-8"))
 
 
-def svg(made: Sequence[Estimate]) -> str:
+def svg(estimates: Sequence[Estimate]) -> str:
     """The picture: MB at the peak by part."""
-    bars = [(_name(one), one.cell["parts"]) for one in made if not one.refused]
+    bars = [(_name(one), one.cell["parts"]) for one in estimates if not one.refused]
     most = max((sum(parts.values()) for _, parts in bars), default=1)
     height = _TOP + len(bars) * (_BAR + _GAP) + 10
     lines = [

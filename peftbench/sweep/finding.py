@@ -40,8 +40,8 @@ def main(arguments: Sequence[str], folders: Sequence[Path] = ()) -> int:
         status = launch.main([*(f"--config-dir={folder}" for folder in folders), *sweep])
         if cells[0].dry_run:
             return status
-    made, missing = _recorded(cells)
-    result = findings.judge(finding, made, missing)
+    records, missing = _recorded(cells)
+    result = findings.judge(finding, records, missing)
     print(redact.redact(findings.text(result)))
     return status or findings.STATUSES[result.answer]
 
@@ -51,9 +51,9 @@ def _recorded(cells: Sequence[RunConfig]) -> tuple[list[RunRecord], list[str]]:
     root = Path(cells[0].results_dir)
     records = load(root).completed if root.is_dir() else []
     by_run = {_run(loading.from_description(r.config)): r for r in records if r.key == key_of(r)}
-    made = [by_run[run] for config in cells if (run := _run(config)) in by_run]
-    lacking = len(cells) - len(made)
-    return made, [f"{lacking} of its {len(cells)} runs"] if lacking else []
+    believed = [by_run[run] for config in cells if (run := _run(config)) in by_run]
+    lacking = len(cells) - len(believed)
+    return believed, [f"{lacking} of its {len(cells)} runs"] if lacking else []
 
 
 def _run(config: RunConfig) -> str:

@@ -62,8 +62,8 @@ class Likelihood(InTemplate):
         lengths = torch.tensor([len(line) for line in lines], device=batch["input_ids"].device)
         ids = pad_sequence(lines, batch_first=True, padding_value=self.pad)
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        kept = keep_from(self._starts(batch), ids.shape[1]) if self.family == "decoder" else {}
-        return {"input_ids": ids, "attention_mask": mask.long(), **kept}
+        to_keep = keep_from(self._starts(batch), ids.shape[1]) if self.family == "decoder" else {}
+        return {"input_ids": ids, "attention_mask": mask.long(), **to_keep}
 
     def _parts(self, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """The real tokens of every sequence, and of its answer."""
