@@ -60,7 +60,7 @@ def test_a_run_whose_parent_is_killed_does_not_train_on(tmp_path: Path, data_roo
 @pytest.mark.parametrize("after", [1.0, 2.0, 3.5])
 def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, data_root: Path, after: float) -> None:
     """A terminal sends it to every process of the group, the fork server that is importing torch among them."""
-    parent = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "peftbench", *TINY, f"data_root={data_root}"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
@@ -68,9 +68,8 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, data_ro
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)},
-    )
-    time.sleep(after)
-    os.killpg(parent.pid, signal.SIGINT)
-    assert parent.wait(60) == 130
-    assert parent.stderr is not None
-    assert parent.stderr.read() == "peftbench: stopped; the same line goes on from here\n"
+    ) as parent:
+        time.sleep(after)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, err = parent.communicate(timeout=60)
+    assert (parent.returncode, err) == (130, "peftbench: stopped; the same line goes on from here\n")
