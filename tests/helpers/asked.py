@@ -1,7 +1,9 @@
 """Overrides of runs that are asked what was forgotten, and made-up questions laid out like the hub's."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +33,7 @@ BOTH = [
 ]
 
 
-def _questions(count: int, seed: int) -> dict[str, list]:
+def _questions(count: int, seed: int) -> dict[str, list[Any]]:
     draw = random.Random(seed)
     word = lambda: "".join(draw.choices("abcdefgh", k=draw.randint(2, 6)))  # noqa: E731
     return {
@@ -54,7 +56,9 @@ def asked_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def composed(asked_root: Path, results: Path):
+def composed(asked_root: Path, results: Path) -> Callable[..., types.RunConfig]:
+    """Composes a run on the made-up questions."""
+
     def of(*more: str) -> types.RunConfig:
         return compose.one([*TASK, f"data_root={asked_root}", f"results_dir={results}", *more])
 

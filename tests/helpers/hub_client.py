@@ -101,8 +101,8 @@ def look(environment: dict[str, str], tmp_path: Path) -> Callable[..., dict[str,
 
 
 @pytest.fixture
-def cli(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    def start(*arguments: str, before: str = "", **more: str) -> subprocess.CompletedProcess:
+def cli(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def start(*arguments: str, before: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         words = ["method=bitfit", f"results_dir={tmp_path / 'results'}", *arguments]
         command = ["bash", "-c", f'{before} exec "$@"', "-", sys.executable, "-m", "peftbench", *words]
         return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=120)
