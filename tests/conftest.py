@@ -186,9 +186,9 @@ def start(tmp_path: Path, data_root: Path) -> Iterator[Callable[..., subprocess.
 
     yield begin
     for parent in started:
-        if parent.poll() is None:
-            parent.kill()
-        parent.wait()
+        with parent:  # Waits, and closes its pipes, which not every test reads to the end.
+            if parent.poll() is None:
+                parent.kill()
 
 
 @pytest.fixture(scope="session")
@@ -220,11 +220,3 @@ def _keep_captured_streams_open() -> None:
         from absl import logging as absl_logging
 
         absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Show warnings in the slow tier instead of failing: it takes every method of peft to every architecture, and for
-    each pair a library may have a warning of its own."""
-    for item in items:
-        if item.get_closest_marker("slow") or item.get_closest_marker("matrix"):
-            item.add_marker(pytest.mark.filterwarnings("default"))

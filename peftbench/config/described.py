@@ -83,8 +83,8 @@ def _number(value: Any) -> str:
 
 def _values(content: dict[str, Any]) -> list[str]:
     """The file's keys that nothing above says."""
-    said = {"source", "family", "summary", "supports", "formulations", "search", *_PROMISES}
-    rest = {key: value for key, value in content.items() if key not in said}
+    shown = {"source", "family", "summary", "supports", "formulations", "search", *_PROMISES}
+    rest = {key: value for key, value in content.items() if key not in shown}
     return yaml.safe_dump(rest, sort_keys=False, allow_unicode=True, width=_WIDTH).splitlines() if rest else []
 
 

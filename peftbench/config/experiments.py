@@ -68,9 +68,9 @@ def on_all_datasets(name: str, config_dirs: Sequence[Path] = ()) -> list[RunConf
         composed = compose.composed([f"{GROUP}={name}", *compose.search_path(config_dirs)])
         if not datasets:
             return [loading.load_composed(composed)]
-        known = paths.choices("dataset", config_dirs)
+        choices = paths.choices("dataset", config_dirs)
         for dataset in datasets:
-            if dataset not in known:
+            if dataset not in choices:
                 raise ConfigError(f"{protocol.PROTOCOL}.{dataset}: no such data set")
         own = content.get("dataset") or {}
         return [_on(composed, dataset, own, tuple(config_dirs)) for dataset in datasets]

@@ -81,11 +81,11 @@ def words(kind: type) -> set[str]:
 def description(config: RunConfig) -> dict[str, Any]:
     """What a record keeps of its configuration: all but the sinks and places, nulls included."""
 
-    def whole(part: Any) -> dict[str, Any]:
+    def described(part: Any) -> dict[str, Any]:
         fields = (f for f in dataclasses.fields(part) if not is_sink(f))
-        return {f.name: _plain(getattr(part, f.name), whole) for f in fields if f.name != "sites"}
+        return {f.name: _plain(getattr(part, f.name), described) for f in fields if f.name != "sites"}
 
-    return whole(config)
+    return described(config)
 
 
 def micro_batch_size(config: RunConfig, halvings: int = 0) -> int:

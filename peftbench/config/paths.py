@@ -54,9 +54,13 @@ def groups() -> list[str]:
     return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in (SHARED, CLAIMS))
 
 
+#: Groups whose names have no plural.
+_NOT_COUNTED = ("forgetting", "hardware", "hosted")
+
+
 def plural(group: str) -> str:
     """A group as `peftbench list` names it."""
-    return group if group == "hardware" else f"{group}s"
+    return group if group in _NOT_COUNTED else f"{group}s"
 
 
 #: Beside the groups, what `peftbench list` takes.

@@ -71,8 +71,8 @@ def check_spaces(arguments: Sequence[str]) -> None:
                 break
             joined.append(following)
         if len(joined) > 1:
-            whole = re.sub(r"\s*([,=])\s*", r"\1", " ".join(joined))
-            raise ConfigError(f"{' '.join(joined)!r}: a space ends an argument; write {shlex.quote(whole)}")
+            argument = re.sub(r"\s*([,=])\s*", r"\1", " ".join(joined))
+            raise ConfigError(f"{' '.join(joined)!r}: a space ends an argument; write {shlex.quote(argument)}")
 
 
 def _is_open(last: str, so_far: str, following: str) -> bool:

@@ -235,27 +235,27 @@ _OPTIONAL = ("types", "firsts", "targets", "target_offsets", "groups", "referenc
 def _tokenise(
     task: Encodes, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool
 ) -> dict[str, torch.Tensor]:
-    made = Inputs()
+    inputs = Inputs()
     long: list[TooLong] = []
     for start in range(0, len(examples), _CHUNK):
         try:
-            made.extend(task.encode(tokenizer, examples[start : start + _CHUNK], max_length, training=training))
+            inputs.extend(task.encode(tokenizer, examples[start : start + _CHUNK], max_length, training=training))
         except TooLong as error:  # All are counted before it is said.
             long.append(error)
     if long:
         raise TooLong.of_all(long, total=len(examples))
     tensors = {
-        **_flat(made.input_ids, "tokens", "offsets", torch.int32),
+        **_flat(inputs.input_ids, "tokens", "offsets", torch.int32),
         "labels": _labels([example.label for example in examples]),
         "rows": torch.tensor([example.row for example in examples], dtype=torch.int64),
-        "truncated": torch.tensor(made.cut),
+        "truncated": torch.tensor(inputs.cut),
     }
-    if made.token_type_ids:
-        tensors["types"] = _flat(made.token_type_ids, "types", "offsets", torch.int8)["types"]
-    if made.targets:
-        tensors |= _flat(made.targets, "targets", "target_offsets", torch.int32)
-    if made.sequences:
-        tensors["firsts"] = torch.tensor([0, *np.cumsum(made.sequences)], dtype=torch.int64)
+    if inputs.token_type_ids:
+        tensors["types"] = _flat(inputs.token_type_ids, "types", "offsets", torch.int8)["types"]
+    if inputs.targets:
+        tensors |= _flat(inputs.targets, "targets", "target_offsets", torch.int32)
+    if inputs.sequences:
+        tensors["firsts"] = torch.tensor([0, *np.cumsum(inputs.sequences)], dtype=torch.int64)
     if any(example.group is not None for example in examples):
         tensors["groups"] = torch.tensor([example.group for example in examples], dtype=torch.int64)
     if any(example.references for example in examples):

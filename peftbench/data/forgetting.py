@@ -55,8 +55,11 @@ def locate(config: RunConfig) -> dict[str, Questions]:
     for name, benchmark in config.forgetting.items():
         if config.data_root:
             files = _local(name, benchmark, Path(config.data_root))
-            every = {p: fingerprint.of_files(Path(f) for of in splits.values() for f in of) for p, splits in files}
-            paths = [file for _, splits in files for of in splits.values() for file in of]
+            every = {
+                part: fingerprint.of_files(Path(file) for shards in splits.values() for file in shards)
+                for part, splits in files
+            }
+            paths = [file for _, splits in files for shards in splits.values() for file in shards]
         else:
             (files, every), paths = _hub(name, benchmark), []  # What a commit names never changes.
         by_name[name] = Questions(dict(files), fingerprint.of_json(every), sources.checksums(paths))
@@ -128,7 +131,7 @@ def _hub(name: str, benchmark: BenchmarkConfig) -> tuple[Files, dict[str, str]]:
                 f"forgetting.{name}: can't get {benchmark.path} {config or ''}: {error}; or point data_root= at a "
                 f"folder that holds {benchmark.path.split('/')[-1]}/"
             ) from None
-        parts.append((part, {split: [str(file) for file in of] for split, of in files.items()}))
+        parts.append((part, {split: [str(file) for file in shards] for split, shards in files.items()}))
         identities[part] = f"{benchmark.path}/{config}@{commit}"
     return parts, identities
 

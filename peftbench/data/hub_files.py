@@ -50,7 +50,8 @@ def get(
 
     snapshot = download.fetch(repository, select, kind="dataset", revision=revision)
     files = {split: download.matching(snapshot.files, every) for split, every in patterns.items()}
-    return {split: [snapshot.folder / file for file in of] for split, of in files.items() if of}, snapshot.commit
+    paths = {split: [snapshot.folder / name for name in names] for split, names in files.items() if names}
+    return paths, snapshot.commit
 
 
 def _patterns(split: str, config: str | None, pattern: str | None) -> list[str]:

@@ -75,11 +75,11 @@ def _object(line: bytes, number: int) -> _Object:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
-    made = _Object(pairs)
-    if len(made) < len(pairs):
+    members = _Object(pairs)
+    if len(members) < len(pairs):
         names = [name for name, _ in pairs]
-        made.twice = frozenset(name for name in names if names.count(name) > 1)
-    return made
+        members.twice = frozenset(name for name in names if names.count(name) > 1)
+    return members
 
 
 # Numbers stay as they are written: 1e400 and an integer of 5,000 digits are texts too. NaN is no value.

@@ -50,8 +50,8 @@ def listed(rows: Sequence[int]) -> str:
 
 def written(value: Any) -> Any:
     """A label as a text; of a format's own numbers 1.0 is 1."""
-    whole = _WHOLE.fullmatch(value) if isinstance(value, NumberText) else None
-    return whole[1] if whole else str(value) if type(value) is NumberText else value
+    match = _WHOLE.fullmatch(value) if isinstance(value, NumberText) else None
+    return match[1] if match else str(value) if type(value) is NumberText else value
 
 
 def names(values: Iterable[str], where: str) -> list[str]:
@@ -68,8 +68,8 @@ def names(values: Iterable[str], where: str) -> list[str]:
         )
     alike: dict[str, str] = {}
     for name in sorted(different):
-        whole = _WHOLE.fullmatch(name.strip())
-        other = alike.setdefault(whole[1] if whole else name.strip(), name)
+        match = _WHOLE.fullmatch(name.strip())
+        other = alike.setdefault(match[1] if match else name.strip(), name)
         if other != name:
             raise ConfigError(
                 f"{where} has the labels {other!r} and {name!r}, which differ by blanks or '.0' alone; mend the file, "
@@ -125,8 +125,8 @@ class _indices(dict[str, int]):  # noqa: N801 (reads as the function beside it)
         self._size = size
 
     def __contains__(self, text: object) -> bool:
-        whole = _WHOLE.fullmatch(text) if isinstance(text, str) else None
-        return whole is not None and len(whole[1]) < 10 and 0 <= int(whole[1]) < self._size
+        match = _WHOLE.fullmatch(text) if isinstance(text, str) else None
+        return match is not None and len(match[1]) < 10 and 0 <= int(match[1]) < self._size
 
     def __getitem__(self, text: str) -> int:
         return int(text.partition(".")[0])
@@ -159,16 +159,16 @@ def _texts(values: Sequence[Any]) -> pa.Array:
 
 
 def _numbers(values: Sequence[Any], role: Role, where: str) -> pa.Array:
-    whole = role.kind is Kind.WHOLE
-    form, allowed = (_WHOLE, "whole numbers") if whole else (_NUMBER, "numbers")
+    is_whole = role.kind is Kind.WHOLE
+    form, allowed = (_WHOLE, "whole numbers") if is_whole else (_NUMBER, "numbers")
     numbers: list[Any] = []
     for row, value in enumerate(values):
         match = form.fullmatch(value.strip()) if isinstance(value, str) else None
         number = None if match is None else float(match[0])
-        if number is None or not math.isfinite(number) or (whole and abs(number) > 2**53):
+        if number is None or not math.isfinite(number) or (is_whole and abs(number) > 2**53):
             raise ConfigError(f"{where} row {row} has {value!r:.80}; allowed are {allowed}")
-        numbers.append(int(number) if whole else number)
-    return pa.array(numbers, pa.int64() if whole else pa.float64())
+        numbers.append(int(number) if is_whole else number)
+    return pa.array(numbers, pa.int64() if is_whole else pa.float64())
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -73,7 +73,7 @@ def tables(config: DatasetConfig) -> dict[str, pa.Table]:
         read = _divided(config, _rows(config, config.train, files[config.train], roles), roles)
     label = next((role.column for role in roles if role.kind is Kind.LABEL), None)
     label_reader = None if label is None else labels.Labels(config.labels or [], read[config.train][label])
-    made = {}
+    by_split = {}
     for split, values in read.items():
         where = files[split].name
         columns: list[Any] = []
@@ -82,10 +82,10 @@ def tables(config: DatasetConfig) -> dict[str, pa.Table]:
                 columns.append(pa.array(label_reader.read(values[label], where), pa.int64()))
             else:
                 columns.append(labels.array(values[role.column], role, where))
-        made[split] = pa.table(columns, names=list(stored(config).values()))
+        by_split[split] = pa.table(columns, names=list(stored(config).values()))
     if identity(config) != name:
         raise ConfigError(f"{', '.join(map(str, files.values()))}: changed while being read")
-    return made
+    return by_split
 
 
 def _divided(
@@ -189,8 +189,8 @@ def _files(config: DatasetConfig) -> dict[str, Path]:
         for key in _KEYS.values():
             if getattr(config, key) is not None:
                 raise ConfigError(f"dataset.{key}: doesn't go with dataset.file, which is divided into both splits")
-        whole = _file(f"dataset.file={config.file}", config.file)
-        return {config.train: whole, config.evaluation[0]: whole}
+        file = _file(f"dataset.file={config.file}", config.file)
+        return {config.train: file, config.evaluation[0]: file}
     for key in ("holdout", "split_seed"):
         if getattr(config, key) is not None:
             raise ConfigError(f"dataset.{key}: goes with dataset.file, one file that is divided")

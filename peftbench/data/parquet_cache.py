@@ -27,10 +27,10 @@ def tables(folder: Path, splits: Iterable[str], make: Callable[[], dict[str, pa.
     entries = {split: folder / f"{stem}.parquet" for split, stem in stems.items()}
     if not all(cached.holds(entry) for entry in entries.values()):
         try:
-            made = make()
-            for split, table in made.items():
+            by_split = make()
+            for split, table in by_split.items():
                 cached.write(entries[split], functools.partial(pq.write_table, table))
         except OSError as error:
             raise ConfigError(f"results_dir: can't write to {folder} ({error.strerror})") from None
-        entries = {split: entries[split] for split in made}
+        entries = {split: entries[split] for split in by_split}
     return {split: [str(entry.resolve())] for split, entry in entries.items()}

@@ -104,12 +104,12 @@ def perturb(example: Example, texts: Sequence[str], name: str, seed: int) -> Exa
     Args:
         name: of the perturbation.
     """
-    fields, kept = dict(example.fields), dict(example.kept)
+    fields, protected = dict(example.fields), dict(example.kept)
     for field in texts:
         draw, text = random.Random(f"{seed} {name} {example.row} {field}"), fields[field]
-        start, end = kept.get(field, (0, 0))
+        start, end = protected.get(field, (0, 0))
         before = _ALL[name](text[:start], draw) if start else ""
         fields[field] = before + text[start:end] + _ALL[name](text[end:], draw)
-        if field in kept:
-            kept[field] = (len(before), len(before) + end - start)
-    return dataclasses.replace(example, fields=fields, kept=kept)
+        if field in protected:
+            protected[field] = (len(before), len(before) + end - start)
+    return dataclasses.replace(example, fields=fields, kept=protected)

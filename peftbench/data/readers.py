@@ -106,9 +106,9 @@ class Spans(Labelled):
         self.fields = [*config.text, *(f"span{i + 1}" for i in range(len(self.spans)))]
 
     def _more(self) -> list[Role]:
-        whole = [name for span in self.spans for name in (span.start, span.end, span.word) if name is not None]
+        numbers = [name for span in self.spans for name in (span.start, span.end, span.word) if name is not None]
         texts = [span.surface for span in self.spans if span.surface is not None]
-        kinds = [*dict.fromkeys(whole, Kind.WHOLE).items(), *dict.fromkeys(texts, Kind.TEXT).items()]
+        kinds = [*dict.fromkeys(numbers, Kind.WHOLE).items(), *dict.fromkeys(texts, Kind.TEXT).items()]
         return [*(Role(name, "spans", kind) for name, kind in kinds), *super()._more()]
 
     @property

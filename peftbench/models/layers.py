@@ -69,10 +69,10 @@ def share(layers: int, of_them: float) -> int:
     return max(1, round(layers * of_them))
 
 
-def spread(layers: int, kept: int) -> list[int]:
-    """The numbers of `kept` of `layers` layers at even distances, with the first: 3 of 6 are 0, 2, 4, every other one,
+def spread(layers: int, count: int) -> list[int]:
+    """The numbers of `count` of `layers` layers at even distances, with the first: 3 of 6 are 0, 2, 4, every other one,
     as DistilBERT starts (arXiv 1910.01108, section 2)."""
-    return [i * layers // kept for i in range(kept)]
+    return [i * layers // count for i in range(count)]
 
 
 def keep(model: nn.Module, chosen: Mapping[str, Sequence[int]]) -> None:

@@ -88,11 +88,11 @@ def panels(config: RunConfig, *, without: str | None = None) -> list[Panel]:
         changed = tuple(word for word in record.changed if not word.startswith(("method=", "model=")))
         row = (described["method"]["name"], json.dumps(described["method"], sort_keys=True))
         grouped[where].setdefault(row, Row(described["method"]["name"], changed)).runs.append(record)
-    made = [
+    panels = [
         Panel(near, data, model, conditions, _ranked(list(rows.values())))
         for (near, data, model, conditions, _), rows in grouped.items()
     ]
-    return sorted(made, key=lambda panel: (panel.distance, -len(panel.rows), -_seeds(panel)))
+    return sorted(panels, key=lambda panel: (panel.distance, -len(panel.rows), -_seeds(panel)))
 
 
 def _seeds(panel: Panel) -> int:

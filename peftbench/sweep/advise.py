@@ -54,9 +54,9 @@ def main(arguments: list[str]) -> int:
 
 def take(words: Sequence[str]) -> tuple[Limits, list[str]]:
     """The limits, and the other words. Raises ConfigError for a limit that isn't one."""
-    given = {key: value for word in words for key, _, value in [word.partition("=")] if key in _WORDS}
-    memory = budget.bytes_of("memory", given["memory"]) if "memory" in given else None
-    limits = Limits(memory, _parameters(given.get("parameters")), _latency(given.get("latency")))
+    values = {key: value for word in words for key, _, value in [word.partition("=")] if key in _WORDS}
+    memory = budget.bytes_of("memory", values["memory"]) if "memory" in values else None
+    limits = Limits(memory, _parameters(values.get("parameters")), _latency(values.get("latency")))
     return limits, [word for word in words if word.partition("=")[0] not in _WORDS]
 
 
@@ -173,9 +173,9 @@ def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: S
         return float("inf") if one.refused else one.memory
 
     best, asked = min(names, key=memory), " ".join(words)
-    said = f"of {len(names)} that can't be told from the best (=), the one with the least memory"
+    reason = f"of {len(names)} that can't be told from the best (=), the one with the least memory"
     if not any(row.tied for row in rows):
-        said = "the best score; one seed each, so nothing was tested"
+        reason = "the best score; one seed each, so nothing was tested"
         names = list(dict.fromkeys(row.method for row in rows[:3]))
     untrained = [row.method for row in panel.rows if row.tied and not row.figure("params", "trainable")]
     warning = (
@@ -184,7 +184,7 @@ def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: S
     return [
         *warning,
         "= can't be told from the best of its table (Hsu's test by seeds); ? one seed, not tested.",
-        f"Recommended: {best} ({said}; {NEAR[panel.distance]}).",
+        f"Recommended: {best} ({reason}; {NEAR[panel.distance]}).",
         f"  python -m peftbench {asked} method={best}",
         "What would settle the rest:",
         f"  python -m peftbench {asked} method={','.join(names)} seed={','.join(map(str, range(_SEEDS)))} -m",

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     problems: list[str] = []
     problems += [f"conf/{group}: holds no file" for group, names in choices.items() if not names]
     unreadable = _unreadable(folders)
-    problems += [said for where, said in unreadable.items() if not rest or where[1] in choices.get(where[0], [])]
+    problems += [fault for where, fault in unreadable.items() if not rest or where[1] in choices.get(where[0], [])]
     files = [(g, n, tuple(folders)) for g, names in choices.items() for n in names if (g, n) not in unreadable]
     composed: dict[str, list[RunConfig]] = {}
     with _mapped(files) as outcomes:
@@ -130,12 +130,12 @@ def _composed(file: tuple[str, str, tuple[Path, ...]]) -> tuple[list[RunConfig],
 def _faults(group: str, name: str, folders: Sequence[Path]) -> list[str]:
     """All faults of a file's run, or of a method's on a model of each family; none where it can't be composed."""
     models = [f"model={model}" for model in _one_a_family(tuple(folders))] if group == "method" else [None]
-    said: dict[str, None] = {}
+    problems: dict[str, None] = {}
     for model in models:
         words = [f"{group}={name}", *([model] if model else [])]
         with contextlib.suppress(ConfigError), compose.session(), compose.resolving():
-            said |= dict.fromkeys(faults.faults(compose.composed([*words, *compose.search_path(folders)])))
-    return list(said)
+            problems |= dict.fromkeys(faults.faults(compose.composed([*words, *compose.search_path(folders)])))
+    return list(problems)
 
 
 def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:

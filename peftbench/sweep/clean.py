@@ -65,23 +65,23 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError(f"results_dir={root}: there is no such folder; a run makes it")
     if not any((root / name).is_dir() for name in ("records", "claims")):
         raise ConfigError(f"results_dir={root}: is no results folder (it has no records/); nothing is deleted")
-    made = [*_clean(root, age, dry), *([_caches(root, _before(root, age), dry)] if caches else [])]
-    for sweepings in made:
+    swept = [*_clean(root, age, dry), *([_caches(root, _before(root, age), dry)] if caches else [])]
+    for sweepings in swept:
         _say(root, sweepings)
-    total, verb = sum(sweepings.bytes for sweepings in made), "would be freed" if dry else "freed"
+    total, verb = sum(sweepings.bytes for sweepings in swept), "would be freed" if dry else "freed"
     terminal.console.print(f"{total} bytes ({decimal(total)}) {verb}", markup=False)
     return 0
 
 
 def _clean(root: Path, age: float, dry: bool) -> list[Sweepings]:
     """Clean a results folder, and the results folder of its tuning trials within it."""
-    made = {kind: Sweepings(kind, dry) for kind in ("unfinished", "claims", "logs")}
+    by_kind = {kind: Sweepings(kind, dry) for kind in ("unfinished", "claims", "logs")}
     before = _before(root, age)
     for folder in (root, root / store.TRIALS):
-        _unfinished(folder, made["unfinished"])
-        _claims(folder, made["claims"])
-        _logs(folder, before, made["logs"])
-    return list(made.values())
+        _unfinished(folder, by_kind["unfinished"])
+        _claims(folder, by_kind["claims"])
+        _logs(folder, before, by_kind["logs"])
+    return list(by_kind.values())
 
 
 def _before(root: Path, age: float) -> float:
@@ -98,7 +98,7 @@ def _alive(owner: activity.Owner, heard: float, limit: float) -> bool:
     return heard >= limit if alive is None else alive
 
 
-def _unfinished(root: Path, made: Sweepings) -> None:
+def _unfinished(root: Path, sweepings: Sweepings) -> None:
     """Recorded runs' states, unless a process owns the run, or works in the folder."""
     states = _entries(root / "unfinished")
     if not states:
@@ -110,15 +110,15 @@ def _unfinished(root: Path, made: Sweepings) -> None:
             continue
         with _held(root / "claims" / f"{folder.name}.lock") as claim, _held(folder / "lock") as lock:
             if claim is not False and lock is not False:
-                made.delete(folder)
+                sweepings.delete(folder)
 
 
-def _claims(root: Path, made: Sweepings) -> None:
+def _claims(root: Path, sweepings: Sweepings) -> None:
     for file in _entries(root / "claims"):
         if file.suffix == ".lock":
             with _held(file) as mine:
                 if mine:
-                    made.delete(file)
+                    sweepings.delete(file)
 
 
 @contextlib.contextmanager
@@ -148,16 +148,16 @@ def _held(file: Path) -> Iterator[bool | None]:
 _LOG = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]+|[\w.-]+\.log")
 
 
-def _logs(root: Path, before: float, made: Sweepings) -> None:
+def _logs(root: Path, before: float, sweepings: Sweepings) -> None:
     """Old logs: a command line's all together, when nothing in them has changed since."""
     for path in _entries(root / "logs"):
         if _LOG.fullmatch(path.name) and _changed(path) < before:
-            made.delete(path)
+            sweepings.delete(path)
 
 
 def _caches(root: Path, before: float, dry: bool) -> Sweepings:
     """Entries by when they were used last; without a checksum, by when they were written."""
-    made = Sweepings("cache", dry)
+    sweepings = Sweepings("cache", dry)
     for folder in (root / "cache", root / store.TRIALS / "cache"):
         if folder.is_symlink():
             continue
@@ -168,10 +168,10 @@ def _caches(root: Path, before: float, dry: bool) -> Sweepings:
             if file.name.endswith(cached.SUFFIX) and file.with_name(file.name.removesuffix(cached.SUFFIX)).exists():
                 continue  # Goes with its entry.
             if max(map(_changed, filter(Path.exists, (file, beside)))) < before:
-                made.delete(file)
+                sweepings.delete(file)
                 if beside.exists():
-                    made.delete(beside)
-    return made
+                    sweepings.delete(beside)
+    return sweepings
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -204,14 +204,14 @@ def _stat(path: Path, name: str) -> float:
         return 0.0
 
 
-def _say(root: Path, made: Sweepings) -> None:
-    verb = "would be deleted" if made.dry else "deleted"
-    text = f"{made.kind}: {len(made.paths)} {verb}, {made.bytes} bytes"
+def _say(root: Path, sweepings: Sweepings) -> None:
+    verb = "would be deleted" if sweepings.dry else "deleted"
+    text = f"{sweepings.kind}: {len(sweepings.paths)} {verb}, {sweepings.bytes} bytes"
     terminal.console.print(text, markup=False)
-    for path in made.paths[:_NAMED]:
+    for path in sweepings.paths[:_NAMED]:
         terminal.console.print(f"  {path.relative_to(root)}", markup=False)
-    if len(made.paths) > _NAMED:
-        terminal.console.print(f"  and {len(made.paths) - _NAMED} more")
+    if len(sweepings.paths) > _NAMED:
+        terminal.console.print(f"  and {len(sweepings.paths) - _NAMED} more")
 
 
 def _seconds(text: str) -> float:

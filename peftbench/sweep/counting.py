@@ -50,8 +50,8 @@ def _judged(rows: Sequence[dict[str, Any]], folders: Sequence[Path]) -> list[Jud
         outcome = process.call("peftbench.run.counts:count", asked, log=Path(folder, "counts.log"))
     if outcome.result is None:
         raise Failed(f"reproduce counts: {outcome.error}")
-    made = {row["id"]: one for (row, _), one in zip(asked, outcome.result, strict=True)}
-    return [counts.judge(row, made.get(row["id"])) for row in rows]
+    by_id = {row["id"]: one for (row, _), one in zip(asked, outcome.result, strict=True)}
+    return [counts.judge(row, by_id.get(row["id"])) for row in rows]
 
 
 def _composed(row: dict[str, Any]) -> RunConfig:

@@ -40,44 +40,44 @@ def main(arguments: list[str]) -> int:
             if "=" not in word:
                 raise ConfigError(f"{word}: allowed are group=choice, key=value, {', '.join(_WORDS)} and records")
         cells = plan(canonical(words, folders), multirun=multirun, config_dirs=folders).cells
-        made = make(cells, options)
-    wrong = [one.cell for one in made if one.cell.get("wrong")]
+        estimates = make(cells, options)
+    wrong = [one.cell for one in estimates if one.cell.get("wrong")]
     if wrong:
         raise ConfigError(wrong[0]["refused"])
     if options.picture is not None:
-        estimate_picture.write(options.picture, made)
-    print(as_json(made) if options.as_json else estimate_table.text(made, options.memory), end="")
-    return 1 if all(one.refused for one in made) else 0
+        estimate_picture.write(options.picture, estimates)
+    print(as_json(estimates) if options.as_json else estimate_table.text(estimates, options.memory), end="")
+    return 1 if all(one.refused for one in estimates) else 0
 
 
 def take(arguments: Sequence[str]) -> tuple[Options, list[str]]:
     """The command's own words, and the others. Raises ConfigError for a value that isn't allowed."""
-    given = {key: value for word in arguments for key, _, value in [word.partition("=")] if key in _WORDS}
+    values = {key: value for word in arguments for key, _, value in [word.partition("=")] if key in _WORDS}
     rest = [word for word in arguments if word.partition("=")[0] not in _WORDS]
 
     def refused(key: str) -> ConfigError:
-        return ConfigError(f"{key}={given[key]}: allowed is {_WORDS[key]}")
+        return ConfigError(f"{key}={values[key]}: allowed is {_WORDS[key]}")
 
     for key, allowed in {"fit": ("true", "false"), "format": ("table", "json")}.items():
-        if key in given and given[key] not in allowed:
+        if key in values and values[key] not in allowed:
             raise refused(key)
-    if "length" in given and not (given["length"].isdigit() and 4 <= int(given["length"]) <= 10**6):
+    if "length" in values and not (values["length"].isdigit() and 4 <= int(values["length"]) <= 10**6):
         raise refused("length")
-    if "picture" in given and not given["picture"].endswith(".svg"):
+    if "picture" in values and not values["picture"].endswith(".svg"):
         raise refused("picture")
-    memory = budget.bytes_of("memory", given["memory"]) if "memory" in given else None
-    fit = given.get("fit") == "true"
+    memory = budget.bytes_of("memory", values["memory"]) if "memory" in values else None
+    fit = values.get("fit") == "true"
     if fit and memory is None:
         raise ConfigError("fit=true: needs a budget, memory=8GB")
-    length = int(given["length"]) if "length" in given else None
-    picture = Path(given["picture"]) if "picture" in given else None
-    return Options(memory, fit or memory is not None, given.get("format") == "json", length, picture), rest
+    length = int(values["length"]) if "length" in values else None
+    picture = Path(values["picture"]) if "picture" in values else None
+    return Options(memory, fit or memory is not None, values.get("format") == "json", length, picture), rest
 
 
-def as_json(made: Sequence[Estimate]) -> str:
+def as_json(estimates: Sequence[Estimate]) -> str:
     """`cells`, one a run: its names, figures by part, forecasts; or `refused`."""
     cells = []
-    for one in made:
+    for one in estimates:
         names = {part: getattr(one.config, part).name for part in ("model", "method", "dataset", "hardware")}
         figures = {key: value for key, value in one.cell.items() if key not in ("wrong", "checkpointed")}
         forecasts = {

@@ -9,15 +9,15 @@ from peftbench.sweep.estimation import Estimate
 from peftbench.system import files
 
 
-def write(file: Path, made: Sequence[Estimate]) -> None:
+def write(file: Path, estimates: Sequence[Estimate]) -> None:
     """Write the picture of all runs that could be estimated."""
     files.make_folder(file.parent)
-    files.write(file, lambda temporary: temporary.write_text(svg(made), encoding="utf-8"))
+    files.write(file, lambda temporary: temporary.write_text(svg(estimates), encoding="utf-8"))
 
 
-def svg(made: Sequence[Estimate]) -> str:
+def svg(estimates: Sequence[Estimate]) -> str:
     """The picture: MB at the peak by part."""
     bars = [
-        (f"{one.config.method.name} · {one.config.model.name}", one.cell["parts"]) for one in made if not one.refused
+        (f"{one.config.method.name} · {one.config.model.name}", one.cell["parts"]) for one in estimates if not one.refused
     ]
     return standalone.pictures([Bars("Memory at the peak by part, MB", bars)])

@@ -18,10 +18,10 @@ _COLUMNS = {
 }
 
 
-def text(made: Sequence[Estimate], memory: int | None) -> str:
+def text(estimates: Sequence[Estimate], memory: int | None) -> str:
     """The table, with the reasons of what couldn't be estimated and the bases of its figures below."""
-    shown = [one for one in made if not one.refused]
-    names = [part for part in ("model", "method", "dataset", "hardware") if part == "method" or _vary(made, part)]
+    shown = [one for one in estimates if not one.refused]
+    names = [part for part in ("model", "method", "dataset", "hardware") if part == "method" or _vary(estimates, part)]
     head = [*names, *_COLUMNS, "at the peak", "where", "process", "trained weights", "stored", "FLOPs/token", "time"]
     head += ["micro batch"] + (["fits", "checkpointed"] if memory is not None else [])
     rows = [head, *(_row(one, names, memory) for one in shown)]
@@ -29,12 +29,12 @@ def text(made: Sequence[Estimate], memory: int | None) -> str:
     if shown:
         lines += ["", "MB at the moment of the peak, of tensors; process: with what a process needs beside them."]
         lines += sorted({f"{what}: {f.basis}" for one in shown for what, f in _bases(one) if f is not None})
-    lines += sorted({f"can't be estimated: {one.refused}" for one in made if one.refused})
+    lines += sorted({f"can't be estimated: {one.refused}" for one in estimates if one.refused})
     return "\n".join([*lines, ""])
 
 
-def _vary(made: Sequence[Estimate], part: str) -> bool:
-    return len({getattr(one.config, part).name for one in made}) > 1 or part == "model"
+def _vary(estimates: Sequence[Estimate], part: str) -> bool:
+    return len({getattr(one.config, part).name for one in estimates}) > 1 or part == "model"
 
 
 def _bases(one: Estimate) -> list[tuple[str, Forecast | None]]:

@@ -58,9 +58,9 @@ def _likeness(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any,
 def _scaled(record: RunRecord, config: RunConfig) -> float | None:
     """Seconds that a record's run would have taken with another run's length; None: the record doesn't say enough."""
     efficiency = record.efficiency or {}
-    whole, training = efficiency.get("run_time_s"), efficiency.get("train_time_s") or 0.0
+    run_time, training = efficiency.get("run_time_s"), efficiency.get("train_time_s") or 0.0
     rows = (record.samples or {}).get("train")
-    if whole is None or not rows:
+    if run_time is None or not rows:
         return None
     before = examples(record.config["recipe"], rows)
     recipe = identity.description(config)["recipe"]
@@ -71,7 +71,7 @@ def _scaled(record: RunRecord, config: RunConfig) -> float | None:
         else config.dataset.rows.get(config.dataset.train, rows)
     )
     after = examples(recipe, min(available, recipe["train_samples"] or available))
-    return whole - training + training * after / before if before else whole
+    return run_time - training + training * after / before if before else run_time
 
 
 def examples(recipe: dict[str, Any], rows: int) -> int:

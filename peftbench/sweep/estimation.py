@@ -71,8 +71,8 @@ def make(configs: Sequence[RunConfig], options: Options) -> list[Estimate]:
         raise Failed(f"the estimate's process failed: {outcome.error}")
     cells, rates = outcome.result["cells"], outcome.result["matrix_flops_per_s"]
     times = forecast.seconds(different, cells, rates)
-    made = [_estimate(*one, options) for one in zip(different, cells, times, strict=True)]
-    by_config = {repr(replace(one.config, seed=0)): one for one in made}
+    estimates = [_estimate(*one, options) for one in zip(different, cells, times, strict=True)]
+    by_config = {repr(replace(one.config, seed=0)): one for one in estimates}
     return [replace(by_config[repr(replace(c, seed=0))], config=c) for c in configs]
 
 
@@ -89,17 +89,17 @@ def _wanted(config: RunConfig, options: Options) -> dict[str, Any]:
 def _estimate(config: RunConfig, cell: dict[str, Any], seconds: Forecast | None, options: Options) -> Estimate:
     if "refused" in cell:
         return Estimate(config, cell)
-    made = Estimate(config, cell, forecast.process(cell["peak_bytes"], config), seconds)
+    estimate = Estimate(config, cell, forecast.process(cell["peak_bytes"], config), seconds)
     if options.memory is None:
-        return made
+        return estimate
 
     def fitting(peaks: dict[str, int] | None) -> int | None:
         if not peaks:
             return None
-        whole = {int(n): _whole(peak, config) for n, peak in peaks.items()}
-        return budget.largest(whole, options.memory or 0, micro_batch_size(config))
+        by_size = {int(n): _whole(peak, config) for n, peak in peaks.items()}
+        return budget.largest(by_size, options.memory or 0, micro_batch_size(config))
 
-    return replace(made, largest=fitting(cell["other_sizes"]), checkpointed=fitting(cell["checkpointed"]))
+    return replace(estimate, largest=fitting(cell["other_sizes"]), checkpointed=fitting(cell["checkpointed"]))
 
 
 def _whole(peak: float, config: RunConfig) -> float:

@@ -21,7 +21,7 @@ def main(words: Sequence[str]) -> int:
     defaults = {"model_root": "", "merged": "false"}
     chosen = arguments.options("export", settings, **defaults) if settings else defaults
     how = {"model_root": chosen["model_root"] or None, "merged": arguments.switch(chosen, "merged")}
-    made = ask("write", paths[0], str(Path(paths[1]).absolute()), how, module="export")
-    line = f"{paths[1]}: {made['kind']}: {', '.join(made['files'])}"
+    written = ask("write", paths[0], str(Path(paths[1]).absolute()), how, module="export")
+    line = f"{paths[1]}: {written['kind']}: {', '.join(written['files'])}"
     terminal.console.print(escape.line(line), markup=False, soft_wrap=True)
     return 0

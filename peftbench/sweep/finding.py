@@ -43,11 +43,11 @@ def main(arguments: Sequence[str], folders: Sequence[Path] = ()) -> int:
         status = launch.main([*(f"--config-dir={folder}" for folder in folders), *sweep])
         if cells[0].dry_run:
             return status
-    made = _recorded(cells)
-    result = findings.judge(finding, made, tested.lacking(len(made), len(cells)))
+    records = _recorded(cells)
+    result = findings.judge(finding, records, tested.lacking(len(records), len(cells)))
     print(redact.redact(findings.text(result)))
-    if made:
-        tested.keep(Path(cells[0].results_dir), name, content["finding"], made, len(cells))
+    if records:
+        tested.keep(Path(cells[0].results_dir), name, content["finding"], records, len(cells))
         _draw(Path(cells[0].results_dir), name, result)
     return status or findings.STATUSES[result.answer]
 

@@ -42,19 +42,19 @@ def hold(composed: Cells) -> Held:
             raise ConfigError("fit=true: needs a budget, memory=8GB")
         return Held(composed, [], [None] * len(composed.cells))
     size = budget.bytes_of("memory", first.memory)
-    made = estimation.make(composed.cells, Options(memory=size, fit=True))
-    reasons = [_reason(one, size, fit=first.fit) for one in made]
+    estimates = estimation.make(composed.cells, Options(memory=size, fit=True))
+    reasons = [_reason(one, size, fit=first.fit) for one in estimates]
     for reason in dict.fromkeys(reason for reason in reasons if reason is not None):
         terminal.console.print(f"doesn't fit: {reason}", markup=False, highlight=False)
-    kept = [index for index, reason in enumerate(reasons) if reason is None]
-    if not kept:
+    fits = [index for index, reason in enumerate(reasons) if reason is None]
+    if not fits:
         raise ConfigError(f"memory={first.memory}: no run of this command line fits; {reasons[0]}")
-    words = [_words(made[index], fit=first.fit) for index in kept]
-    overrides = [[*composed.overrides[i], *w] for i, w in zip(kept, words, strict=True)] if composed.overrides else []
-    cells = [_cut(made[index], fit=first.fit) for index in kept]
-    memory = _memory([made[index] for index in kept], cells)
+    words = [_words(estimates[index], fit=first.fit) for index in fits]
+    overrides = [[*composed.overrides[i], *w] for i, w in zip(fits, words, strict=True)] if composed.overrides else []
+    cells = [_cut(estimates[index], fit=first.fit) for index in fits]
+    memory = _memory([estimates[index] for index in fits], cells)
     held = replace(composed, cells=cells, overrides=overrides)
-    return Held(held, words[0], memory, len(reasons) - len(kept))
+    return Held(held, words[0], memory, len(reasons) - len(fits))
 
 
 def _reason(one: Estimate, size: int, *, fit: bool) -> str | None:
@@ -82,9 +82,9 @@ def _cut(one: Estimate, *, fit: bool) -> RunConfig:
     return replace(one.config, hardware=replace(one.config.hardware, micro_batch_size=one.largest))
 
 
-def _memory(made: Sequence[Estimate], cells: Sequence[RunConfig]) -> list[float | None]:
+def _memory(estimates: Sequence[Estimate], cells: Sequence[RunConfig]) -> list[float | None]:
     """Bytes of each run; of one that is cut smaller unknown but for the budget, which it keeps within."""
     return [
         None if one.refused or micro_batch_size(cell) < micro_batch_size(one.config) else one.memory
-        for one, cell in zip(made, cells, strict=True)
+        for one, cell in zip(estimates, cells, strict=True)
     ]

@@ -101,7 +101,7 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
     planned, studies = _preflight(runs, composed, overrides, leave_out=leave_out, folders=folders)
     dry = composed.cells[0].dry_run
     if dry or composed.multirun:
-        plan.show(planned, terminal.console, whole=dry)
+        plan.show(planned, terminal.console, every_row=dry)
     if dry:
         preflight.foresee([run.cell for run in planned.todo])
         return Launched(0)
@@ -175,18 +175,18 @@ def _several(
     before = [run for run in runs if run.cell.key not in todo and run.cell.key not in planned.left_out]
     tuned = {run.cell.key for study in studies for run in study.runs}
     plain = [run for run in planned.todo if run.cell.key not in tuned]
-    made, broken = sweep.Sweep(arguments, planned.launcher, plain, studies, before=len(before)), False
+    session, broken = sweep.Sweep(arguments, planned.launcher, plain, studies, before=len(before)), False
     if planned.todo:
         try:
-            made.make(runs[0].cell.config.results_dir)
+            session.make(runs[0].cell.config.results_dir)
         except Exception as error:  # A launcher may fail in any way of its own; what was made by then is recorded.
             terminal.failed_launcher(planned.launcher.name, error)
-            made.made, broken = made.made or plain, True
-    for run in made.hopeless:
+            session.all_runs, broken = session.all_runs or plain, True
+    for run in session.hopeless:
         terminal.line(run.cell.config, "none of its trials completed; see their records under trials/")
-    meant = [run.cell for run in (*before, *made.made)]
-    status = _summary(meant, made.tries, left_out=len(planned.left_out))
-    return Launched(1 if made.hopeless or broken else status, meant)
+    meant = [run.cell for run in (*before, *session.all_runs)]
+    status = _summary(meant, session.tries, left_out=len(planned.left_out))
+    return Launched(1 if session.hopeless or broken else status, meant)
 
 
 def _done(cell: PreparedRun) -> bool:
@@ -241,8 +241,8 @@ def _summary(cells: Sequence[PreparedRun], tries: dict[str, int], *, left_out: i
     others += f", {left_out} not applicable" if left_out else ""
     terminal.console.print(f"{completed} completed ({ran} now, {completed - ran} before), {len(failed)} failed{others}")
     for cell in failed:
-        made = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
-        reason = getattr(read(made[-1]), "error", None)
+        failures = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
+        reason = getattr(read(failures[-1]), "error", None)
         terminal.line(cell.config, f"failed: {reason}")
     for root in {cell.config.results_dir for cell in cells}:
         terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={escape.line(root)}", markup=False)

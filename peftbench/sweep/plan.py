@@ -113,13 +113,13 @@ def _varied(words: Sequence[list[str]]) -> set[str]:
     return {key for key, written in values.items() if len(written) > 1 and key not in _NAMED}
 
 
-def show(plan: Plan, console: Console, *, whole: bool) -> None:
+def show(plan: Plan, console: Console, *, every_row: bool) -> None:
     """Print a plan: one row for runs that differ in the seed alone."""
     rows: dict[str, list[PlannedRun]] = {}
     for run in plan.todo:
         rows.setdefault(run.group, []).append(run)
     grid = Table(box=None, pad_edge=False, show_header=False)
-    for group, runs in list(rows.items())[: None if whole else _ROWS]:
+    for group, runs in list(rows.items())[: None if every_row else _ROWS]:
         seeds = " ".join(str(run.cell.config.seed) for run in runs)
         each = runs[0].estimate_s
         time = "" if each is None else f"about {in_words(each)}" + (" each" if len(runs) > 1 else "")
@@ -127,7 +127,7 @@ def show(plan: Plan, console: Console, *, whole: bool) -> None:
         grid.add_row("to do", Text(escape.line(group)), f"seed{'s' * (len(runs) > 1)} {seeds}", time, memory)
     if rows:
         console.print(grid)
-    if len(rows) > _ROWS and not whole:
+    if len(rows) > _ROWS and not every_row:
         console.print(f"and {len(rows) - _ROWS} more (dry_run=true shows all)")
     console.print(Text(headline(plan), "bold"))
     hint = side_by_side(plan)

@@ -133,10 +133,10 @@ class Asked:
     train: bool
     folders: list[Path]
 
-    def line(self, dataset: str, *more: str) -> list[str]:
+    def line(self, dataset: str, *extra: str) -> list[str]:
         """A command line of one data set."""
         folders = [f"--config-dir={folder}" for folder in self.folders]
-        return [*folders, f"experiment={self.experiment}", f"dataset={dataset}", *self.words, *more]
+        return [*folders, f"experiment={self.experiment}", f"dataset={dataset}", *self.words, *extra]
 
 
 def _reproduce(arguments: Sequence[str], folders: Sequence[Path]) -> int:
@@ -170,9 +170,9 @@ def request(arguments: Sequence[str], folders: Sequence[Path]) -> Asked:
     if not experiment or "," in experiment:
         raise ConfigError(f"experiment={experiment or ''}: one experiment at a time; reproduce alone lists them")
     every = experiments.claims(folders)
-    known = {claim.experiment for claim in every}
+    claimed = {claim.experiment for claim in every}
     if experiment not in paths.choices("experiment", folders):
-        raise ConfigError(f"experiment={experiment}: no such experiment; {nearest(experiment, sorted(known))}")
+        raise ConfigError(f"experiment={experiment}: no such experiment; {nearest(experiment, sorted(claimed))}")
     datasets = [claim.dataset for claim in every if claim.experiment == experiment]
     if (chosen := values["dataset"]) is not None:
         datasets = chosen.split(",")
@@ -192,7 +192,7 @@ def first_run(asked: Asked, dataset: str) -> RunConfig:
 
 def _run(asked: Asked, dataset: str, composed: RunConfig) -> int:
     """Make the runs of a data set that aren't recorded, the one that they start from before; returns the status."""
-    more = []
+    extra = []
     if composed.start is not None and composed.start_from is None:
         start, dataset_before = replace(asked, experiment=composed.start["experiment"]), composed.start["dataset"]
         before = _start(start, dataset_before)
@@ -203,8 +203,8 @@ def _run(asked: Asked, dataset: str, composed: RunConfig) -> int:
             if status != 0 or composed.dry_run:
                 return status
             before = _start(start, dataset_before)
-        more = [f"start_from={before}"]
-    return launch.main(asked.line(dataset, f"seed={_seed_words(asked, composed)}", *more))
+        extra = [f"start_from={before}"]
+    return launch.main(asked.line(dataset, f"seed={_seed_words(asked, composed)}", *extra))
 
 
 def _start(asked: Asked, dataset: str) -> Path | None:

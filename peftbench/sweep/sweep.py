@@ -19,7 +19,7 @@ class Sweep:
         arguments: the command line, with Hydra's search path.
         runs: as they are; `studies`: to be tuned first.
         before: how many runs were recorded already.
-        made: afterwards, all that was to be made, tuned runs among them.
+        all_runs: afterwards, all that was to be made, tuned runs among them.
         tries: of those that weren't recorded, the failed tries each had before.
         hopeless: runs whose tuning had no trial that completed.
     """
@@ -29,7 +29,7 @@ class Sweep:
     runs: list[PlannedRun]
     studies: Sequence[tuning.Study]
     before: int
-    made: list[PlannedRun] = field(default_factory=list)
+    all_runs: list[PlannedRun] = field(default_factory=list)
     tries: dict[str, int] = field(default_factory=dict)
     hopeless: list[PlannedRun] = field(default_factory=list)
 
@@ -55,8 +55,8 @@ class Sweep:
                 go([run for _, run in asked], undecided=True)
             finals = {id(study): study.finals() for study in self.studies}
             self.hopeless = [run for study in self.studies if not finals[id(study)] for run in study.runs]
-            self.made = [*self.runs, *(run for final in finals.values() for run in final)]
-            go(self.made, undecided=False)
+            self.all_runs = [*self.runs, *(run for final in finals.values() for run in final)]
+            go(self.all_runs, undecided=False)
 
 
 def recorded(run: PlannedRun) -> bool:

@@ -44,10 +44,10 @@ class Patience:
         """Called with each request."""
         self._check()
         limits = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
-        given = request.extensions.get("timeout") or {}
+        timeouts = request.extensions.get("timeout") or {}
         request.extensions = {
             **request.extensions,
-            "timeout": {name: given.get(name) or limit for name, limit in limits.items()},
+            "timeout": {name: timeouts.get(name) or limit for name, limit in limits.items()},
         }
         with self._lock:
             question, now = f"{request.method} {request.url}", time.monotonic()

@@ -34,8 +34,8 @@ class Load:
     cores: int = 1
 
     def __add__(self, other: "Load") -> "Load":
-        known = self.busy_s is not None and other.busy_s is not None
-        busy = self.busy_s + other.busy_s if known else None  # type: ignore[operator]
+        measured = self.busy_s is not None and other.busy_s is not None
+        busy = self.busy_s + other.busy_s if measured else None  # type: ignore[operator]
         return Load(self.wall_s + other.wall_s, self.own_s + other.own_s, busy, max(self.cores, other.cores))
 
     def own_fraction(self, threads: int) -> float | None:

@@ -56,8 +56,8 @@ class Member:
 
     Attributes:
         receiver: gets the process's events, as JSON.
-        said: the outcome that the process has sent: done (rank 0: with the result) or failed; None: not yet.
-        lost: the failure in `said` is that the process lost its connection to another rank.
+        outcome: the outcome that the process has sent: done (rank 0: with the result) or failed; None: not yet.
+        lost: the failure in `outcome` is that the process lost its connection to another rank.
         gone: the process has ended, or closed its connection, without an outcome.
     """
 
@@ -65,13 +65,13 @@ class Member:
     process: ForkServerProcess
     receiver: Connection
     log: Path
-    said: Outcome | None = None
+    outcome: Outcome | None = None
     lost: bool = False
     gone: bool = False
 
     def hear(self, on_event: Emit) -> None:
         """Take the events that the process has sent since the last call; all but its outcome go to `on_event`."""
-        while self.said is None and not self.gone and self.receiver.poll():
+        while self.outcome is None and not self.gone and self.receiver.poll():
             try:
                 event = json.loads(self.receiver.recv_bytes())
             except EOFError:
@@ -79,33 +79,33 @@ class Member:
                 self.gone = True
                 return
             if "result" in event or "done" in event:
-                self.said = Outcome(result=event.get("result"))
+                self.outcome = Outcome(result=event.get("result"))
             elif "failed" in event:
-                self.said = Outcome(status=event["failed"], error=event["error"])
+                self.outcome = Outcome(status=event["failed"], error=event["error"])
                 self.lost = event.get("lost", False)
             else:
                 on_event(event)
-        if self.said is None and not self.process.is_alive() and not self.receiver.poll():
+        if self.outcome is None and not self.process.is_alive() and not self.receiver.poll():
             self.gone = True
 
     @property
     def failed(self) -> bool:
         """Whether the process failed. Ranks other than 0 may end without an outcome, by exit code 0."""
-        if self.said is not None:
-            return self.said.status != "completed"
+        if self.outcome is not None:
+            return self.outcome.status != "completed"
         return self.gone and (self.rank == 0 or self.process.exitcode != 0)
 
     @property
     def is_consequence(self) -> bool:
         """Whether this failure is a consequence: the process lost its connection to another rank, or was told to stop
         (which rank 0 reports)."""
-        return self.lost or (self.rank > 0 and self.said is not None and self.said.status == "interrupted")
+        return self.lost or (self.rank > 0 and self.outcome is not None and self.outcome.status == "interrupted")
 
 
 def blamed(failed: list[Member]) -> Member:
     """The rank whose failure explains the others'. Prefer one that failed by itself, then one that didn't just lose its
     connection, then one that died silently."""
-    return min(failed, key=lambda member: (member.is_consequence, member.lost, member.said is not None))
+    return min(failed, key=lambda member: (member.is_consequence, member.lost, member.outcome is not None))
 
 
 class Crew:
@@ -153,7 +153,7 @@ class Crew:
         while True:
             for member in self.members:
                 member.hear(on_event if member.rank == 0 else lambda event: None)
-            first = self.members[0].said
+            first = self.members[0].outcome
             if first is not None and first.status == "completed":
                 return first
             failed = [member for member in self.members if member.failed]
@@ -169,7 +169,7 @@ class Crew:
 
     def _outcome(self, member: Member) -> Outcome:
         """The outcome of a rank that failed, with the rank's number where there are several."""
-        outcome, self._silent = member.said, member.said is None
+        outcome, self._silent = member.outcome, member.outcome is None
         if outcome is None:
             outcome = died(member.process.exitcode, member.log, kernel_kills() > self._killed_before)
         several = len(self.members) > 1 and outcome.status != "interrupted"
@@ -181,7 +181,7 @@ class Crew:
         """Wait until a rank sends something or ends, at most so many seconds; returns whether one did."""
         watched: list[Any] = []
         for member in self.members:
-            if not member.gone and member.said is None:
+            if not member.gone and member.outcome is None:
                 watched += [member.receiver, member.process.sentinel]
         return bool(wait(watched, None if seconds is None else max(0.0, seconds)))
 

@@ -169,7 +169,7 @@ def takes(index: int) -> bool:
 def interleaved(mine: Sequence[T]) -> list[T]:
     """All ranks' results, one for each batch that the rank took (`takes`), in the order of the batches."""
     rounds = itertools.zip_longest(*gathered(list(mine)))
-    return [made for row in rounds for made in row if made is not None]
+    return [result for row in rounds for result in row if result is not None]
 
 
 def total(value: torch.Tensor) -> torch.Tensor:

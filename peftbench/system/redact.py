@@ -165,8 +165,8 @@ def _pattern(values: tuple[str, ...]) -> re.Pattern[str] | None:
     """A pattern that matches any of the values in any of their forms, longer ones first; None: there are no values."""
     forms = {form: value for value in values for form in _forms(value)}
     ordered = sorted(forms, key=lambda form: (-len(form), form))
-    whole = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"
-    alternatives = [whole.format(re.escape(form)) if _is_word(form) else re.escape(form) for form in ordered]
+    as_word = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"
+    alternatives = [as_word.format(re.escape(form)) if _is_word(form) else re.escape(form) for form in ordered]
     return re.compile("|".join(alternatives)) if alternatives else None
 
 

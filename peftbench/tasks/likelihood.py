@@ -59,8 +59,8 @@ class Likelihood(InTemplate):
             return {**super().inputs(batch), "labels": batch["targets"]}
         positions = self._width(batch)
         ids, mask = self._together(batch, positions)
-        kept = keep_from(lengths(batch) - 1, positions) if self.family == "decoder" else {}
-        return {"input_ids": ids, "attention_mask": mask, **kept}
+        to_keep = keep_from(lengths(batch) - 1, positions) if self.family == "decoder" else {}
+        return {"input_ids": ids, "attention_mask": mask, **to_keep}
 
     def _width(self, batch: Batch) -> int:
         """Positions of the sequences with their answers in their places."""

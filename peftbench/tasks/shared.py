@@ -54,8 +54,8 @@ class Posing:
         self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool = False
     ) -> Inputs:
         posed, counts = pose(examples)
-        whole = self.answers(tokenizer, [sequence.fields for sequence in posed])
-        answers = [self.shortened(ids) for ids in whole]
+        uncut = self.answers(tokenizer, [sequence.fields for sequence in posed])
+        answers = [self.shortened(ids) for ids in uncut]
         lines, cut = fit(
             tokenizer,
             posed,
@@ -65,7 +65,7 @@ class Posing:
             max_length=max_length,
         )
         if training:  # Scoring compares whole answers.
-            cut |= {i for i, (ids, left) in enumerate(zip(whole, answers, strict=True)) if len(left) < len(ids)}
+            cut |= {i for i, (ids, left) in enumerate(zip(uncut, answers, strict=True)) if len(left) < len(ids)}
         owners = np.repeat(np.arange(len(counts)), counts)
         return Inputs(
             input_ids=lines["input_ids"],

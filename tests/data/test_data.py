@@ -1,6 +1,5 @@
 """Where rows come from, how they are tokenised, in which order they are seen; and every way of getting that wrong."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,63 +14,12 @@ from peftbench.data import located, sources
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import part
 from peftbench.data.readers import reader
-from peftbench.data.sampler import LengthBucketBatches, by_length
 from peftbench.errors import ConfigError
 from peftbench.models import backbones
-from peftbench.models.checkpoints import locate as locate_model
 from peftbench.run.prepared import PreparedRun, prepare
-from peftbench.system import hub
 from peftbench.tasks.table import build as build_task
 from tests.helpers.composed import composed
 from tests.helpers.runs import sentences, write_split
-
-LENGTHS = torch.randint(3, 60, (1003,), generator=torch.Generator().manual_seed(0))
-
-
-class TestSampler:
-    def test_an_epoch_is_every_example_once(self) -> None:
-        batches = list(LengthBucketBatches(LENGTHS, batch_size=16, seed=0))
-        assert sorted(i for batch in batches for i in batch) == list(range(1003))
-        assert sorted(map(len, batches)) == [11] + [16] * 62
-
-    def test_epochs_and_seeds_differ_and_repeat(self) -> None:
-        sampler = LengthBucketBatches(LENGTHS, batch_size=16, seed=0)
-        first, second = list(sampler), list(sampler)
-        assert first != second
-        assert first == list(LengthBucketBatches(LENGTHS, batch_size=16, seed=0))
-        assert first != list(LengthBucketBatches(LENGTHS, batch_size=16, seed=1))
-
-    def test_batches_are_of_like_length_in_no_order_of_length(self) -> None:
-        batches = list(LengthBucketBatches(LENGTHS, batch_size=16, seed=0))
-        longest = torch.tensor([int(LENGTHS[batch].max()) for batch in batches])
-        padded = sum(int(LENGTHS[batch].max()) * len(batch) for batch in batches)
-        assert padded < 1.1 * int(LENGTHS.sum())
-        assert not torch.equal(longest.sort().values, longest)
-        assert not torch.equal(longest.sort(descending=True).values, longest)
-
-    @pytest.mark.parametrize("count", [60, 110, 160, 1010])
-    def test_no_batch_spans_many_lengths(self, count: int) -> None:
-        """As those of a small bucket at the end would."""
-        lengths = torch.randint(0, 1000, (16 * count,), generator=torch.Generator().manual_seed(1))
-        batches = list(LengthBucketBatches(lengths, batch_size=16, seed=0))
-        assert len(batches) == count
-        assert max(int(lengths[batch].max() - lengths[batch].min()) for batch in batches) < 1000 / 20
-
-    def test_it_goes_on_where_its_state_was_taken(self) -> None:
-        sampler = LengthBucketBatches(LENGTHS, batch_size=16, seed=3)
-        list(sampler)
-        running = iter(sampler)
-        head = [next(running) for _ in range(5)]
-        other = LengthBucketBatches(LENGTHS, batch_size=16, seed=3)
-        other.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
-        assert list(other) == list(running)
-        assert head
-
-    def test_evaluation_is_longest_first_and_whole(self) -> None:
-        batches = by_length(LENGTHS, 16)
-        flat = [i for batch in batches for i in batch]
-        assert sorted(flat) == list(range(1003))
-        assert LENGTHS[flat].diff().max() <= 0
 
 
 @pytest.fixture
@@ -275,68 +223,3 @@ class TestSources:
         write_split(broken / "glue" / "sst2", "train", sentences(80, seed=5))
         after = prepare(config)
         assert before.key != after.key
-
-
-class TestCheckpoints:
-    def test_a_folder_without_weights(self, tmp_path: Path) -> None:
-        folder = tmp_path / "roberta-base"
-        folder.mkdir()
-        (folder / "config.json").write_text("{}")
-        config = composed(["model=roberta_base"]).model
-        with pytest.raises(ConfigError, match="has no weights"):
-            locate_model(config, str(tmp_path))
-        (folder / "model.safetensors").touch()
-        with pytest.raises(ConfigError, match="has no weights"):
-            locate_model(config, str(tmp_path))
-        (folder / "model.safetensors").write_bytes(b"weights")
-        with pytest.raises(ConfigError, match="has no tokenizer"):
-            locate_model(config, str(tmp_path))
-
-    def test_a_tokenizer_that_knows_no_word(self, tmp_path: Path) -> None:
-        from peftbench.models.checkpoints import Checkpoint
-
-        (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-        with pytest.raises(ConfigError, match="tokenizer"):
-            backbones.load_tokenizer(composed(["model=bert_base"]).model, Checkpoint(str(tmp_path), ""))
-
-    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="model_root=.*: there is no folder .*roberta-base"):
-            locate_model(composed(["model=roberta_base"]).model, str(tmp_path))
-
-    def test_no_hub_and_no_cache(self) -> None:
-        with pytest.raises(ConfigError, match="can't be reached; or point model_root= at a folder"):
-            locate_model(composed(["model=roberta_large"]).model, None)
-
-    def test_weights_missing_outside_the_head_are_refused(self, cell, tmp_path: Path) -> None:
-        """DeBERTa's pooler is new: left out of `head` it would stay at random, frozen."""
-        found = cell("model.head=[elsewhere]")
-        task = build_task(found.config)
-        model = backbones.load_model(found.config, found.checkpoint, task)
-        model.bert.save_pretrained(tmp_path / "bert")
-        from peftbench.models.checkpoints import Checkpoint
-
-        with pytest.raises(ConfigError, match="lacks weights outside model.head: classifier"):
-            backbones.load_model(found.config, Checkpoint(str(tmp_path / "bert"), ""), task)
-
-
-def test_the_hub_is_not_asked_when_offline() -> None:
-    assert hub.reachable() is False
-
-
-def test_a_hub_that_does_not_answer_is_given_up_in_seconds(monkeypatch) -> None:
-    import time
-
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    hub.reachable.cache_clear()
-    try:
-        start = time.monotonic()
-        assert hub.reachable() is False
-        assert time.monotonic() - start < 6
-    finally:
-        hub.reachable.cache_clear()
-
-
-def test_numpy_draws_have_not_changed() -> None:
-    """The carved rows are part of what a score means; a library that draws others must be noticed."""
-    assert np.random.default_rng(0).permutation(10).tolist() == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]

@@ -7,114 +7,18 @@ import os
 import pty
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.helpers.composed import written
-from tests.helpers.hub_layouts import serve_all
-from tests.helpers.hub_server import SIGNATURE, Fault, Hub, serving
+from tests.helpers.hub_client import BERT, LOOK
+from tests.helpers.hub_server import Hub
 
-TOKEN = "hf_0123456789secret"
-GLUE, BERT = "datasets/nyu-mll/glue", "models/google-bert/bert-base-uncased"
 SETS = sorted(name for name, file in written("dataset").items() if file.get("path"))
-
-#: Prints, for data sets and models by name, where they are, what identifies them and what is in them.
-LOOK = """
-import json, sys
-from pathlib import Path
-from peftbench.config import compose
-from peftbench.models import checkpoints
-from peftbench.data import sources
-from peftbench.errors import ConfigError
-for words in sys.argv[2:]:
-    usual = [group for group in ("model=tiny_bert", "dataset=demo") if group.split("=")[0] + "=" not in words]
-    config = compose.one([*usual, *words.split()])
-    try:
-        if config.model.checkpoint:
-            found = checkpoints.locate(config.model, None)
-            print(json.dumps([words, found.fingerprint, sorted(file.name for file in Path(found.folder).iterdir())]))
-        else:
-            found = sources.locate(config.dataset, data_root=None, cache=Path(sys.argv[1]))
-            texts = [*config.dataset.text, config.dataset.answers or config.dataset.label]
-            rows = {split: sources.read(found, split, [name for name in texts if name]) for split in found.files}
-            rows = {split: json.loads(table.to_pandas().to_json(orient="values")) for split, table in rows.items()}
-            print(json.dumps([words, found.fingerprint, rows]))
-    except ConfigError as error:
-        print(json.dumps([words, "error", str(error)]))
-"""
-
-
-@pytest.fixture
-def hub(served: Hub) -> Iterator[Hub]:
-    """The served hub, without what the test before did to it."""
-    names = {name: dict(repository.names) for name, repository in served.repositories.items()}
-    served.faults.clear()
-    served.requests.clear()
-    yield served
-    served.faults.clear()
-    for name, known in names.items():
-        served.repositories[name].names = known
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    root = tmp_path_factory.mktemp("served")
-    with serving() as hub:
-        serve_all(hub, root)
-        model = root / "bert"
-        (model / "onnx").mkdir(parents=True)
-        for name in ("config.json", "tokenizer.json", "vocab.txt", "README.md", "onnx/config.json", "modeling.py"):
-            (model / name).write_text("{}")
-        for name in ("model.safetensors", "pytorch_model.bin", "onnx/model.safetensors"):
-            (model / name).write_bytes(b"weights of " + name.encode())
-        hub.repository(BERT).add("main", model, written("model")["bert_base"]["revision"])
-        yield hub
-
-
-@pytest.fixture
-def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
-    away = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "PEFTBENCH_DATA_ROOT", "TRANSFORMERS_OFFLINE")
-    mine = {
-        "HF_ENDPOINT": hub.address,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_TOKEN": TOKEN,
-        "HF_HUB_DOWNLOAD_TIMEOUT": "2",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    return {**{name: value for name, value in os.environ.items() if name not in away}, **mine}
-
-
-@pytest.fixture
-def look(environment: dict[str, str], tmp_path: Path) -> Callable[..., dict[str, tuple[str, Any]]]:
-    """In a fresh process: by what was asked for, its fingerprint and contents. Nothing else may be printed but one line
-    a download."""
-
-    def start(*asked: str, **more: str) -> dict[str, tuple[str, Any]]:
-        command = [sys.executable, "-c", LOOK, str(tmp_path / "cache"), *asked]
-        done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=120)
-        assert (done.returncode, done.stderr) == (0, "")
-        line = re.compile(r"downloading [\w./-]+ \([\d.,]+ (bytes|[kM]B)\)")
-        lines = [text for text in done.stdout.splitlines() if not line.fullmatch(text)]
-        return {words: (name, rows) for words, name, rows in map(json.loads, lines)}
-
-    return start
-
-
-@pytest.fixture
-def cli(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    def start(*arguments: str, before: str = "", **more: str) -> subprocess.CompletedProcess:
-        words = ["method=bitfit", f"results_dir={tmp_path / 'results'}", *arguments]
-        command = ["bash", "-c", f'{before} exec "$@"', "-", sys.executable, "-m", "peftbench", *words]
-        return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=120)
-
-    return start
 
 
 class TestData:
@@ -254,104 +158,6 @@ for name, questions in found.items():
     hub.requests.clear()
     assert ask() == ask(HF_HUB_OFFLINE="1") == first
     assert hub.requests == []
-
-
-SST2 = ("dataset=sst2", "model=tiny_bert")
-
-FAILURES: dict[str, tuple[list[Fault], tuple[str, ...], str]] = {
-    "a token that isn't taken": ([Fault("nyu-mll", "invalid")], SST2, r"doesn't take the token \(401\).*hf auth login"),
-    "private or not there": ([Fault("nyu-mll", "repository")], SST2, "dataset.path=nyu-mll/glue: .* or it is private"),
-    "gated": ([Fault("nyu-mll", "gated")], SST2, "it is gated: .*hf auth login"),
-    "gated files": ([Fault("resolve", "gated")], SST2, "it is gated: .*hf auth login"),
-    "refused": ([Fault("nyu-mll", 403)], SST2, r"refuses it to this account \(403\)"),
-    "not there": ([Fault("nyu-mll", 404)], SST2, r"doesn't have it \(404\)"),
-    "too many requests": ([Fault("nyu-mll", 429)], SST2, r"too many requests \(429\).*asks to wait 300 s"),
-    "too many files": ([Fault("resolve", 429)], SST2, r"too many requests \(429\).*asks to wait 300 s"),
-    "a broken hub": ([Fault("nyu-mll", 500)], SST2, "the hub answers 500: try again later"),
-    "a broken store": ([Fault("cdn", 503)], SST2, "the hub answers 503: try again later"),
-    "a cut download": ([Fault("cdn", "cut")], SST2, "the connection was cut, 3 times"),
-    "a stalled download": ([Fault("cdn", "stall")], SST2, "nothing came for 2 s, 3 times"),
-    "no such revision": ([], (*SST2, "dataset.revision=v9"), "dataset.revision=v9: .*no such revision"),
-    "no such config": ([], (*SST2, "dataset.config=sst3"), "dataset.config=sst3: .* has no sst3/validation-.*sst2/"),
-    "no name": ([], (*SST2, "dataset.path=a/b/c"), "dataset.path=a/b/c: .*neither a name on the hub"),
-    "a model": ([Fault("bert-base", "gated")], ("dataset=demo", "model=bert_base"), "model=bert_base: .*gated"),
-    "no such model": ([], ("dataset=demo", "model=gpt2"), "model.checkpoint=.*gpt2: .*doesn't have it"),
-}
-
-
-@pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_is_one_line_in_seconds(hub: Hub, cli: Callable, look: Callable, tmp_path: Path, name: str) -> None:
-    faults, arguments, says = FAILURES[name]
-    hub.faults[:] = faults
-    start = time.monotonic()
-    done = cli(*arguments)
-    assert time.monotonic() - start < 40  # Of which importing and composing are a few.
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert re.search(says, done.stderr), done.stderr
-    assert re.search("point (data|model)_root= at a folder that holds", done.stderr)
-    assert not any(secret in done.stdout + done.stderr for secret in (TOKEN, SIGNATURE))
-    assert TOKEN in hub.tokens
-    assert not list((tmp_path / "results").glob("records/**/*.json"))
-    assert not list((tmp_path / "home").rglob("*.incomplete"))
-    hub.faults.clear()
-    if any(fault.where == "cdn" for fault in faults):
-        _, rows = look("dataset=sst2")["dataset=sst2"]
-        assert [len(rows[split]) for split in ("train", "validation")] == [48, 24]
-
-
-def test_a_download_that_is_cut_now_and_then_goes_on(hub: Hub, look: Callable) -> None:
-    hub.faults[:] = [Fault("cdn", "cut", times=2)]
-    _, rows = look("dataset=sst2")["dataset=sst2"]
-    assert len(rows["train"]) == 48
-
-
-def test_a_hub_that_is_away_is_said_at_once(cli: Callable) -> None:
-    start = time.monotonic()
-    done = cli(*SST2, HF_ENDPOINT="http://127.0.0.1:9")
-    assert time.monotonic() - start < 20
-    assert done.returncode == 2
-    assert re.fullmatch(r"peftbench: dataset=sst2: .* the hub can't be reached; .*use dataset=demo\n", done.stderr)
-
-
-@pytest.mark.parametrize("home", ["/dev/null/home", "a file"])
-def test_a_cache_that_cannot_be_written(cli: Callable, tmp_path: Path, home: str) -> None:
-    (tmp_path / "a file").touch()
-    done = cli(*SST2, HF_HOME=home if home.startswith("/") else str(tmp_path / home))
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert re.search(r"the hub's cache .* can't be written to.*HF_HOME=DIR", done.stderr)
-
-
-def test_a_full_disk(hub: Hub, cli: Callable, tmp_path: Path) -> None:
-    """A limit on the size of files in the place of a disk without room: the same error, but for its number."""
-    model = tmp_path / "large"
-    model.mkdir()
-    for name in ("config.json", "tokenizer.json"):
-        (model / name).write_text("{}")
-    (model / "model.safetensors").write_bytes(bytes(4 << 20))
-    hub.repository("models/FacebookAI/roberta-base").add("main", model, written("model")["roberta_base"]["revision"])
-    done = cli("dataset=demo", "model=roberta_base", before="ulimit -f 2000;")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert "the disk of the hub's cache is full; HF_HOME=DIR puts it elsewhere" in done.stderr
-    assert not [file for file in (tmp_path / "home").rglob("*") if file.is_file() and file.stat().st_size > 1 << 20]
-
-
-def test_ctrl_c_ends_a_download_soon(hub: Hub, environment: dict[str, str], tmp_path: Path) -> None:
-    hub.faults[:] = [Fault("cdn", "stall")]
-    command = [sys.executable, "-m", "peftbench", *SST2, "method=bitfit", f"results_dir={tmp_path / 'results'}"]
-    patient = {**environment, "HF_HUB_DOWNLOAD_TIMEOUT": "6"}
-    process = subprocess.Popen(command, env=patient, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not any("cdn" in request for request in hub.requests) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, text = process.communicate(timeout=60)
-    assert time.monotonic() - start < 14  # One wait, not three.
-    assert process.returncode == 130
-    assert text == "peftbench: stopped; the same line goes on from here\n"
 
 
 def test_a_terminal_sees_one_bar(hub: Hub, environment: dict[str, str], tmp_path: Path) -> None:

@@ -2,11 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,16 +11,8 @@ import pytest
 from peftbench.cli import main
 from peftbench.config import compose, paths
 from peftbench.errors import ConfigError
-from peftbench.results.store import ResultStore
 from peftbench.sweep.cells import plan as plan_cells
-from peftbench.system.process_child import descendants
-from tests.helpers.runs import ASSETS, TINY
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-def records(results: Path) -> list:
-    return [record for _, record in ResultStore(results).scan()]
+from tests.helpers.runs import ASSETS, Run, records
 
 
 @pytest.fixture
@@ -140,106 +129,6 @@ def test_an_experiment_is_what_its_paper_says() -> None:
     assert (config.expected.value, config.expected.spread) == (0.866, 0.007)
 
 
-BAD = [
-    (["method=lorra"], ["method=lorra", "nearest: lora"]),
-    (["model=bert_bas"], ["model=bert_bas", "nearest: bert_base"]),
-    (["dataset=sst3"], ["dataset=sst3", "nearest: sst2"]),
-    (["sweep=glue_quik"], ["sweep=glue_quik", "nearest: glue_quick"]),
-    (["experiment=lora/rte"], ["experiment=lora/rte", "nearest: "]),
-    (["hardware=tpu"], ["hardware=tpu", "cpu, cpu_bf16"]),
-    (["method=lora,nope", "-m"], ["method=nope"]),
-    (["methd=lora"], ["methd", "nearest: method"]),
-    (["recipe.bach_size=4"], ["recipe.bach_size", "nearest: batch_size"]),
-    (["recipe.batch_size.x=4"], ["recipe.batch_size is a single value"]),
-    (["method.adapter.rr=4"], ["method.adapter.rr", "+method.adapter.rr="]),
-    (["+method.adapter.rr=4"], ["method.adapter.rr: LoraConfig has no such argument"]),
-    (["+recipe.foo=1"], ["recipe.foo: no such key", "batch_size"]),
-    (["method.lr=fast"], ["method.lr", "fast"]),
-    (["method.lr=-0.1"], ["method.lr=-0.1", "above 0"]),
-    (["method.lr=0"], ["method.lr=0", "above 0"]),
-    (["method.lr=inf"], ["method.lr=inf", "above 0"]),
-    (["method.lr=nan"], ["method.lr=nan", "above 0"]),
-    (["method.lr=null"], ["method.lr", "needs a learning rate"]),
-    (["recipe.batch_size=0"], ["recipe.batch_size=0", "at least 1"]),
-    (["recipe.batch_size=2.5"], ["recipe.batch_size", "2.5"]),
-    (["recipe.batch_size=[1,2]"], ["recipe.batch_size"]),
-    (["recipe.epochs=-3"], ["recipe.epochs=-3", "at least 1"]),
-    (["recipe.max_steps=0"], ["recipe.max_steps=0"]),
-    (["recipe.selection=luck"], ["recipe.selection=luck", "best_on_selection | best_on_validation | last"]),
-    (["recipe.schedule=steps"], ["recipe.schedule=steps", "linear | cosine | constant"]),
-    (["recipe.warmup_ratio=1.5"], ["recipe.warmup_ratio=1.5", "at most 1"]),
-    (["seed=-1"], ["seed=-1", "at least 0"]),
-    (["seed=one"], ["seed", "one"]),
-    (["seed=0,-1", "-m"], ["seed=-1"]),
-    (["seed=null"], ["seed"]),
-    (["hardware.precision=8"], ["hardware.precision=8", "32-true | bf16-mixed"]),
-    (["hardware.threads=0"], ["hardware.threads=0"]),
-    (["formulation=magic"], ["formulation=magic", "auto | head | verbaliser | text"]),
-    (["dataset=[sst2,rte]"], ["dataset=[sst2,rte]", "dataset=a,b"]),
-    (["method={a:b}"], ["method={a:b}"]),
-    (["method=null"], ["method=null"]),
-    (["dataset.metrics={accuracy:up}"], ["dataset.metrics"]),
-    (["dataset.labels=[yes]"], ["dataset.labels", "two or more"]),
-    (["method.site=everywhere"], ["method.site=everywhere", "attention_query_value"]),
-    (["experiment=lora/table2_roberta_base", "method=full"], ["experiment=lora/table2_roberta_base fixes its method"]),
-    (["data_root=/nowhere", "dataset=sst2"], ["data_root=/nowhere"]),
-    (["dataset=sst2"], ["can't be reached", "data_root=", "dataset=demo"]),
-    (["model=roberta_base"], ["model=roberta_base", "can't be reached", "model_root="]),
-    (["model_root=/nowhere", "model=roberta_base"], ["model_root=/nowhere"]),
-    (["results_dir=/proc/x"], ["results_dir=/proc/x", "can't be written"]),
-    (["--fast"], ["--fast: no such option"]),
-    (["--config-dir=/nowhere"], ["--config-dir /nowhere"]),
-    (["train"], ["train: no such command", "report"]),
-    (["repotr"], ["repotr: no such command", "nearest: report"]),
-    (["report", "results=x"], ["report: results=x", "results_dir="]),
-    (["report", "results_dir=/nowhere"], ["results_dir=/nowhere"]),
-    (["list", "method"], []),
-    (["list", "metods"], ["list metods", "nearest: methods"]),
-    (["check", "all"], ["check: takes no all"]),
-    (["model.head=[]"], ["model.head"]),
-    (["method.adapter.lora_alpha=nan"], ["method.adapter.lora_alpha=nan", "finite"]),
-    (["~method"], ["method: is required"]),
-    (["dataset=demo", "dataset.evaluation=[test]"], ["dataset.evaluation=test", "train, validation"]),
-    (["dataset=demo", "dataset.train=trian"], ["dataset.train=trian"]),
-    (["dataset=csv"], ["dataset.train_file: is required"]),
-    (["dataset=csv", "dataset.train_file=no.csv"], ["dataset.train_file=no.csv: there is no such file"]),
-    (["recipe.shots=4"], ["recipe.shots_seed: is required"]),
-    (["recipe=fewshot", "recipe.shots=0"], ["recipe.shots=0"]),
-    (["hardware=gpu"], ["hardware.accelerator=gpu", "no CUDA device"]),
-    (["recipe.max_length=600"], ["recipe.max_length=600", "514 positions"]),
-    (["recipe.max_length=500", "method=prompt"], ["recipe.max_length=500", "virtual tokens take 20"]),
-    (["method.adapter.target_modules='(('"], ["method=lora"]),
-    (["+recipe.optimizer.lr=1"], ["recipe.optimizer"]),
-    (["a b"], ["a b"]),
-    (["=1"], ["=1"]),
-    (["method.adapter._target_=os.system"], ["method.adapter._target_=os.system"]),
-    (["method._target_=subprocess.Popen"], ["method._target_=subprocess.Popen", "allowed is a subclass"]),
-    (["recipe.optimizer._target_=os.system"], ["recipe.optimizer._target_=os.system"]),
-    (["results_dir=${oc.env:NOT_THERE}"], ["NOT_THERE"]),
-    (["recipe.batch_size=${seed"], ["recipe.batch_size=${seed"]),
-]
-
-
-@pytest.mark.parametrize(("arguments", "said"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_input_is_one_line_and_nothing_is_trained(
-    run_cli: Run, results: Path, arguments: list[str], said: list[str]
-) -> None:
-    if arguments == ["list", "method"]:
-        assert run_cli(*arguments)[0] == 0  # The singular is understood.
-        return
-    commanded = not any("=" in a or a.startswith("-") for a in arguments[:1])
-    places = [] if commanded or arguments[0].startswith("results_dir") else [f"results_dir={results}"]
-    model = [] if commanded or any("model" in a or "experiment" in a for a in arguments) else ["model=tiny_bert"]
-    status, out, err = run_cli(*arguments, *model, *places)
-    assert status == 2, (out, err)
-    lines = err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("peftbench: ")
-    for words in said:
-        assert words in lines[0]
-    assert not list(results.rglob("*.json"))
-
-
 def test_ones_own_file_from_the_command_line_to_the_leaderboard(run_cli: Run, tmp_path: Path, results: Path) -> None:
     """Relative to where one stands; labels are found and said."""
     rows = "".join(f"it was number {i},{('bad', 'good')[i % 2]}\n" for i in range(40))
@@ -344,68 +233,6 @@ def test_preflight_stops_before_the_first_run(run_cli: Run, tiny, results: Path)
     assert status == 2
     assert "method.adapter.nowhere" in err
     assert records(results) == []
-
-
-@pytest.mark.slow
-def test_from_another_folder_as_a_module(tmp_path: Path, data_root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "peftbench", *TINY, "recipe.max_steps=2", f"data_root={data_root}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "1 completed" in done.stdout
-    assert len(records(tmp_path / "results")) == 1
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_a_run_whose_parent_is_killed_does_not_train_on(tmp_path: Path, data_root: Path) -> None:
-    line = [*TINY, "recipe.max_steps=100000", f"data_root={data_root}"]
-    parent = subprocess.Popen(
-        [sys.executable, "-m", "peftbench", *line],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)},
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.rglob("run.log")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(1)
-        workers = list(descendants(parent.pid))
-        assert workers
-    finally:
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("after", [1.0, 2.0, 3.5])
-def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path, data_root: Path, after: float) -> None:
-    """A terminal sends it to every process of the group, the fork server that is importing torch among them."""
-    parent = subprocess.Popen(
-        [sys.executable, "-m", "peftbench", *TINY, f"data_root={data_root}"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)},
-    )
-    time.sleep(after)
-    os.killpg(parent.pid, signal.SIGINT)
-    assert parent.wait(60) == 130
-    assert parent.stderr is not None
-    assert parent.stderr.read() == "peftbench: stopped; the same line goes on from here\n"
 
 
 def test_main_takes_arguments_and_leaves_sys_argv(monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Overrides that make a run short, made-up data, and waiting: for tests of several rooms."""
+"""Overrides that make a run short, made-up data, records, and waiting: for tests of several rooms."""
 
 import importlib.util
 import random
@@ -10,9 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from peftbench.results.store import ResultStore
 from tests.helpers.composed import trained
 
 ASSETS = Path(__file__).parents[1] / "assets"
+
+#: The fixture `run_cli`: exit status, standard output, standard error.
+Run = Callable[..., tuple[int, str, str]]
 
 
 #: Where the methods are that meet trouble.
@@ -47,6 +51,17 @@ NOT_HERE = {"loftq": "needs a CUDA device", "xlora": "peft doesn't save its clas
 if importlib.util.find_spec("bitsandbytes") is None:
     packed = [name for name, file in trained().items() if "quantization" in file]
     NOT_HERE |= dict.fromkeys(packed, "the extra quantised isn't installed")
+
+
+def records(results: Path) -> list[Any]:
+    """All records of a results folder."""
+    return [record for _, record in ResultStore(results).scan()]
+
+
+def only(results: Path, status: str) -> Any:
+    """The one record of this status."""
+    (record,) = [r for r in records(results) if r.status == status]
+    return record
 
 
 def alive(pid: int) -> bool:

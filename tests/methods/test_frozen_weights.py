@@ -61,7 +61,6 @@ def _saved(case: Built, folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.mark.filterwarnings("ignore:Detected that the base layer has no bias term")  # BEFT on a Llama.
 @pytest.mark.parametrize(("method", "model"), _cases(QUICK))
 def test_nothing_changes(cell, named, record_property, tmp_path: Path, method: str, model: str) -> None:
     words = named(method, model)
@@ -127,7 +126,6 @@ def test_readers_read(cell: Callable[..., PreparedRun], named, method: str) -> N
     assert max(_result(case).off(whole).values()) > 1e-4
 
 
-@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")  # LoRA on GPT-2.
 @pytest.mark.parametrize("model", [m for m in paths.choices("model") if m.startswith("tiny_")])
 def test_every_architecture(cell: Callable[..., PreparedRun], model: str) -> None:
     case = _built(cell("method=lora", f"model={model}", MIXED))

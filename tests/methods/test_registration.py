@@ -27,9 +27,6 @@ from tests.helpers.tuner_families import (
     base,
 )
 
-# peft uses names that transformers has replaced by "activation checkpointing"
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
-
 
 @pytest.mark.slow
 def test_a_fresh_process_needs_one_import_to_load(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The leaderboard against a table worked out by hand."""
 
 import csv
-import dataclasses
 import io
 import itertools
 import random
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from peftbench.config import identity, paths
+from peftbench.config import identity
 from peftbench.results.records import RunRecord
-from peftbench.results.report import command, frame, render_csv, render_markdown, stats, suites
+from peftbench.results.report import command, frame, render_csv, render_markdown, stats
 from peftbench.results.report.load import Results, load
 from peftbench.results.store import ResultStore
 from tests.helpers.boards import board, made
@@ -96,69 +95,6 @@ def test_csv_holds_the_numbers() -> None:
     assert float(rows[0]["efficiency.peak_memory_bytes"]) == 5_000_000
 
 
-def test_unlike_runs_are_never_averaged() -> None:
-    result = board(
-        made(0.5, "method.lr=0.1"),
-        made(0.7, "method.lr=0.2"),
-        made(0.9, "method.lr=0.2", "recipe.epochs=9"),
-        made(0.1, "method=full"),
-    )
-    assert [(row.method, row.variant) for row in result.rows] == [
-        ("lora", "lr=0.2, recipe.epochs=9"),
-        ("lora", "lr=0.2, recipe.epochs=3"),
-        ("lora", "lr=0.1, recipe.epochs=3"),
-        ("full", "recipe.epochs=3"),
-    ]
-    assert all(cell.n == 1 for row in result.rows for cell in row.cells.values())
-
-
-def test_what_only_describes_a_run_makes_no_row_or_column() -> None:
-    before = made(0.5, "method=galore", "seed=0")
-    after = made(0.7, "method=galore", "seed=1")
-    assert after.config["method"]["sharding"] is False
-    words = {"method": ("sharding", "summary", "search"), "model": ("gguf",), "dataset": ("title", "rows")}
-    older = {group: {k: v for k, v in before.config[group].items() if k not in names} for group, names in words.items()}
-    result = board(dataclasses.replace(before, config={**before.config, **older}), after)
-    assert [(row.variant, [cell.n for cell in row.cells.values()]) for row in result.rows] == [("", [2])]
-
-
-def test_other_data_under_the_same_name_is_another_column() -> None:
-    other = {"data_fingerprint": "other", "model_fingerprint": "m"}
-    result = board(made(0.5, "seed=0"), made(0.7, "seed=1", environment=other))
-    assert result.columns == ["demo (data=d)", "demo (data=other)"]
-    assert [(cell.mean, cell.n) for cell in result.rows[0].cells.values()] == [(0.5, 1), (0.7, 1)]
-
-
-def test_data_whose_fingerprints_begin_alike_are_other_data() -> None:
-    runs = [
-        made(0.25, "seed=0", environment={"data_fingerprint": "official"}),
-        made(0.75, "seed=1", environment={"data_fingerprint": "official-too"}),
-    ]
-    assert [[(c.mean, c.n) for c in row.cells.values()] for row in board(*runs).rows] == [[(0.25, 1), (0.75, 1)]]
-
-
-def test_machines_of_one_name_that_differ_are_two_rows_beside_a_third() -> None:
-    result = board(
-        made(0.25, "seed=0", "hardware.threads=1"),
-        made(0.75, "seed=1", "hardware.threads=2"),
-        made(0.5, "hardware=cpu_bf16"),
-    )
-    assert sorted(row.variant for row in result.rows) == [
-        "hardware=cpu, hardware.threads=1",
-        "hardware=cpu, hardware.threads=2",
-        "hardware=cpu_bf16",
-    ]
-
-
-def test_names_that_are_written_alike_are_told_apart() -> None:
-    """By a stranger's record: `demo (data=d)` is what other data called demo are shown as."""
-    one, other, named = made(0.25, "seed=0"), made(0.5, "seed=1"), made(0.75, "seed=2")
-    other = dataclasses.replace(other, environment={**other.environment, "data_fingerprint": "e"})
-    dataset = {**named.config["dataset"], "name": "demo (data=d)"}
-    named = dataclasses.replace(named, config={**named.config, "dataset": dataset})
-    assert board(one, other, named).columns == ["demo (data=d)", "demo (data=d)[2]", "demo (data=e)"]
-
-
 def test_memory_is_the_largest_and_missing_figures_stay_missing() -> None:
     small, large = ({"peak_memory_bytes": n, "inference_latency_ms_merged": None} for n in (10, 30))
     result = board(made(0.5, "seed=0", efficiency=small), made(0.5, "seed=1", efficiency=large))
@@ -204,11 +140,6 @@ def test_a_record_of_a_newer_version_is_left_alone(results: Path, run_cli) -> No
     assert file.exists()
 
 
-def test_other_protocols_are_never_averaged() -> None:
-    result = board(made(0.5, "seed=0"), made(0.7, "seed=1", protocol=0))
-    assert sorted(row.variant for row in result.rows) == ["protocol=0", "protocol=1"]
-
-
 def test_report_imports_no_torch_and_takes_little_time(results: Path) -> None:
     store, config = ResultStore(results), composed(["model=tiny_bert"])
     for record, number in zip(itertools.cycle(RECORDS), range(1000), strict=False):
@@ -241,129 +172,6 @@ def test_nothing_yet(results: Path, run_cli) -> None:
     status, out, _ = run_cli("report", f"results_dir={results}")
     assert status == 0
     assert "No completed runs yet." in out
-
-
-#              cola  mnli m / mm   mrpc a / f1   rte   superglue_rte   GLUE of these four
-#   full       .50   .80 / .60     .70 / .90     .60   -               (.50 + .70 + .80 + .60) / 4 = .65
-#   lora       .40   .80 / -       .70 / .90     -     .55             none: mnli's second split and rte are missing
-def _suite_records() -> list[RunRecord]:
-    def one(method: str, dataset: str, splits: dict[str, dict[str, float]]) -> RunRecord:
-        metrics = {
-            split: {"values": values, "score": sum(values.values()) / len(values)} if values else None
-            for split, values in splits.items()
-        }
-        score = next(iter(metrics.values()))["score"]  # type: ignore[index]
-        return made(score, f"method={method}", f"dataset={dataset}", metrics=metrics)
-
-    def mnli(method: str, mismatched: dict[str, float]) -> RunRecord:
-        both = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": mismatched}
-        return one(method, "mnli", both)
-
-    return [
-        one("full", "cola", {"validation": {"matthews": 0.5}}),
-        mnli("full", {"accuracy": 0.6}),
-        one("full", "mrpc", {"validation": {"accuracy": 0.7, "f1": 0.9}}),
-        one("full", "rte", {"validation": {"accuracy": 0.6}}),
-        one("lora", "cola", {"validation": {"matthews": 0.4}}),
-        mnli("lora", {}),
-        one("lora", "mrpc", {"validation": {"accuracy": 0.7, "f1": 0.9}}),
-        one("lora", "superglue_rte", {"validation": {"accuracy": 0.55}}),
-    ]
-
-
-@pytest.fixture
-def four_tasks(monkeypatch: pytest.MonkeyPatch) -> stats.Leaderboard:
-    """GLUE as if it had four tasks."""
-    members = {"glue": ["cola", "mnli", "mrpc", "rte"], "super_glue": ["superglue_rte"]}
-    monkeypatch.setattr(suites, "members", lambda: members)
-    return board(*_suite_records())
-
-
-def test_a_suite_averages_metrics_and_splits_first(four_tasks: stats.Leaderboard) -> None:
-    assert list(four_tasks.suites) == ["glue"]  # Of the other there is one data set alone.
-    by_method = {row[0]: suite for row, suite in four_tasks.suites["glue"].items()}
-    assert by_method["full"] == suites.Suite(pytest.approx(0.65), [])
-    assert by_method["lora"] == suites.Suite(None, ["mnli (validation_mismatched)", "rte"])
-    text = render_markdown.render(four_tasks)
-    assert "65.0" in text
-    assert "- glue, missing: mnli (validation_mismatched), rte (1 row)" in text
-
-
-def _of_other_data(kind: str) -> list[RunRecord]:
-    """`full` on other data that are called rte: with another fingerprint, other columns, or one's own file."""
-    score = {"validation": {"values": {"accuracy": 0.0}, "score": 0.0}}
-    record = made(0.0, "method=full", "dataset=rte", metrics=score, key="other")
-    if kind == "fingerprint":
-        return [dataclasses.replace(record, environment={**record.environment, "data_fingerprint": "other"})]
-    changed = {"override": {"text": ["sentence1"]}, "own file": {"format": "csv", "suite": None}}[kind]
-    dataset = {**record.config["dataset"], **changed}
-    return [dataclasses.replace(record, config={**record.config, "dataset": dataset})]
-
-
-@pytest.mark.parametrize("kind", ["fingerprint", "override", "own file"])
-def test_a_suite_averages_no_other_data_of_a_name(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(suites, "members", lambda: {"glue": ["cola", "mnli", "mrpc", "rte"]})
-    result = board(*_suite_records(), *_of_other_data(kind))
-    full = result.suites["glue"]["full", "tiny_bert", ""]
-    text = render_markdown.render(result)
-    if kind == "own file":  # It says that it isn't GLUE's, so that the others are.
-        assert full == suites.Suite(pytest.approx(0.65), [])
-        assert "rte: 1 run on other data of that name, which the average of glue leaves out" in text
-    else:
-        assert full.mean is None
-        assert "rte (2 different data: rte (" in text
-    assert {cell.n for row in result.rows for cell in row.cells.values() if cell} == {1}
-
-
-def test_one_key_for_two_runs_mixes_nothing() -> None:
-    """Of anything that is grouped: rows, columns, details, what was forgotten, prompts."""
-    prompt = {"soft_prompt": [[{"token": "a", "similarity": 0.5}]]}
-    asked = {"n": 5, "cut": 0, "parts": {}, "data_fingerprint": "q", "before": 0.5, "difference_se": None}
-    records = [
-        made(score, *overrides, key="k", learnt=prompt,
-             forgetting={"mmlu": {**asked, "after": score, "difference": score - 0.5}})
-        for score, overrides in ((0.25, ("method=prompt",)), (0.75, ("method=full", "dataset=sst2")))
-    ]  # fmt: skip
-    result = board(*records)
-    assert [(row.method, [(c.mean, c.n) for c in row.cells.values() if c]) for row in result.rows] == [
-        ("full", [(0.75, 1)]),
-        ("prompt", [(0.25, 1)]),
-    ]
-    assert {(of.row[0], of.after, of.runs) for of in result.forgetting} == {("full", 0.75, 1), ("prompt", 0.25, 1)}
-    assert [title for title, _ in result.soft_prompts] == ["full · tiny_bert · sst2", "prompt · tiny_bert · demo"]
-
-
-def test_other_questions_have_columns_of_their_own() -> None:
-    asked = {"n": 5, "cut": 0, "parts": {}, "before": 0.5, "difference_se": None}
-    runs = [
-        made(
-            0.5,
-            f"seed={seed}",
-            forgetting={"mmlu": {**asked, "data_fingerprint": str(seed), "after": after, "difference": after}},
-        )
-        for seed, after in enumerate((0.25, 0.75))
-    ]
-    (row,) = csv.DictReader(io.StringIO(render_csv.render(board(*runs))))
-    assert sorted(float(v) for name, v in row.items() if name.endswith("_after")) == [0.25, 0.75]
-
-
-def test_every_metric_and_split_is_shown(four_tasks: stats.Leaderboard) -> None:
-    assert list(four_tasks.details) == [
-        "mnli validation_matched accuracy", "mnli validation_mismatched accuracy", "mrpc accuracy", "mrpc f1",
-    ]  # fmt: skip
-    rows = list(csv.DictReader(io.StringIO(render_csv.render(four_tasks))))
-    full, lora = sorted(rows, key=lambda row: row["method"])
-    assert (full["mrpc_f1"], full["mnli_validation_mismatched_accuracy"], full["glue"]) == ("0.9", "0.6", "0.65")
-    assert (lora["mnli_validation_mismatched_accuracy"], lora["glue"]) == ("", "")
-    assert "mrpc f1" in render_markdown.render(four_tasks)
-
-
-def test_the_members_of_a_suite_are_read_off_the_files() -> None:
-    said = {name: composed([f"dataset={name}"]).dataset.suite for name in paths.choices("dataset")}
-    assert suites.members() == {
-        suite: [name for name, of in said.items() if of == suite] for suite in {s for s in said.values() if s}
-    }
-    assert {suite: len(names) for suite, names in suites.members().items()} == {"glue": 9, "super_glue": 8}
 
 
 def test_a_record_with_hidden_labels_is_a_footnote(results: Path) -> None:

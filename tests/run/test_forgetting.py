@@ -1,82 +1,26 @@
 """What tuning made a decoder forget: against a computation of our own, on made-up questions laid out like the hub's."""
 
-import importlib.util
 import json
-import random
 import statistics
 from pathlib import Path
 
 import pytest
 import torch
 
-from peftbench.config import compose, identity, loading, paths, types
+from peftbench.config import paths, types
 from peftbench.data.forgetting import check as check_benchmarks
-from peftbench.data.forgetting import locate as locate_benchmarks
-from peftbench.errors import ConfigError, NotApplicable
-from peftbench.results.key import run_key
+from peftbench.errors import ConfigError
 from peftbench.results.records import from_dict
 from peftbench.results.store import ResultStore
 from peftbench.run.context import RunContext
 from peftbench.run.prepared import prepare
 from peftbench.run.run import run
 from peftbench.tasks.table import build as build_task
+from tests.helpers.asked import BOTH, MMLU
 from tests.helpers.built import Built, shake
-from tests.helpers.runs import write_split
 
 forgetting = pytest.importorskip("peftbench.run.forgetting")
 pytest.importorskip("lm_eval")
-
-TASK = [
-    "model=tiny_llama",
-    "dataset=demo",
-    "formulation=verbaliser",
-    "recipe.train_samples=16",
-    "recipe.eval_samples=8",
-]
-#: Short prompts, so that bytes fit a tiny model's positions.
-MMLU = [
-    "forgetting=mmlu",
-    "forgetting.mmlu.parts=[anatomy,astronomy]",
-    "forgetting.mmlu.shots=1",
-    "forgetting.mmlu.examples=6",
-]
-BOTH = [
-    *MMLU,
-    "forgetting=mmlu_bbh",
-    "forgetting.bbh.parts=[boolean_expressions]",
-    "forgetting.bbh.examples=4",
-    "forgetting.bbh.max_new_tokens=3",
-]
-
-
-def _questions(count: int, seed: int) -> dict[str, list]:
-    draw = random.Random(seed)
-    word = lambda: "".join(draw.choices("abcdefgh", k=draw.randint(2, 6)))  # noqa: E731
-    return {
-        "question": [f" What is {word()}? " for _ in range(count)],
-        "choices": [[word() for _ in range(4)] for _ in range(count)],
-        "answer": [draw.randrange(4) for _ in range(count)],
-        "subject": [("anatomy", "astronomy", "virology")[i % 3] for i in range(count)],
-    }
-
-
-@pytest.fixture(scope="module")
-def asked_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MMLU as one set, BBH as a config a task."""
-    root = tmp_path_factory.mktemp("asked")
-    for split, count in (("test", 30), ("dev", 6)):
-        write_split(root / "mmlu" / "all", split, _questions(count, seed=count))
-    rows = {"input": ["not True is", "True and False is"] * 4, "target": ["False"] * 8}
-    write_split(root / "bbh" / "boolean_expressions", "test", rows)
-    return root
-
-
-@pytest.fixture
-def composed(asked_root: Path, results: Path):
-    def of(*more: str) -> types.RunConfig:
-        return compose.one([*TASK, f"data_root={asked_root}", f"results_dir={results}", *more])
-
-    return of
 
 
 def _asking(case: Built, cell) -> "forgetting.Asking":
@@ -190,68 +134,6 @@ def test_paired_errors_by_hand() -> None:
     # Three of four right: the sample variance is 1/4.
     assert found["before_se"] == pytest.approx(0.25)
     assert forgetting.compared(before[:1], after[:1])["difference_se"] is None
-
-
-def test_only_runs_that_ask_have_another_key(composed) -> None:
-    keys = {run_key(composed(*more), data="d", model="m") for more in ([], MMLU, BOTH)}
-    assert len(keys) == 3
-    assert "forgetting" not in identity.identity(composed())
-    assert run_key(composed("forgetting=none"), data="d", model="m") in keys
-    again = loading.from_description(identity.description(composed(*BOTH)))
-    assert again.forgetting == composed(*BOTH).forgetting
-
-
-@pytest.mark.parametrize(
-    ("more", "error", "message"),
-    [
-        (["formulation=head"], ConfigError, "formulation=head replaces the language model's head"),
-        (["model=tiny_bert"], NotApplicable, "asks decoders; model=tiny_bert is an encoder"),
-        (["model=tiny_t5"], NotApplicable, "model=tiny_t5 is an encoder_decoder"),
-        (["method=p_tuning_template"], NotApplicable, "method=p_tuning_template writes no text"),
-    ],
-)
-def test_what_cannot_be_asked_is_refused(composed, more, error, message) -> None:
-    from peftbench.config import formulations
-
-    config = composed(*MMLU, *more)
-    with pytest.raises(error, match=message):
-        check_benchmarks(config, formulations.formulation(config))
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["forgetting.mmlu.parts=[anatomi]"], "forgetting.mmlu.parts: test has no anatomi; nearest: anatomy"),
-        (["forgetting.mmlu.columns=[qestion]"], "forgetting.mmlu: anatomy/test can't be read"),
-        (["forgetting.mmlu.splits=[nowhere]"], "nowhere-.*parquet for forgetting.mmlu"),
-        (["forgetting.mmlu.examples=0"], "forgetting.mmlu.examples=0: allowed is a number at least 1"),
-        (["forgetting.mmlu.folder=../x"], "forgetting.mmlu.folder=../x: allowed is a folder's name"),
-        (["forgetting=nothing"], "forgetting=nothing: no such forgetting; .*allowed: "),
-        (["data_root=null"], "forgetting.mmlu: can't get cais/mmlu all: "),
-    ],
-)
-def test_wrong_questions_are_one_line_before_training(composed, more, message) -> None:
-    with pytest.raises(ConfigError, match=message):
-        locate_benchmarks(composed(*MMLU, *more))
-
-
-def test_without_the_extra_it_is_named(composed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r'forgetting \(mmlu\): needs lm-eval: pip install "peftbench\[lm_eval\]"'):
-        locate_benchmarks(composed(*MMLU))
-
-
-@pytest.mark.parametrize("name", paths.choices("forgetting"))
-def test_every_part_is_a_task_of_lm_eval(name: str) -> None:
-    import lm_eval
-
-    asked = compose.one([f"forgetting={name}"]).forgetting or {}
-    assert (name == "none") == (not asked)
-    for benchmark in asked.values():
-        folder = Path(lm_eval.__file__).parent / "tasks" / benchmark.folder
-        known = [line for file in folder.glob("*.yaml") for line in file.read_text().splitlines()]
-        named = {line.split(":")[1].strip().strip('"') for line in known if line.strip('"').startswith("task")}
-        assert {benchmark.task.replace("{part}", part) for part in benchmark.parts} <= named
 
 
 @pytest.mark.slow

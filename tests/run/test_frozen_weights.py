@@ -61,7 +61,6 @@ def test_all_that_is_rounded_and_nothing_else(cell) -> None:
     assert not any("lora_" in name or "embed" in name or "norm" in name or "score" in name for name in rounded)
 
 
-@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
 @pytest.mark.parametrize(("model", "tied"), [("tiny_gpt2", True), ("tiny_llama", False)])
 def test_tied_output_layers_stay(cell, model: str, tied: bool) -> None:
     tuner, _ = run.set_up(_context(cell("method=lora", f"model={model}", MIXED, ROUNDED, "formulation=verbaliser")))

@@ -52,10 +52,10 @@ def direction(name: str, key: str) -> str:
 
     A module's file is read, not imported: importing `evaluate` starts threads, which the command line does without.
     """
-    said = getattr(load(name, key), "direction", "max") if not _is_file(name) else _written_direction(name, key)
-    if said not in ("max", "min"):
-        raise ConfigError(f"{key}={name}: its direction is {said}; allowed is max | min")
-    return str(said)
+    declared = getattr(load(name, key), "direction", "max") if not _is_file(name) else _written_direction(name, key)
+    if declared not in ("max", "min"):
+        raise ConfigError(f"{key}={name}: its direction is {declared}; allowed is max | min")
+    return str(declared)
 
 
 def fingerprints(names: Mapping[str, str]) -> dict[str, str]:
