@@ -29,10 +29,10 @@ from peftbench.system.fingerprint import Stamp
 
 _FILE = "records.parquet"
 #: Records from which on an index is kept: fewer are read in less time than its library takes to start.
-_WORTH = 500
+WORTH = 500
 #: A file that changed so recently may change again without another time: on a file system that counts in seconds, or
 #: whose clock isn't ours.
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
 #: Fields of a record that are kept by their own parts.
 _WHOLE = ("config", "environment")
 _REST = [f.name for f in dataclasses.fields(RunRecord) if f.name not in _WHOLE]
@@ -83,7 +83,7 @@ def scan(root: Path) -> Iterator[tuple[Path, Read]]:
     it can be written."""
     folder = root / Folder.RECORDS
     files, start = json_files(folder), time.time_ns()
-    old = _read(root / Folder.CACHE / _FILE) if len(files) >= _WORTH else _Index()
+    old = _read(root / Folder.CACHE / _FILE) if len(files) >= WORTH else _Index()
     new = _Index(old.parts)
     changed, base = False, len(os.fspath(folder)) + 1
     for file in files:
@@ -94,10 +94,10 @@ def scan(root: Path) -> Iterator[tuple[Path, Read]]:
             yield file, (_put_together(entry[2], new.parts), entry[1])
             continue
         record, run, numbers = _fresh(file, new.parts)
-        if stamp is not None and numbers is not None and max(stamp[1], stamp[2]) + _SETTLED_NS < start:
+        if stamp is not None and numbers is not None and max(stamp[1], stamp[2]) + SETTLED_NS < start:
             new.entries[name], changed = (stamp, run, numbers), True
         yield file, (record, run)
-    if len(files) >= _WORTH and (changed or len(new.entries) < len(old.entries)):
+    if len(files) >= WORTH and (changed or len(new.entries) < len(old.entries)):
         _write(root, new)
 
 
@@ -185,10 +185,15 @@ def _load(file: Path) -> _Index | None:
 
 def _write(root: Path, index: _Index) -> None:
     """Write the index; leave it, where the folder isn't ours to write in or the disk doesn't take it."""
-    if paths.published() in (folder := root.resolve(), *folder.parents) or not os.access(root, os.W_OK):
+    if not writable(root):
         return
     with contextlib.suppress(OSError):
         cached.write(root / Folder.CACHE / _FILE, _filler(index))
+
+
+def writable(root: Path) -> bool:
+    """Whether caches may be written into a results folder: not into what comes with the project."""
+    return paths.published() not in (folder := root.resolve(), *folder.parents) and os.access(root, os.W_OK)
 
 
 def _filler(index: _Index) -> Callable[[Path], None]:

@@ -16,6 +16,7 @@ from peftbench.data.encode import Encoded
 from peftbench.methods.base import Method
 from peftbench.results.records import RunRecord
 from peftbench.results.report import card
+from peftbench.results.statistics import answers
 from peftbench.run.training.tuner import gather
 from peftbench.system import files, redact
 from peftbench.tasks.base import Task
@@ -48,7 +49,8 @@ def write_card(folder: Path, record: RunRecord) -> None:
 def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, list[dict[str, Any]]], task: Task) -> None:
     """Write a Parquet file with a row for each scored example: its split, its row in the split's file, its label, the
     answer and the scores that decided it; the names of label and answer where the classes have names; its group,
-    candidate and references where the score needs them.
+    candidate and references where the score needs them; where answers are texts, what an interval needs
+    (`_statistics`).
 
     Args:
         predicted: by slice what `FineTuner.predict` returned.
@@ -108,7 +110,21 @@ def _predictions(
         columns["candidate"] = pa.array(examples.candidates, pa.string())
     if examples.references is not None:
         columns["references"] = pa.array(examples.references, pa.list_(pa.string()))
+    if not examples.hidden:
+        columns |= _statistics(predictions, examples, task)
     return pa.table(columns)
+
+
+def _statistics(predictions: Any, examples: Encoded, task: Any) -> dict[str, pa.Array]:
+    """What intervals are made of where answers are texts: of metrics of texts what they make of each example
+    (`metrics.by_example`); of labels and numbers that were written, what the texts count as."""
+    kept = {
+        answers.EXAMPLE + name: pa.array(numbers, pa.list_(pa.float64()))
+        for name, numbers in task.statistics(predictions, examples).items()
+    }
+    if task.generates and examples.references is None:
+        kept[answers.COUNTS_AS] = pa.array(task.answered(predictions, examples).answers)
+    return kept
 
 
 def _named(numbers: pa.Array, labels: Sequence[str]) -> pa.Array:

@@ -64,6 +64,11 @@ class Task(Encodes, Protocol):
         """Computes the data set's metrics, by name, from the predictions of all examples in their order."""
         ...
 
+    def statistics(self, predictions: Any, examples: Encoded) -> dict[str, list[list[float] | None]]:
+        """Computes by metric of texts what it is made of (`metrics.by_example`), a list for each example; None for one
+        that is scored together with an earlier one. Empty where answers are labels or numbers."""
+        ...
+
     def beside(self, predictions: Any, examples: Encoded) -> dict[str, Any]:
         """Computes what a record has beside the score, of the same predictions: `also` and `classes`, as `beside`."""
         ...

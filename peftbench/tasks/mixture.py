@@ -114,6 +114,15 @@ class Mixture(ScoredLabels):
             start += len(part_examples)
         return by_part
 
+    def statistics(self, predictions: np.ndarray, examples: Any) -> dict[str, list[list[float] | None]]:
+        """Of a split of one part what that part's task says; several have no score of one metric."""
+        if len(examples.pieces) > 1:
+            return {}
+        part, part_examples = examples.pieces[0]
+        made: dict[str, list[list[float] | None]]
+        made = self.parts[part].statistics(predictions[:, self.columns(part)], part_examples)
+        return made
+
     def beside(self, predictions: np.ndarray, examples: Any) -> dict[str, Any]:
         """Of a split of one part what that part's task says; of several nothing: their classes aren't the same."""
         if len(examples.pieces) > 1:

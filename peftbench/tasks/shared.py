@@ -1,6 +1,6 @@
 """What the tasks share: posing examples as texts, scoring, and what no model is given."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from peftbench.tasks import metrics
 from peftbench.tasks.base import Answered
 from peftbench.tasks.beside import beside
 from peftbench.tasks.fitting import Lines, Posed, fit
+from peftbench.tasks.metrics import by_example as kept
 
 #: Of a batch, what no model is given: the loss is computed from its logits.
 NOT_INPUTS = ("labels", "index", "targets", *HOST)
@@ -97,8 +98,29 @@ class Posing:
         answered = self.answered(predictions, examples)
         return metrics.compute(self.config.metrics, answered.answers, answered.right, groups=answered.groups)
 
+    def statistics(self, predictions: Any, examples: Encoded) -> dict[str, list[list[float] | None]]:
+        answered = self.answered(predictions, examples)
+        return {} if examples.references is None else _by_row(answered, examples, self.config.metrics)
+
     def beside(self, predictions: Any, examples: Encoded) -> dict[str, Any]:
         return beside(self.config, self.answered(predictions, examples), judged=not self.generates)
+
+
+def _by_row(answered: Answered, examples: Encoded, names: Iterable[str]) -> dict[str, list[list[float] | None]]:
+    """What metrics of texts are made of, at the first row of each text's group."""
+    rows = np.arange(len(examples))
+    if examples.groups is not None and len(answered.answers) < len(examples):
+        rows = np.unique(examples.groups.numpy(), return_index=True)[1]
+        if examples.candidates is None:  # Texts are in the order of their first rows, candidates in that of groups.
+            rows = np.sort(rows)
+    made: dict[str, list[list[float] | None]] = {}
+    for name in names:
+        numbers = kept.statistics(name, list(answered.answers), answered.right)
+        if numbers is not None:
+            made[name] = [None] * len(examples)
+            for row, values in zip(rows.tolist(), numbers, strict=True):
+                made[name][row] = values
+    return made
 
 
 def started(tokenizer: PreTrainedTokenizerBase, lines: Lines) -> Lines:

@@ -24,8 +24,8 @@ RUNS = [("lora", "sst2", 0), ("lora", "sst2", 1), ("lora", "rte", 0), ("full", "
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A results folder of a few records, of which an index is kept at once."""
-    monkeypatch.setattr(index, "_WORTH", 2)
-    monkeypatch.setattr(index, "_SETTLED_NS", -60_000_000_000)
+    monkeypatch.setattr(index, "WORTH", 2)
+    monkeypatch.setattr(index, "SETTLED_NS", -60_000_000_000)
     for i, (method, dataset, seed) in enumerate(RUNS):
         _put(tmp_path, 0.5 + i / 100, method, dataset, seed)
     return tmp_path
@@ -132,7 +132,7 @@ def test_a_file_that_changed_just_now_is_read_again(
     root: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It might change once more within one tick of the clock, and have the same stamp."""
-    monkeypatch.setattr(index, "_SETTLED_NS", 60_000_000_000)
+    monkeypatch.setattr(index, "SETTLED_NS", 60_000_000_000)
     _said(root)
     _said(root)
     assert len(reads) == 2 * len(RUNS)

@@ -193,13 +193,17 @@ def test_a_run_keeps_its_texts(train, results) -> None:
     (file,) = (results / "predictions").rglob("*.parquet")
     table = pq.read_table(file)
     assert table.schema.field("answer").type == pa.string()
-    assert {"split", "row", "answer", "references"} <= set(table.column_names)
+    assert {"split", "row", "answer", "references", "example_exact_match"} <= set(table.column_names)
 
 
-def test_labels_are_written(train) -> None:
+def test_labels_are_written(train, results) -> None:
     record = train("model=tiny_t5", "dataset=demo", "formulation=text", "method=full", *COPY[2:])
     assert record.status == "completed"
     assert set(record.metrics["validation"]["values"]) == {"accuracy"}
+    (file,) = (results / "predictions").rglob("*.parquet")
+    table = pq.read_table(file).to_pandas()
+    right = (table["counts_as"] == table["label"])[table["split"] == "validation"]
+    assert right.mean() == pytest.approx(record.score)
 
 
 def test_a_prompt_is_answered_once_a_pass(built, monkeypatch) -> None:

@@ -12,8 +12,9 @@ from types import ModuleType
 from peftbench.config.arguments import options
 from peftbench.errors import ConfigError, nearest
 from peftbench.results import report
-from peftbench.results.report import against, filters, load, render_markdown, score_tables, stats
+from peftbench.results.report import against, filters, load, render_markdown, reuse, score_tables, stats
 from peftbench.results.report.load import Results
+from peftbench.results.report.reuse import Said
 from peftbench.results.report.stats import Leaderboard
 from peftbench.system import escape, files, redact
 
@@ -28,6 +29,12 @@ def main(arguments: Sequence[str]) -> int:
     roots = [_folder("results_dir", name) for name in _listed(wanted["results_dir"])]
     if wanted["format"] not in ("", *formats()):
         raise ConfigError(f"report: format={wanted['format']}: {nearest(wanted['format'], formats())}")
+    whole = len(roots) == 1 and not any(wanted[key] for key in ("format", "against", *filters.GROUPS))
+    made_of = reuse.sources(roots[0]) if whole else None
+    said = reuse.last(roots[0], made_of)
+    if said is not None:
+        _print(said, [roots[0] / name for name in said.files])
+        return 0
     gc.disable()  # A thousand records are a million small objects that all stay: collecting costs a fifth of the time.
     results = filters.chosen(load.load(*roots), wanted)
     if wanted["against"]:
@@ -39,25 +46,40 @@ def main(arguments: Sequence[str]) -> int:
     if wanted["format"]:
         _export(board, wanted["format"])
         return 0
-    whole = len(roots) == 1 and not any(wanted[group] for group in filters.GROUPS)
     written = _write_all(roots[0], board) if whole else []
-    _print(board, results, written)
+    said = _said(board, results)
+    reuse.keep(roots[0], made_of, said, written)
+    _print(said, written)
     return 0
 
 
-def _print(board: Leaderboard, results: Results, written: Sequence[Path]) -> None:
-    text = terminal(board, shutil.get_terminal_size((80, 24)).columns) if board.rows else "No completed runs yet."
-    print(redact.redact(text))
-    _tell([f"{file}: no record ({reason})" for file, reason in board.unreadable])
-    _tell([f"{file}: {reason}" for file, reason in board.doubtful])
+def _said(board: Leaderboard, results: Results) -> Said:
+    """What is told of a leaderboard on the terminal."""
+    return Said(
+        wide=redact.redact(score_tables.wide(board)) if board.rows else "",
+        narrow=redact.redact(render_markdown.scores(board)) if board.rows else "No completed runs yet.",
+        unreadable=redact.data([f"{file}: no record ({reason})" for file, reason in board.unreadable]),
+        doubtful=redact.data([f"{file}: {reason}" for file, reason in board.doubtful]),
+        completed=len(results.completed),
+        failed=len(results.failed),
+    )
+
+
+def _print(said: Said, written: Sequence[Path]) -> None:
+    print(redact.redact(_fitting(said.wide, said.narrow, shutil.get_terminal_size((80, 24)).columns)))
+    _tell(said.unreadable)
+    _tell(said.doubtful)
     where = ", ".join(map(escape.line, written)) or "nothing written, as these aren't all runs of one folder"
-    print(f"\n{len(results.completed)} completed, {len(results.failed)} failed: {where}")
+    print(f"\n{said.completed} completed, {said.failed} failed: {where}")
 
 
 def terminal(board: Leaderboard, width: int) -> str:
     """One table of all scores if the terminal is wide enough for it; else a table for each data set and model."""
-    text = score_tables.wide(board)
-    return text if len(text.partition("\n")[0]) <= width else render_markdown.scores(board)
+    return _fitting(score_tables.wide(board), render_markdown.scores(board), width)
+
+
+def _fitting(wide: str, narrow: str, width: int) -> str:
+    return wide if wide and len(wide.partition("\n")[0]) <= width else narrow
 
 
 def _listed(text: str) -> list[str]:

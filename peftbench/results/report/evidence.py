@@ -14,7 +14,7 @@ import numpy as np
 from peftbench.results.records import RunRecord
 from peftbench.results.report import conditions
 from peftbench.results.report.suites import RowName
-from peftbench.results.statistics import answers, intervals, jackknife, joint, pairs
+from peftbench.results.statistics import answers, corpus, intervals, jackknife, joint, pairs
 from peftbench.results.statistics.intervals import Basis, Interval
 from peftbench.results.statistics.joint import Joint, Share
 from peftbench.results.statistics.pairs import Difference, Needed
@@ -171,7 +171,8 @@ def _interval(scored: _Scored, records: Sequence[RunRecord]) -> Interval | None:
     metrics = records[0].config["dataset"].get("metrics") or {}
     if made is None:
         return _of_share(scored, records)
-    if not metrics or not jackknife.METRICS.keys() | set(_SHARES) >= metrics.keys():
+    bounded = jackknife.METRICS.keys() | corpus.METRICS.keys() | set(corpus.MEANS)
+    if not metrics or not bounded >= metrics.keys():
         return made
     least = -1.0 if any(name in _SIGNED for name in metrics) else 0.0
     return replace(made, low=max(made.low, least), high=min(made.high, 1.0))

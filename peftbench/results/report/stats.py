@@ -18,6 +18,7 @@ from peftbench.results.report.evaluation import Evaluated
 from peftbench.results.report.evidence import Evidence
 from peftbench.results.report.forgetting import Forgot
 from peftbench.results.report.load import Results
+from peftbench.results.report.measured import Measured
 from peftbench.results.report.suites import RowName, Suite
 
 
@@ -74,6 +75,8 @@ class Leaderboard:
     evidence: Evidence = field(default_factory=Evidence)
     #: By a record's `id` the results folder that it lies in.
     roots: dict[int, Path] = field(default_factory=dict)
+    #: The figures of all runs that have scores.
+    measured: Measured = field(default_factory=lambda: Measured([]))
     #: Published rows that records of this folder are runs of (`reproduction.match.Row`).
     published: list[Any] = field(default_factory=list)
     #: Sayings that runs of this folder test (`reproduction.tested.Tested`).
@@ -94,7 +97,10 @@ def leaderboard(results: Results) -> Leaderboard:
     by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         by_row[row_names[id(record)]].append(record)
-    rows = [_row(name, {c: cells.get((name, c)) for c in columns}, members) for name, members in by_row.items()]
+    measured = Measured(records)
+    rows = [
+        _row(name, {c: cells.get((name, c)) for c in columns}, measured.of(members)) for name, members in by_row.items()
+    ]
     return Leaderboard(
         columns=columns,
         metrics={column_names[id(r)]: " + ".join(r.config["dataset"].get("metrics", {})) for r in records},
@@ -112,6 +118,7 @@ def leaderboard(results: Results) -> Leaderboard:
         runs=dict(runs),
         evidence=evidence.collect(runs, results.roots),
         roots=results.roots,
+        measured=measured,
         published=_published(results.completed),
         findings=results.findings,
         memory=estimated.collect(records, names, results.estimates),
@@ -145,7 +152,7 @@ def _score(scores: list[float]) -> Score:
     return Score(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None, len(scores))
 
 
-def _row(name: tuple[str, str, str], cells: dict[str, Score | None], records: list[RunRecord]) -> Row:
+def _row(name: RowName, cells: dict[str, Score | None], figures: dict[str, float | None]) -> Row:
     method, model, variant = name
     scores = [cell.mean for cell in cells.values() if cell is not None]
     return Row(
@@ -154,31 +161,8 @@ def _row(name: tuple[str, str, str], cells: dict[str, Score | None], records: li
         variant=variant,
         cells=cells,
         mean=sum(scores) / len(scores) if len(scores) == len(cells) else None,
-        figures=figures(records),
+        figures=figures,
     )
-
-
-def figures(records: Iterable[RunRecord]) -> dict[str, float | None]:
-    """Medians over runs of what was measured, of memory the largest."""
-    by_name: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        for name, value in _numbers(record).items():
-            by_name[name] += [] if value is None else [float(value)]
-    return {
-        name: (max(values) if "memory" in name else statistics.median(values)) if values else None
-        for name, values in by_name.items()
-    }
-
-
-def _numbers(record: RunRecord) -> dict[str, float | None]:
-    train = record.metrics.get("train")
-    trained = None if train is None else train.get("score")
-    gap = None if trained is None or record.score is None else trained - record.score
-    return {
-        **{f"params.{k}": v for k, v in (record.params or {}).items()},
-        **{f"efficiency.{k}": v for k, v in (record.efficiency or {}).items() if not isinstance(v, dict)},
-        "gap": gap,
-    }
 
 
 def _footnotes(records: Iterable[RunRecord]) -> list[str]:

@@ -9,11 +9,19 @@ import numpy as np
 
 from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
-from peftbench.results.statistics import jackknife
+from peftbench.results.statistics import corpus, jackknife
 from peftbench.results.statistics.jackknife import Jackknife
 
 #: How far a metric made anew may lie from the record's: its own rounding.
 _SAME = 1e-6
+#: What may stand among the values of a split without being a part of its score (`bertscore_model`).
+_BESIDE = "bertscore"
+#: Columns of predictions: how that of a metric of texts begins, with lists of what it makes of an example; and what
+#: written labels and numbers count as.
+EXAMPLE, COUNTS_AS = "example_", "counts_as"
+#: Columns that are read beside `split`; of these the texts, which aren't needed where there is what was made of them.
+_COLUMNS = ("row", "label", "answer", "group", "candidate", "references", COUNTS_AS)
+_TEXTS = ("answer", "candidate", "references")
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,14 @@ def file(root: Path, record: RunRecord) -> Path | None:
 def pseudo_values(record: RunRecord, predictions: Path) -> Examples | None:
     """The pseudo-values of a record's score from its predictions.
 
-    None where there is no file, a metric has none (ROUGE, BLEU and chrF need the texts' own scorers), or the metrics of
-    what the file holds aren't the record's: then it is another run's.
+    None where there is no file, it lacks what a metric needs (of the user's own metrics always), or the metrics of what
+    it holds aren't the record's: then it is another run's.
     """
     split = (record.config["dataset"].get("evaluation") or [None])[0]
     table = _table(predictions, split)
     scored = record.metrics.get(split) if split is not None else None
     recorded = (scored or {}).get("values") or {}
+    recorded = {n: v for n, v in recorded.items() if n != _BESIDE or len(recorded) == 1}
     if table is None or not recorded:
         return None
     units, groups = _units(table)
@@ -84,23 +93,34 @@ def _table(predictions: Path, split: str | None) -> dict[str, Any] | None:
         return None
     try:
         with pq.ParquetFile(predictions) as stored:
-            wanted = {"split", "row", "label", "answer", "group", "candidate", "references"}
-            columns = [name for name in stored.schema_arrow.names if name in wanted]
-            table = stored.read(columns=columns)
-        table = table.filter(pc.equal(table["split"], split))
-        texts = pa.types.is_string(table["answer"].type) or pa.types.is_large_string(table["answer"].type)
-        plain = {"row": table["row"].to_numpy()}
-        plain["answer"] = table["answer"].to_pylist() if texts else table["answer"].to_numpy()
-        for name in ("label", "group"):
-            if name in table.column_names and table[name].null_count == 0:
-                plain[name] = table[name].to_numpy()
-        if "references" in table.column_names and table["references"].null_count == 0:
-            plain["references"] = table["references"].to_pylist()
-        if "candidate" in table.column_names and table["candidate"].null_count < table.num_rows:
-            return None  # A group's answer is one of its candidates, and its metrics compare texts.
+            names = stored.schema_arrow.names
+            made = [name for name in names if name == COUNTS_AS or name.startswith(EXAMPLE)]
+            others = [name for name in _COLUMNS if name in names and not (made and name in (*_TEXTS, *made))]
+            table = stored.read(columns=["split", *others, *made])
+        table = table.filter(pc.equal(table["split"], split)).combine_chunks()
+        return _plain(table) if table.num_rows else None
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
-    return plain if table.num_rows else None
+
+
+def _plain(table: Any) -> dict[str, Any]:
+    """By name the columns that have no gaps, as arrays, texts as lists; of lists of what metrics make of an example the
+    rows that have one, (u,), and these, (u, k). Raises ValueError where they aren't of one length."""
+    import pyarrow as pa
+
+    plain: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if name.startswith(EXAMPLE):
+            rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+            if len(rows):
+                plain[name] = rows, column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+        elif column.null_count == 0 and name != "split":
+            number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+            plain[name] = column.to_numpy() if number else column.to_pylist()
+    plain["answer"] = plain.get(COUNTS_AS, plain.get("answer"))
+    plain["row"] = plain["row"]  # KeyError where it has gaps: it tells examples apart.
+    return plain
 
 
 def _units(table: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -116,10 +136,16 @@ def _units(table: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 def _metric(name: str, table: dict[str, Any], groups: np.ndarray) -> Jackknife | None:
     """A metric of these answers; None where it can't be made of them."""
+    if EXAMPLE + name in table:
+        rows, numbers = table[EXAMPLE + name]
+        order = np.argsort(groups[rows], kind="stable")
+        whole = np.array_equal(groups[rows][order], np.arange(int(groups.max()) + 1))  # One list for each unit.
+        return corpus.pseudo_values(name, numbers[order]) if whole else None
     if isinstance(table["answer"], list):
-        grouped = "group" in table
-        return None if grouped or name != "exact_match" or "references" not in table else _exact(table)
-    if name not in jackknife.METRICS or "label" not in table:
+        plain = "references" in table and not {"group", "candidate"} & table.keys()
+        return _exact(table) if plain and name == "exact_match" else None
+    # A group's answer may be one of its candidates: its metrics compare texts.
+    if table["answer"] is None or name not in jackknife.METRICS or "label" not in table or "candidate" in table:
         return None
     return jackknife.METRICS[name](table["answer"], table["label"], groups)
 

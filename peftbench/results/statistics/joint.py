@@ -43,8 +43,12 @@ class Joint:
             salt: another one gives other draws: data sets whose scores are the same are drawn apart.
         """
         rng = np.random.default_rng(self._seed(salt))
-        values, vectors = np.linalg.eigh(self.common)
-        normal = rng.standard_normal((draws, len(self.means))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+        normal = rng.standard_normal((draws, len(self.means)))
+        if self.common.any():
+            values, vectors = np.linalg.eigh(self.common)
+            normal = normal @ (vectors * np.sqrt(np.maximum(values, 0))).T
+        else:
+            normal = np.zeros_like(normal)
         normal += rng.standard_normal((draws, len(self.means))) * np.sqrt(self.own)
         if not np.isfinite(self.df):
             return normal
@@ -111,9 +115,10 @@ def ties(joint: Joint) -> list[bool]:
         elif largest <= least:
             stay.append(True)
         else:
-            errors = joint.errors() if errors is None else errors
-            of_others = (errors[:, others] - errors[:, [k]])[:, varies] / _positive(drawn[k, others][varies])
-            stay.append(bool(largest <= np.quantile(of_others.max(axis=1), LEVEL)))
+            errors = np.ascontiguousarray(joint.errors().T) if errors is None else errors  # A row a method: quicker.
+            leads = errors[np.flatnonzero(others)[varies]] - errors[k]
+            leads /= _positive(drawn[k, others][varies])[:, None]
+            stay.append(bool(largest <= np.quantile(leads.max(axis=0), LEVEL)))
     return stay
 
 

@@ -136,13 +136,13 @@ def gender_parity(predictions: np.ndarray, references: np.ndarray, groups: np.nd
     return float(np.mean(low == high))
 
 
-@scores(TEXTS)
+@scores(TEXTS, mean=True)
 def record_f1(predictions: list[str], references: list[list[str]]) -> float:
     """Mean over n texts of the best F1 of words against a right answer, as ReCoRD scores (SQuAD's script)."""
     return float(np.mean([_best(_word_f1, p, r) for p, r in zip(predictions, references, strict=True)]))
 
 
-@scores(TEXTS)
+@scores(TEXTS, mean=True)
 def record_em(predictions: list[str], references: list[list[str]]) -> float:
     """The share of n texts that are one of the right answers, both normalised as ReCoRD's script does."""
     return float(np.mean([_best(_same, p, r) for p, r in zip(predictions, references, strict=True)]))

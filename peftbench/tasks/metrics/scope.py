@@ -19,11 +19,13 @@ class Scope:
         kind: what it compares: labels, numbers or texts.
         classes: of how many declared classes the labels must be; None: of any number.
         groups: whether it scores rows that belong together.
+        mean: of texts, whether it is the mean of what single ones score.
     """
 
     kind: str
     classes: int | None = None
     groups: bool = False
+    mean: bool = False
 
     def __str__(self) -> str:
         kind = self.kind if self.classes is None else f"labels of {self.classes} classes"

@@ -23,25 +23,25 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+")
 _OTHER_END = re.compile(r"(?<=[。！？｡])[」』”’）]*\s*|(?<=[.!?।॥؟۔።])[\"'”’)»]*\s+")
 
 
-@scores(TEXTS)
+@scores(TEXTS, mean=True)
 def rouge1(predictions: Texts, references: References) -> float:
     """ROUGE-1: F1 of words. Source: Lin, 2004, section 2."""
     return _rouge("rouge1", predictions, references)
 
 
-@scores(TEXTS)
+@scores(TEXTS, mean=True)
 def rouge2(predictions: Texts, references: References) -> float:
     """ROUGE-2: F1 of pairs of words. Source: Lin, 2004, section 2."""
     return _rouge("rouge2", predictions, references)
 
 
-@scores(TEXTS)
+@scores(TEXTS, mean=True)
 def rougeL(predictions: Texts, references: References) -> float:  # noqa: N802 (the metric's usual name)
     """ROUGE-L: F1 of the longest common subsequence of whole texts. Source: Lin, 2004, section 3.1."""
     return _rouge("rougeL", predictions, references)
 
 
-@scores(TEXTS)
+@scores(TEXTS, mean=True)
 def rougeLsum(predictions: Texts, references: References) -> float:  # noqa: N802
     """ROUGE-L as CNN/DailyMail is scored: the union over sentences. Source: Lin, 2004, section 3.2.
 
@@ -54,22 +54,31 @@ def rougeLsum(predictions: Texts, references: References) -> float:  # noqa: N80
 def bleu(predictions: Texts, references: References) -> float:
     """Corpus BLEU of one to four words, sacrebleu's 13a tokens or those of another script, smoothing `exp`. Source:
     arXiv 1804.08771. In another script texts of less than four tokens in all are scored by what n-grams they have."""
+    return _corpus(bleu_of(references), predictions, references)
+
+
+def bleu_of(references: References) -> Any:
+    """sacrebleu's BLEU for these right texts."""
     from sacrebleu.metrics.bleu import BLEU
 
     tokens = scripts.sacrebleu_tokeniser(references)
-    metric = BLEU() if tokens == "13a" else BLEU(tokenize=tokens, effective_order=True)
-    return _corpus(metric, predictions, references)
+    return BLEU() if tokens == "13a" else BLEU(tokenize=tokens, effective_order=True)
 
 
 @scores(TEXTS)
 def chrf(predictions: Texts, references: References) -> float:
     """Corpus chrF2: F-score (beta 2) of one to six characters. Source: Popović, 2015, W15-3049."""
+    return _corpus(chrf_of(), predictions, references)
+
+
+def chrf_of() -> Any:
+    """sacrebleu's chrF2."""
     from sacrebleu.metrics.chrf import CHRF
 
-    return _corpus(CHRF(), predictions, references)
+    return CHRF()
 
 
-@scores(TEXTS)
+@scores(TEXTS, mean=True)
 def exact_match(predictions: Texts, references: References) -> float:
     """The share of texts that equal one of their references, white space at the ends and its width aside."""
     same = [
@@ -80,16 +89,17 @@ def exact_match(predictions: Texts, references: References) -> float:
 
 
 def _rouge(kind: str, predictions: Texts, references: References) -> float:
-    best = [_rouge_of(kind, text, texts) for text, texts in zip(predictions, references, strict=True)]
+    best = [_rouge_of(kind, text, tuple(texts)) for text, texts in zip(predictions, references, strict=True)]
     return sum(best) / len(best)
 
 
-def _rouge_of(kind: str, prediction: str, references: Sequence[str]) -> float:
+@functools.lru_cache(maxsize=1 << 16)  # Each is wanted twice: for the score, and to be kept beside the answer.
+def _rouge_of(kind: str, prediction: str, references: tuple[str, ...]) -> float:
     """Scores one example against the best of its references."""
     usual = scripts.usual(references)
     if kind == "rougeLsum":
         end = _SENTENCE_END if usual else _OTHER_END
-        prediction, references = _lines(prediction, end), [_lines(text, end) for text in references]
+        prediction, references = _lines(prediction, end), tuple(_lines(text, end) for text in references)
     return float(_rouge_scorer(kind, usual=usual).score_multi(list(references), prediction)[kind].fmeasure)
 
 
@@ -129,7 +139,11 @@ def notes(names: Collection[str], references: References) -> list[str]:
 
 
 def _corpus(metric: Any, predictions: Texts, references: References) -> float:
-    """sacrebleu takes the first reference of every text, then the second, ...; None where a text has no more."""
+    return float(metric.corpus_score(list(predictions), streams(references)).score) / 100
+
+
+def streams(references: References) -> list[list[str | None]]:
+    """As sacrebleu takes them: the first reference of every text, then the second, ...; None where a text has no
+    more."""
     most = max(len(texts) for texts in references)
-    streams = [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]
-    return float(metric.corpus_score(list(predictions), streams).score) / 100
+    return [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]

@@ -8,8 +8,8 @@ import numpy as np
 from peftbench.results import quality, warnings
 from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
-from peftbench.results.report import stats
 from peftbench.results.report.evidence import Sure
+from peftbench.results.report.measured import Measured
 from peftbench.results.report.page import again, by_class, curve
 from peftbench.results.report.page.document import Cell, Curve, Ends, Estimate, Run
 from peftbench.results.report.stats import Leaderboard
@@ -33,7 +33,7 @@ def cell(
     """
     runs = sorted(board.runs[name], key=lambda record: (record.config["seed"], record.key))
     sure = board.evidence.cells.get(name, Sure(None, None))
-    costs, busy = figures(runs)
+    costs, busy = figures(board.measured, runs)
     score = Estimate(_mean([record.score for record in runs]) or 0.0, _ends(sure.interval))
     return Cell(
         score=score,
@@ -56,19 +56,22 @@ def cell(
     )
 
 
-def figures(runs: Sequence[RunRecord]) -> tuple[dict[str, float | None], dict[str, str]]:
+def figures(measured: Measured, runs: Sequence[RunRecord]) -> tuple[dict[str, float | None], dict[str, str]]:
     """Medians of what was measured (of memory the largest), over the runs that a busy machine didn't slow; and of the
     figures for which there is none, why they aren't to be compared."""
-    measured = stats.figures(runs)
+    medians = measured.of(runs)
     disturbed = {id(record): quality.busy(record) for record in runs}
     busy = {}
+    among: dict[tuple[int, ...], dict[str, float | None]] = {}  # Figures mostly have their quiet runs in common.
     for name in sorted(set().union(*disturbed.values())):
         quiet = [record for record in runs if name not in disturbed[id(record)]]
         if quiet:
-            measured[f"efficiency.{name}"] = stats.figures(quiet).get(f"efficiency.{name}")
+            those = tuple(map(id, quiet))
+            among[those] = among.get(those) or measured.of(quiet)
+            medians[f"efficiency.{name}"] = among[those].get(f"efficiency.{name}")
         else:
             busy[f"efficiency.{name}"] = _why(runs, "inference" if name.startswith("inference") else "train")
-    return measured, busy
+    return medians, busy
 
 
 def _why(runs: Sequence[RunRecord], what: str) -> str:

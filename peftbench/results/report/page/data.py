@@ -127,7 +127,7 @@ def _row(
         if (name, column.name) in board.runs
     }
     runs = [record for column in board.columns for record in board.runs.get((name, column), [])]
-    figures, busy = cells.figures(runs)
+    figures, busy = cells.figures(board.measured, runs)
     return Row(
         id=_row_id(name),
         method=row.method,

@@ -1,0 +1,119 @@
+"""A report that would say what the last one said: nothing that it is made of has changed since.
+
+<results_dir>/cache/report.json   what the last report of all runs said, with its checksum; deleting it loses nothing
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from peftbench.config import paths
+from peftbench.results import index
+from peftbench.results.folders import Folder
+from peftbench.system import cached, fingerprint, redact
+
+_FILE = "report.json"
+#: What a report is made of, under the results folder.
+_READ = (Folder.RECORDS, Folder.PREDICTIONS, Folder.CURVES, Folder.FINDINGS, Folder.ESTIMATES)
+#: The libraries that figures and pages are made by.
+_LIBRARIES = ("numpy", "scipy", "pyarrow", "jinja2")
+
+
+class Said(msgspec.Struct):
+    """What a report of all runs of one folder says.
+
+    Attributes:
+        wide, narrow: its tables for wide terminals and for others; "" where there is no completed run.
+        unreadable, doubtful: lines for files that hold no record, and for those that aren't believed.
+        completed, failed: numbers of runs.
+        files: by name the hashes of the files that it wrote.
+        made_of: `Sources.made_of`.
+    """
+
+    wide: str
+    narrow: str
+    unreadable: list[str]
+    doubtful: list[str]
+    completed: int
+    failed: int
+    files: dict[str, str] = {}
+    made_of: str = ""
+
+
+class Sources(msgspec.Struct):
+    """What a report is made of: its hash, and whether all of it changed so long ago that no change can be missed."""
+
+    made_of: str
+    settled: bool
+
+
+def sources(root: Path) -> Sources | None:
+    """What the report of a results folder is made of, to be asked for before anything is read; None: so little that
+    making it anew takes no longer than this."""
+    start, newest, count = time.time_ns(), 0, 0
+    versions = [sys.version, *map(importlib.metadata.version, _LIBRARIES), fingerprint.of_code(paths.PACKAGE)]
+    hashed = hashlib.sha256("\0".join(versions).encode())
+    for folder in (*(root / name for name in _READ), paths.CONF):
+        for path, stamp in _stamped(os.fspath(folder)):
+            hashed.update(f"{path}\0{stamp}\0".encode(errors="surrogateescape"))
+            newest, count = max(newest, *stamp[:2]), count + 1
+        if folder.name == Folder.RECORDS and count < index.WORTH:
+            return None
+    return Sources(hashed.hexdigest(), newest + index.SETTLED_NS < start)
+
+
+def _stamped(folder: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """Every file in a folder, at any depth, in a fixed order, with its times of change, inode and size; zeros for one
+    that is gone."""
+    folders = [folder]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as scanned:
+            for entry in sorted(scanned, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                try:
+                    stat = entry.stat()
+                except OSError:
+                    yield entry.path, (0, 0, 0, 0)
+                    continue
+                yield entry.path, (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
+
+
+def keep(root: Path, made_of: Sources | None, said: Said, written: Sequence[Path]) -> None:
+    """Keep what a report said for the next one, where the folder is ours to write in."""
+    if made_of is None or not made_of.settled or not index.writable(root):
+        return
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in written}
+    kept = msgspec.structs.replace(said, files=files, made_of=made_of.made_of)
+    with contextlib.suppress(OSError):
+        cached.write(root / Folder.CACHE / _FILE, lambda file: file.write_bytes(msgspec.json.encode(kept)))
+
+
+def last(root: Path, made_of: Sources | None) -> Said | None:
+    """What the last report said, if this one would say the same and its files are as it wrote them."""
+    if made_of is None:
+        return None
+    with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):  # Whatever is wrong with it, it is made anew.
+        said = cached.read(root / Folder.CACHE / _FILE, lambda file: msgspec.json.decode(file.read_bytes(), type=Said))
+        if (
+            said is not None
+            and said.made_of == made_of.made_of
+            and all(_holds(root / n, h) for n, h in said.files.items())
+        ):
+            return said
+    return None
+
+
+def _holds(file: Path, hashed: str) -> bool:
+    """Whether a file has the bytes that were written, and none of the secrets that there may be by now."""
+    content = file.read_bytes()
+    text = content.decode()
+    return hashlib.sha256(content).hexdigest() == hashed and redact.redact(text) == text
