@@ -8,7 +8,7 @@ from pathlib import Path
 from peftbench.config.arguments import config_dirs
 from peftbench.config.compose import canonical
 from peftbench.errors import ConfigError
-from peftbench.sweep import budget, estimate_picture, estimate_table
+from peftbench.sweep import budget, estimate_picture, estimate_table, sizing
 from peftbench.sweep.cells import plan
 from peftbench.sweep.estimation import Estimate, Options, make
 from peftbench.system import process
@@ -35,8 +35,9 @@ def main(arguments: list[str]) -> int:
                 raise ConfigError(f"{word}: no such option; see peftbench --help")
             if "=" not in word:
                 raise ConfigError(f"{word}: allowed are group=choice, key=value and {', '.join(_WORDS)}")
-        cells = plan(canonical(words, folders), multirun=multirun, config_dirs=folders).cells
-        made = make(cells, options)
+        composed = plan(canonical(words, folders), multirun=multirun, config_dirs=folders)
+        composed, _ = sizing.match(composed, quiet=options.as_json)
+        made = make(composed.cells, options)
     wrong = [one.cell for one in made if one.cell.get("wrong")]
     if wrong:
         raise ConfigError(wrong[0]["refused"])
