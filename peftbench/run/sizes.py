@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from peftbench.config import sizes
-from peftbench.config.types import RunConfig
+from peftbench.config.types import ModelConfig, RunConfig
 from peftbench.errors import NotApplicable, brief
 from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
-from peftbench.models import backbones, parameters
+from peftbench.models import backbones, checkpoints, parameters
 from peftbench.models.checkpoints import Checkpoint
 from peftbench.run.estimate import shapes
 from peftbench.run.estimate.cells import SMALL, looks_at_values
@@ -105,13 +105,20 @@ def _model(config: RunConfig, *, of_values: bool = False) -> tuple[Any, Context]
     """A run's model on the meta device, or of random values, and what a method is applied with."""
     config = shapes.labelled(config)
     task, shaped = build_task(config), shapes.shaped(config.model)
-    tokenizer = backbones.load_tokenizer(shaped, Checkpoint(None, ""))
+    tokenizer = _tokenizer(config, shaped)
     task.prepare(tokenizer)
     model = backbones.build_empty(shaped, Checkpoint(None, ""), task)
     backbones.check_length(model, config, task)
     if of_values and sum(p.numel() for p in model.parameters()) <= SMALL:
         model = task.auto_model.from_config(backbones.model_config(shaped, Checkpoint(None, ""), task))
     return model, Context(config.model, task, 100, config.seed, list, tokenizer, config.model_root)
+
+
+def _tokenizer(config: RunConfig, shaped: ModelConfig) -> Any:
+    """Any tokenizer does for counts, but for methods that read what was made with the model's own (a teacher)."""
+    if any(config.method.inputs.values()):
+        return backbones.load_tokenizer(config.model, checkpoints.locate(config.model, config.model_root))
+    return backbones.load_tokenizer(shaped, Checkpoint(None, ""))
 
 
 def _tried(config: RunConfig, size: float) -> int | None:
@@ -122,7 +129,7 @@ def _tried(config: RunConfig, size: float) -> int | None:
 
 
 def nearest(count: Count, usual: float, wanted: float, *, known: dict[float, int | None]) -> float:
-    """The size whose count is nearest to what is wanted, of those that are looked at.
+    """The size whose count is nearest to what is wanted, of those that are looked at; of equals the most usual one.
 
     Counts are taken to grow or to fall with the size, roughly in proportion: the first guesses go by that, later ones
     between the two sizes that have the wanted count between them.
@@ -137,7 +144,7 @@ def nearest(count: Count, usual: float, wanted: float, *, known: dict[float, int
             break
         known[guess] = count(guess)
     counted = {size: counted for size, counted in known.items() if counted is not None}
-    return min(counted, key=lambda size: (abs(counted[size] - wanted), size))
+    return min(counted, key=lambda size: (abs(counted[size] - wanted), abs(math.log(size / usual))))
 
 
 def _guess(known: dict[float, int | None], usual: float, wanted: float) -> float | None:

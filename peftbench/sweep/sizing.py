@@ -98,7 +98,7 @@ def _place(one: Sized) -> tuple[str, float]:
 
 def _line(one: Sized) -> str:
     size = _written(one.values) or "as it is"
-    where = f"{one.config.model.name} {one.config.budget:>6}  {one.config.method.name:<18}"
+    where = f"{one.config.model.name} {one.config.budget:>6}  {one.config.method.name:<21}"
     return f"{where} {size:<26} {one.weights:>11,} weights, {one.weights / one.base:.3%} ({one.off:+.0%})"
 
 
