@@ -155,10 +155,21 @@ def _guess(known: dict[float, int | None], usual: float, wanted: float) -> float
     for (low, few), (high, many) in zip(counted, counted[1:], strict=False):
         if min(few, many) < wanted < max(few, many):
             share = (wanted - few) / (many - few)
-            return _free(low + share * (high - low), (low, high), known, usual)
+            return _between(low + share * (high - low), (low, high), known, usual)
     if len(counted) == 1:  # Twice and half of it tell whether larger sizes have more.
         return next((size for size in (_as(usual, usual * 2), _as(usual, usual / 2)) if size not in known), None)
     return _beyond(counted, known, usual, wanted)
+
+
+def _between(guess: float, between: tuple[float, float], known: dict[float, int | None], usual: float) -> float | None:
+    """A size between two: a guess, or what is nearest to it; once one was refused, first twice the lower and half of
+    the upper one."""
+    low, high = between
+    if any(low < size < high and count is None for size, count in known.items()):
+        for size in (_as(usual, 2 * low), _as(usual, high / 2)):
+            if low < size < high and size not in known:
+                return size
+    return _free(guess, between, known, usual)
 
 
 def _beyond(

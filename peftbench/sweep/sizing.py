@@ -78,9 +78,11 @@ def match(composed: Cells, *, quiet: bool = False) -> tuple[Cells, list[str]]:
     if not quiet:
         show([one for one in made if one.reason is None and one.config.match is not None], reasons)
     words = [made[index].words for index in fitting]
-    overrides = [[*composed.overrides[i], *w] for i, w in zip(fitting, words, strict=True)]
+    overrides = (
+        [[*composed.overrides[i], *w] for i, w in zip(fitting, words, strict=True)] if composed.overrides else []
+    )
     cells = [sizes.chosen(made[index].config, made[index].values) for index in fitting]
-    return replace(composed, cells=cells, overrides=overrides if composed.multirun else composed.overrides), words[0]
+    return replace(composed, cells=cells, overrides=overrides if composed.overrides else []), words[0]
 
 
 def show(made: Sequence[Sized], reasons: Sequence[str]) -> None:
