@@ -75,6 +75,7 @@ def _facts(group: str, content: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for key, values in search.items()
     ]
     yield "tune=N tries", "; ".join(tried) or "nothing"
+    yield "match= sets", ", ".join(map(str, content.get("size") or ["nothing"]))
 
 
 def _number(value: Any) -> str:
@@ -83,7 +84,7 @@ def _number(value: Any) -> str:
 
 def _values(content: dict[str, Any]) -> list[str]:
     """The file's keys that nothing above says."""
-    shown = {"source", "family", "summary", "supports", "formulations", "search", *_PROMISES}
+    shown = {"source", "family", "summary", "supports", "formulations", "search", "size", *_PROMISES}
     rest = {key: value for key, value in content.items() if key not in shown}
     return yaml.safe_dump(rest, sort_keys=False, allow_unicode=True, width=_WIDTH).splitlines() if rest else []
 

@@ -1,12 +1,22 @@
 """How a configuration's field is declared: its rule, and whether it decides a run's result."""
 
 import dataclasses
+import re
 from typing import Any
 
 from peftbench.config.rules import Rule, between
 
 NOT_EMPTY = Rule(lambda x: len(x) > 0 and len(set(x)) == len(x), "a list of one or more different names")
 COUNT = between(1, 1e12)
+PERCENT = Rule(lambda x: _above_zero(r"\d+(\.\d+)?%", x), "a share above 0 such as 25%")
+BUDGET = Rule(
+    lambda x: PERCENT.holds(x) or _above_zero(r"\d+", x),
+    "a share of the model's weights such as 0.2%, or a whole number of weights",
+)
+
+
+def _above_zero(pattern: str, written: str) -> bool:
+    return re.fullmatch(pattern, written) is not None and float(written.removesuffix("%")) > 0
 
 
 def ruled(rule: Rule) -> Any:

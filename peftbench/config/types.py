@@ -6,7 +6,7 @@ from typing import Any, Optional
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.evaluation import EvaluationConfig
 from peftbench.config.expected import ExpectedConfig
-from peftbench.config.fields import COUNT, NOT_EMPTY, descriptive, ruled, sink
+from peftbench.config.fields import BUDGET, COUNT, NOT_EMPTY, PERCENT, descriptive, ruled, sink
 from peftbench.config.forgetting import BenchmarkConfig
 from peftbench.config.hosted import HOSTED, HostedConfig
 from peftbench.config.rules import between, one_of
@@ -69,6 +69,8 @@ class MethodConfig:
         reads_train: whether the training split is read; false where the evaluation splits are enough.
         footnote: what reports say below a table of the method's scores.
         search: by key, the values that tuning tries; of a learning rate, its two ends.
+        size: the key that decides how many weights are trained (with `match=size`: left), and those that keep their
+            proportion to it; null: nothing does.
         family: the kind of method that reports group by.
         summary: what the method does, in a few words.
         source: the paper or code that the method and its values are from.
@@ -92,6 +94,7 @@ class MethodConfig:
     reads_train: Optional[bool] = descriptive()
     footnote: Optional[str] = descriptive()
     search: Optional[dict[str, Any]] = descriptive()
+    size: Optional[list[str]] = field(default=None, metadata={"identity": False, "sink": True})
     family: Optional[str] = descriptive()
     summary: Optional[str] = descriptive()
     source: Optional[str] = descriptive()
@@ -188,6 +191,12 @@ class RunConfig:
     #: A budget that runs are held against before they start, with its unit: 8GB.
     memory: Optional[str] = sink(None)
     fit: bool = sink(False)
+    #: What methods are made equal in, by their `size`: the weights they train, or those of the model they leave.
+    match: Optional[str] = sink(None, rule=one_of("parameters", "size"))
+    #: What they are to have: a share of the model's weights (0.2%) or a number of weights.
+    budget: Optional[str] = sink(None, rule=BUDGET)
+    #: How far from the budget a method may be.
+    tolerance: str = sink("25%", rule=PERCENT)
     #: Trials a method had for its hyper-parameters. They identify the run: a row of tuned runs is one row.
     tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})
     #: By key, the values that trials choose among beside the method's own `search`; of a learning rate its two ends.

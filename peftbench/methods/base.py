@@ -117,6 +117,10 @@ class Method:
         """True if the weights after this optimiser step may be scored (not while a model still shrinks)."""
         return True
 
+    def at_the_end(self, model: nn.Module) -> nn.Module:
+        """The adapted model as it is after a run that changes what it consists of; for counts, without training."""
+        return model
+
     def describe(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
         """Describes what was trained, as JSON values by name, for the record (`learnt`)."""
         return {}

@@ -16,7 +16,7 @@ from peftbench.data.batch import Batch
 from peftbench.methods.base import Context
 from peftbench.methods.diff_gates import DiffLinear
 from peftbench.methods.hub import Hub
-from peftbench.methods.selective import linears
+from peftbench.methods.selective import linears, tensors
 from peftbench.methods.sparse import SparseConfig, SparseLinear
 from peftbench.models import parameters
 
@@ -93,6 +93,14 @@ class DiffPruning(Hub):
     def may_select(self, step: int) -> bool:
         """Only what is sparse is scored."""
         return step >= self._narrow_at
+
+    def at_the_end(self, model: Any) -> Any:
+        """The differences that are left are spread evenly: where they would be is not known without training."""
+        share = self.config.args["density"]
+        gated = {path: m for path, m in model.get_base_model().named_modules() if isinstance(m, DiffLinear)}
+        sizes = {path: sum(t.numel() for t in tensors(layer)) for path, layer in gated.items()}
+        narrow(model, {path: torch.arange(max(1, round(share * size))) for path, size in sizes.items()})
+        return model
 
     def fix_mask(self, step: int) -> None:
         """At the end of the first phase: the dense tensors leave the optimiser, the kept values take their place."""

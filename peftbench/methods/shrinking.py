@@ -81,6 +81,11 @@ class Shrinking(Full):
     def may_select(self, step: int) -> bool:
         return not self._plan
 
+    def at_the_end(self, model: nn.Module) -> nn.Module:
+        for _, name, left in self._plan:
+            layers.keep(model, {name: left})
+        return model
+
     def shrink(self, step: int) -> None:
         """Remove what has to go before step `step` (from 0), from the model and from the optimiser."""
         while self._plan and self._plan[0][0] <= step:

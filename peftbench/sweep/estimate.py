@@ -8,7 +8,7 @@ from pathlib import Path
 from peftbench.config.arguments import config_dirs
 from peftbench.config.compose import canonical
 from peftbench.errors import ConfigError
-from peftbench.sweep import budget, estimate_picture, estimate_table, recorded
+from peftbench.sweep import budget, estimate_picture, estimate_table, recorded, sizing
 from peftbench.sweep.cells import plan
 from peftbench.sweep.estimation import Estimate, Options, make
 from peftbench.system import process
@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> int:
                 raise ConfigError(f"{word}: no such option; see peftbench --help")
             if "=" not in word:
                 raise ConfigError(f"{word}: allowed are group=choice, key=value, {', '.join(_WORDS)} and records")
-        cells = plan(canonical(words, folders), multirun=multirun, config_dirs=folders).cells
+        composed = plan(canonical(words, folders), multirun=multirun, config_dirs=folders)
+        composed, _ = sizing.match(composed, quiet=options.as_json)
+        cells = composed.cells
         estimates = make(cells, options)
     wrong = [one.cell for one in estimates if one.cell.get("wrong")]
     if wrong:

@@ -18,6 +18,8 @@ def write(file: Path, estimates: Sequence[Estimate]) -> None:
 def svg(estimates: Sequence[Estimate]) -> str:
     """The picture: MB at the peak by part."""
     bars = [
-        (f"{one.config.method.name} · {one.config.model.name}", one.cell["parts"]) for one in estimates if not one.refused
+        (f"{one.config.method.name} · {one.config.model.name}", one.cell["parts"])
+        for one in estimates
+        if not one.refused
     ]
     return standalone.pictures([Bars("Memory at the peak by part, MB", bars)])

@@ -14,7 +14,7 @@ from peftbench.errors import ConfigError, NotApplicable
 from peftbench.results.reading import read
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import PreparedRun, prepare
-from peftbench.sweep import cells, fitting, plan, preflight, slurm, sweep, terminal, tuning
+from peftbench.sweep import cells, fitting, plan, preflight, sizing, slurm, sweep, terminal, tuning
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.sweep.job import hydra_job
 from peftbench.sweep.plan import PlannedRun
@@ -85,9 +85,10 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
     composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
     if alone and len(composed.cells) > 1:
         raise ConfigError(f"run: {' '.join(overrides)} describes {len(composed.cells)} runs; sweep makes several")
+    composed, sizes = sizing.match(composed)
     held = fitting.hold(composed)
     composed = held.cells
-    overrides += [] if composed.multirun else held.words
+    overrides += [] if composed.multirun else [*sizes, *held.words]
     memory = dict(zip(map(repr, composed.cells), held.memory, strict=True))
     ResultStore(composed.cells[0].results_dir).check_writable(composed.cells)
     composed, cells = _prepared(composed)

@@ -195,7 +195,9 @@ def selection_score(cell: PreparedRun) -> float | None:
 
 def _search(config: types.RunConfig) -> dict[str, Any]:
     """By key, within the method or (of `tune_space`) of the run, what is allowed."""
-    return {**(config.method.search or {}), **(config.tune_space or {})}
+    set_by_match = (config.method.size or []) if config.match is not None else []
+    own = {key: allowed for key, allowed in (config.method.search or {}).items() if key not in set_by_match}
+    return {**own, **(config.tune_space or {})}
 
 
 def _is_range(key: str) -> bool:

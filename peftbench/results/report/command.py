@@ -18,18 +18,21 @@ from peftbench.results.report.reuse import Said
 from peftbench.results.report.stats import Leaderboard
 from peftbench.system import escape, files, redact
 
+#: What may be said beside the folder.
+_KEYS = ("format", "against", "budget", "tolerance", *filters.GROUPS)
 #: Unreadable and doubtful files that are named on the terminal.
 _SHOWN = 20
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the scores; of one folder's runs, all of them, write every leaderboard into it too. With `format` print
-    that form alone; with `against` compare with another folder's runs. Returns the exit status."""
-    wanted = options("report", arguments, format="", against="", **dict.fromkeys(filters.GROUPS, ""))
+    that form alone, with `budget` the runs that keep to it; with `against` compare with another folder's runs. Returns
+    the exit status."""
+    wanted = options("report", arguments, **dict.fromkeys(_KEYS, ""))
     roots = [_folder("results_dir", name) for name in _listed(wanted["results_dir"])]
     if wanted["format"] not in ("", *formats()):
         raise ConfigError(f"report: format={wanted['format']}: {nearest(wanted['format'], formats())}")
-    whole = len(roots) == 1 and not any(wanted[key] for key in ("format", "against", *filters.GROUPS))
+    whole = len(roots) == 1 and not any(wanted[key] for key in _KEYS)
     made_of = reuse.sources(roots[0]) if whole else None
     said = reuse.last(roots[0], made_of)
     if said is not None:
@@ -42,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         comparison = against.compare(before, results)
         print(redact.redact(against.render(comparison)))
         return int(comparison.fell)
+    if wanted["budget"]:
+        return _budgets(filters.by_budget(results, wanted), wanted["format"])
     board = stats.leaderboard(results)
     if wanted["format"]:
         _export(board, wanted["format"])
@@ -63,6 +68,21 @@ def _said(board: Leaderboard, results: Results) -> Said:
         completed=len(results.completed),
         failed=len(results.failed),
     )
+
+
+def _budgets(results: dict[str, Results], form: str) -> int:
+    """Print the scores of each budget by themselves: what can't be told from the best is of those at that budget."""
+    if form and len(results) > 1:
+        raise ConfigError(f"report: format={form}: takes one budget at a time, not {', '.join(results)}")
+    for budget, those in results.items():
+        board = stats.leaderboard(those)
+        if form:
+            _export(board, form)
+        else:
+            print(f"Trained outside the head: {budget}" + (" of the model\n" if budget.endswith("%") else " weights\n"))
+            _print(_said(board, those), [])
+            print()
+    return 0
 
 
 def _print(said: Said, written: Sequence[Path]) -> None:

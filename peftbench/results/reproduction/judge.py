@@ -1,5 +1,5 @@
-"""Judges a re-run against a published figure: equivalence (TOST) first, then the prediction interval of our statistic
-(Spence & Stanley 2016, doi 10.1371/journal.pone.0162874)."""
+"""Judges a re-run against a published figure: equivalence first (TOST, `equivalence`), then the prediction interval of
+our statistic (Spence & Stanley 2016, doi 10.1371/journal.pone.0162874)."""
 
 import math
 import statistics
@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from peftbench.config.expected import ExpectedConfig
-from peftbench.results.reproduction import spread
+from peftbench.results.reproduction import equivalence, spread
 
 #: Verdicts, and the exit status of `reproduce` for each.
 STATUSES = {"reproduced": 0, "compatible": 0, "lower": 1, "higher": 1, "no verdict": 3}
-#: An interquartile range of a normal distribution, in standard deviations.
-_IQR = 1.35
 #: The floor times this is d, where the row has none of its own.
 _FLOORS = 2
 #: Seeds beyond which nobody is asked to go.
@@ -101,12 +99,12 @@ def judge(
     error = deviation * math.hypot(spread.factor(expected.statistic, expected.seeds), _ours(expected.statistic, n))
     distance = abs(value - expected.value)
     half = spread.quantile(0.975, df) * error + expected.rounding
-    smallest = distance + spread.quantile(0.95, df) * error + expected.rounding
     d = expected.d or (None if floor is None else _FLOORS * floor)
+    smallest = distance + equivalence.factor(_design(expected, n, floor, d)) * error + expected.rounding
     same = d is not None and smallest <= d
     verdict = "reproduced" if same else _by_interval(value - expected.value, half)
     predicted = (expected.value - half, expected.value + half)
-    needed = None if same or d is None else _seeds(expected, n, deviation, d - distance - expected.rounding)
+    needed = None if same or d is None else _seeds(expected, n, (deviation, floor, d), distance)
     return Verdict(verdict, n, value, interval, predicted, d, smallest, deviation, basis, seeds_needed=needed)
 
 
@@ -139,7 +137,7 @@ def _deviation(
     known = {}
     df = 0
     if expected.spread is not None and expected.spread_kind is not None and k > 1:
-        known["the paper's"] = expected.spread / (_IQR if expected.spread_kind == "iqr" else 1)
+        known["the paper's"] = expected.spread / (spread.IQR if expected.spread_kind == "iqr" else 1)
         df += k - 1
     if n > 1:
         known["ours"] = statistics.stdev(values)
@@ -168,14 +166,32 @@ def _for_any(expected: ExpectedConfig, n: int) -> int | None:
     return most if most is not None and n < most else None
 
 
-def _seeds(expected: ExpectedConfig, n: int, deviation: float, room: float) -> int | None:
-    """The seeds with which a 90 % interval would fit into the room that is left, everything else being the same."""
-    if expected.statistic == "best" or expected.statistic is None or expected.seeds is None or room <= 0:
+def _design(expected: ExpectedConfig, n: int, floor: float | None, d: float | None) -> equivalence.Design:
+    printed = None if expected.spread is None else expected.spread_kind
+    least = floor / d if floor is not None and d else 0.0
+    return equivalence.Design(str(expected.statistic), expected.seeds or 1, n, printed, least)
+
+
+def _seeds(expected: ExpectedConfig, n: int, scale: tuple[float, float | None, float], distance: float) -> int | None:
+    """The seeds with which equivalence would be shown, everything else being the same.
+
+    Args:
+        scale: the deviation of one run, the floor and d.
+    """
+    deviation, floor, d = scale
+    if expected.statistic == "best" or expected.statistic is None or expected.seeds is None:
         return None
     theirs = spread.factor(expected.statistic, expected.seeds)
-    printed = expected.seeds - 1 if expected.spread is not None else 0
-    for more in range(n + 1, _MOST + 1):
-        error = deviation * math.hypot(theirs, spread.factor(expected.statistic, more))
-        if spread.quantile(0.95, printed + more - 1) * error <= room:
-            return more
-    return None
+
+    def enough(seeds: int) -> bool:
+        error = deviation * math.hypot(theirs, spread.factor(str(expected.statistic), seeds))
+        factor = equivalence.factor(_design(expected, seeds, floor, d))
+        return factor * error <= d - distance - expected.rounding
+
+    if n >= _MOST or not enough(_MOST):
+        return None
+    few, many = n, _MOST
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return many

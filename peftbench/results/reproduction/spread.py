@@ -10,6 +10,8 @@ from scipy import special
 
 #: What papers print of several seeds.
 STATISTICS = ("mean", "median", "best")
+#: An interquartile range of a normal distribution, in standard deviations.
+IQR = 1.35
 #: Quadrature: so many points over so many standard deviations on each side.
 _POINTS, _REACH = 1201, 8.0
 
@@ -29,8 +31,21 @@ def factor(statistic: str, n: int) -> float:
 
 def of(statistic: str, values: list[float]) -> float:
     """The statistic of values."""
+    return float(along(statistic, np.array(values)))
+
+
+def along(statistic: str, values: Any) -> Any:
+    """The statistic of the values along the last axis."""
     functions: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "best": np.max}
-    return float(functions[statistic](values))
+    return functions[statistic](values, axis=-1)
+
+
+def deviation(kind: str, values: Any) -> Any:
+    """The standard deviation that a printed spread of the values along the last axis stands for: `std`, or `iqr`."""
+    if kind == "std":
+        return np.std(values, axis=-1, ddof=1)
+    low, high = np.quantile(values, [0.25, 0.75], axis=-1)
+    return (high - low) / IQR
 
 
 @functools.cache

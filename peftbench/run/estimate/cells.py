@@ -27,7 +27,7 @@ from peftbench.tasks.table import build as build_task
 #: A run's steps, for methods and schedules that plan with them: what is in memory depends on none of it.
 _STEPS = 100
 #: Weights up to which a model is made at random rather than not at all, for methods that look at them.
-_SMALL = 150_000_000
+SMALL = 150_000_000
 #: Why a method that meets these is not estimated: by what an error says.
 _VALUES = ("meta tensor", "register_meta", "set_data", "_local_scalar_dense", "nonzero", "meta tensors")
 
@@ -161,7 +161,7 @@ def _base(config: RunConfig, shaped: ModelConfig, task: Task) -> nn.Module:
     settings = quantization.settings(config)
     if settings:
         model = packed.replace_layers(model, settings)
-    elif sum(p.numel() for p in model.parameters()) <= _SMALL:
+    elif sum(p.numel() for p in model.parameters()) <= SMALL:
         # What a method makes of the weights' values (ranks, chosen places) it then makes of random ones.
         model = task.auto_model.from_config(backbones.model_config(shaped, Checkpoint(None, ""), task))
     if config.hardware.gradient_checkpointing:
@@ -192,9 +192,14 @@ def precision(config: RunConfig) -> AbstractContextManager[Any]:
 
 def _why(config: RunConfig, error: Exception) -> str:
     reason = brief(error)
-    if any(sign in f"{type(error).__name__} {error}" for sign in _VALUES):
+    if looks_at_values(error):
         reason = "it looks at its weights' values, which aren't there"
     return f"method={config.method.name} on model={config.model.name}: {reason}"
+
+
+def looks_at_values(error: Exception) -> bool:
+    """Whether an error is that of a method which looks at the values of weights that have none."""
+    return any(sign in f"{type(error).__name__} {error}" for sign in _VALUES)
 
 
 def matrix_rate(kind: str) -> float:
