@@ -25,6 +25,7 @@ COMMANDS = {
     "sync": "peftbench.sweep.sync",
     "predict": "peftbench.sweep.predict",
     "export": "peftbench.sweep.export",
+    "push": "peftbench.sweep.push",
     "estimate": "peftbench.sweep.estimate",
     "advise": "peftbench.sweep.advise",
     "reproduce": "peftbench.sweep.reproduce",
@@ -53,6 +54,7 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
   python -m peftbench predict RECORD FILE                       its answers to your own texts, as CSV
   python -m peftbench export RECORD DIR [merged=true]           its weights as a folder of transformers and peft
+  python -m peftbench push RECORD OWNER/NAME                    the same as a repository of the hub, private
   python -m peftbench latency RECORD [RECORD ...]               adapters of one base, served and switched
   python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package

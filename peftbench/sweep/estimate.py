@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from peftbench.config.arguments import config_dirs
 from peftbench.config.compose import canonical
@@ -25,6 +26,15 @@ _WORDS = {
 
 def main(arguments: list[str]) -> int:
     """Run the command; 1 if no run could be estimated."""
+    made, options = asked(arguments)
+    if options.picture is not None:
+        estimate_picture.write(options.picture, made)
+    print(as_json(made) if options.as_json else estimate_table.text(made, options.memory), end="")
+    return 1 if all(one.refused for one in made) else 0
+
+
+def asked(arguments: list[str]) -> tuple[list[Estimate], Options]:
+    """The estimates that a command line asks for, and its options. Raises ConfigError for what is wrong."""
     with process.stoppable():
         overrides, folders = config_dirs(arguments)
         options, overrides = take(overrides)
@@ -35,15 +45,12 @@ def main(arguments: list[str]) -> int:
                 raise ConfigError(f"{word}: no such option; see peftbench --help")
             if "=" not in word:
                 raise ConfigError(f"{word}: allowed are group=choice, key=value and {', '.join(_WORDS)}")
-        cells = plan(canonical(words, folders), multirun=multirun, config_dirs=folders).cells
-        made = make(cells, options)
+        runs = plan(canonical(words, folders), multirun=multirun, config_dirs=folders).cells
+        made = make(runs, options)
     wrong = [one.cell for one in made if one.cell.get("wrong")]
     if wrong:
         raise ConfigError(wrong[0]["refused"])
-    if options.picture is not None:
-        estimate_picture.write(options.picture, made)
-    print(as_json(made) if options.as_json else estimate_table.text(made, options.memory), end="")
-    return 1 if all(one.refused for one in made) else 0
+    return list(made), options
 
 
 def take(arguments: Sequence[str]) -> tuple[Options, list[str]]:
@@ -71,8 +78,13 @@ def take(arguments: Sequence[str]) -> tuple[Options, list[str]]:
 
 
 def as_json(made: Sequence[Estimate]) -> str:
-    """`cells`, one a run: its names, figures by part, forecasts; or `refused`."""
-    cells = []
+    """`cells`, one a run, as JSON."""
+    return json.dumps({"cells": cells(made)}, indent=2) + "\n"
+
+
+def cells(made: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """By run its names, figures by part and forecasts; or `refused`."""
+    shown = []
     for one in made:
         names = {part: getattr(one.config, part).name for part in ("model", "method", "dataset", "hardware")}
         figures = {key: value for key, value in one.cell.items() if key not in ("wrong", "checkpointed")}
@@ -82,5 +94,5 @@ def as_json(made: Sequence[Estimate]) -> str:
             "largest_micro_batch": one.largest,
             "largest_micro_batch_checkpointed": one.checkpointed,
         }
-        cells.append({**names, "seed": one.config.seed, **figures, **({} if one.refused else forecasts)})
-    return json.dumps({"cells": cells}, indent=2) + "\n"
+        shown.append({**names, "seed": one.config.seed, **figures, **({} if one.refused else forecasts)})
+    return shown
