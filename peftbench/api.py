@@ -11,63 +11,25 @@ not made again. What is wrong is said by `errors.ConfigError` before anything is
 `errors.Failed`, each in one line.
 """
 
-import contextlib
 import os
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from peftbench.config import keywords, paths
 from peftbench.config.keywords import PathLike
 from peftbench.config.loading import from_description
 from peftbench.errors import ConfigError, Failed
-from peftbench.results import reading
-from peftbench.results.records import RunRecord
+from peftbench.results import made
+from peftbench.results.made import Run
 from peftbench.results.store import ResultStore
-from peftbench.system import machine, redact
+from peftbench.system import machine, process, redact
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from peftbench.run.prepared import PreparedRun
-
-
-@dataclass(frozen=True)
-class Run:
-    """A recorded run.
-
-    Attributes:
-        file: its record's.
-        record: what is kept of it (`results.records.RunRecord`, docs/records.md).
-    """
-
-    file: Path
-    record: RunRecord
-
-    @property
-    def score(self) -> float | None:
-        """The first evaluation split's score, a fraction; None where the run failed or the labels are hidden."""
-        return self.record.score
-
-    @property
-    def status(self) -> str:
-        """How it ended: `completed`, or another of `results.records.STATUSES`."""
-        return self.record.status
-
-    @property
-    def results_dir(self) -> Path:
-        """The results folder that the record is in."""
-        return self.file.absolute().parents[4]
-
-    def __repr__(self) -> str:
-        config = self.record.config
-        names = (config[group]["name"] for group in ("method", "model", "dataset"))
-        score = "" if self.score is None else f", score={self.score:.4f}"
-        return f"<Run {' · '.join(names)} · seed {config.get('seed')}: {self.status}{score}>"
 
 
 def run(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> Run:
@@ -86,10 +48,10 @@ def run(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> Run:
     meant = _launched(keywords.words(keys, config_dir, several=False), alone=True)
     if not meant:
         raise ConfigError("run: dry_run makes none; sweep(..., dry_run=True) shows the plan")
-    (made,) = meant
-    if made.status != "completed":
-        raise Failed(f"{made.file}: {made.status}: {made.record.error}")
-    return made
+    (one,) = meant
+    if one.status != "completed":
+        raise Failed(f"{one.file}: {one.status}: {one.record.error}")
+    return one
 
 
 def sweep(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> list[Run]:
@@ -104,6 +66,27 @@ def sweep(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> lis
         ConfigError: something is wrong; nothing was trained.
     """
     return _launched(["-m", *keywords.words(keys, config_dir, several=True)], alone=False)
+
+
+def estimate(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> "pd.DataFrame":
+    """What runs would need, without weights, data or training: a row for each, with the names of its choices and the
+    columns of `peftbench estimate format=json` (`peak_bytes`, `parts.gradients`, `time_s.value`); `refused` says why a
+    run can't be estimated.
+
+    Args:
+        config_dir, keys: as `sweep`, and `memory="8GB"`, `length=512`, `picture="memory.svg"` (docs/estimate.md).
+
+    Raises:
+        ConfigError: something is wrong.
+    """
+    import pandas as pd
+
+    from peftbench.sweep import estimate as command
+
+    machine.relax_warnings()
+    with process.without_main():
+        asked, _ = command.asked(["-m", *keywords.words(keys, config_dir, several=True)])
+    return pd.json_normalize(command.cells(asked))
 
 
 def report(results_dir: PathLike = "results") -> "pd.DataFrame":
@@ -148,7 +131,7 @@ def curve(run: Run | PathLike) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    finished = _read(run)
+    finished = made.read(run)
     points = ResultStore(finished.results_dir).curve(finished.record)
     if points is None:
         raise ConfigError(f"{finished.file}: its curve wasn't kept")
@@ -163,7 +146,7 @@ def predictions(run: Run | PathLike) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    finished = _read(run)
+    finished = made.read(run)
     config = from_description(finished.record.config)
     file = ResultStore(finished.results_dir).places(config, finished.record.key).predictions
     if not file.is_file():
@@ -194,8 +177,8 @@ def predict(
 
     from peftbench.sweep.predict import answers
 
-    finished = _read(run)
-    with tempfile.TemporaryDirectory() as folder, _without_main():
+    finished = made.read(run)
+    with tempfile.TemporaryDirectory() as folder, process.without_main():
         file = Path(texts) if isinstance(texts, str | os.PathLike) else Path(folder, "texts.parquet")
         if not isinstance(texts, str | os.PathLike):
             _table(texts, finished).to_parquet(file)
@@ -218,9 +201,44 @@ def export(run: Run | PathLike, folder: PathLike, *, merged: bool = False, model
     from peftbench.sweep.predict import ask
 
     how = {"model_root": None if model_root is None else str(model_root), "merged": merged}
-    with _without_main():
-        ask("write", str(_read(run).file), str(Path(folder).absolute()), how, module="export")
+    with process.without_main():
+        ask("write", str(made.read(run).file), str(Path(folder).absolute()), how, module="export")
     return Path(folder)
+
+
+def push(
+    run: Run | PathLike,
+    repository: str,
+    *,
+    private: bool = True,
+    merged: bool = False,
+    overwrite: bool = False,
+    model_root: PathLike | None = None,
+) -> str:
+    """Send a finished run's weights to the Hugging Face hub, in one commit; returns the repository's address.
+
+    The token is HF_TOKEN's, or that of `hf auth login`.
+
+    Args:
+        run: as such, or its record's path.
+        repository: its name there, OWNER/NAME; made unless it is there.
+        private: whether others can't see it. One that is there stays as it is, and must be so.
+        merged: a whole model with the method folded in; else an adapter.
+        overwrite: whether what the repository holds may be replaced.
+        model_root: where checkpoints are, as for runs.
+
+    Raises:
+        ConfigError: the method can't be exported so, or the hub doesn't let this be done.
+        Failed: the hub doesn't answer.
+    """
+    from peftbench.sweep.push import pushed
+
+    root = None if model_root is None else str(model_root)
+    with process.without_main():
+        sent = pushed(
+            str(made.read(run).file), repository, private=private, merged=merged, overwrite=overwrite, model_root=root
+        )
+    return str(sent["address"])
 
 
 def _launched(words: list[str], *, alone: bool) -> list[Run]:
@@ -229,12 +247,12 @@ def _launched(words: list[str], *, alone: bool) -> list[Run]:
 
     redact.install()
     machine.relax_warnings()
-    with _without_main():
+    with process.without_main():
         cells = launch.launched(words, alone=alone).runs
     recorded = [_last(cell) for cell in {cell.key: cell for cell in cells}.values()]
     if alone and None in recorded:
         raise Failed(f"{' '.join(words)}: left no record; another process may be making this run")
-    return [made for made in recorded if made is not None]
+    return [one for one in recorded if one is not None]
 
 
 def _last(cell: "PreparedRun") -> Run | None:
@@ -242,17 +260,7 @@ def _last(cell: "PreparedRun") -> Run | None:
     store = ResultStore(cell.config.results_dir)
     done = store.completed(cell.config, cell.key)
     files = [store.record_file(cell.config, cell.key)] if done else store.failures(cell.config, cell.key)
-    return _read(files[-1]) if files else None
-
-
-def _read(run: Run | PathLike) -> Run:
-    """A run, read from its record's file unless it is one."""
-    if isinstance(run, Run):
-        return run
-    record = reading.read(Path(run))
-    if not isinstance(record, RunRecord):
-        raise ConfigError(f"{run}: no record ({record})")
-    return Run(Path(run), record)
+    return made.read(files[-1]) if files else None
 
 
 def _table(texts: Any, finished: Run) -> "pd.DataFrame":
@@ -279,14 +287,3 @@ def _short(name: str, names: Sequence[str]) -> str:
     group, _, last = short.partition(".")
     short = group if last == "name" and group in paths.groups() else short
     return name if short != name and short in names else short
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Within this there is an empty `__main__`: processes that are started would import a script, which would call for
-    them again."""
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

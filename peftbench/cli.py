@@ -25,13 +25,14 @@ COMMANDS = {
     "sync": "peftbench.sweep.sync",
     "predict": "peftbench.sweep.predict",
     "export": "peftbench.sweep.export",
+    "push": "peftbench.sweep.push",
     "estimate": "peftbench.sweep.estimate",
     "advise": "peftbench.sweep.advise",
     "reproduce": "peftbench.sweep.reproduce",
     "latency": "peftbench.sweep.latency",
 }
 
-_COMMANDS = [*COMMANDS, "help"]
+_COMMANDS = [*COMMANDS, "completion", "help"]
 _HELP = ("-h", "--help")
 _LIMIT = "ulimit -v shows whether there is a limit"
 
@@ -53,7 +54,9 @@ peftbench: which fine-tuning method for this model, this task and this hardware,
   python -m peftbench sync logger=wandb [results_dir=results]   sends recorded runs to a logger, later
   python -m peftbench predict RECORD FILE                       its answers to your own texts, as CSV
   python -m peftbench export RECORD DIR [merged=true]           its weights as a folder of transformers and peft
+  python -m peftbench push RECORD OWNER/NAME                    the same as a repository of the hub, private
   python -m peftbench latency RECORD [RECORD ...]               adapters of one base, served and switched
+  python -m peftbench completion bash|zsh|fish                  a shell's script to complete commands, keys, choices
   python -m peftbench help [COMMAND]                            this, or a command's line of it
   python -m peftbench convert model=smollm2_135m model_root=DIR weights that came as a GGUF file in a Python package
 
@@ -61,7 +64,7 @@ Groups (python -m peftbench list shows what is in them): {groups}
 Keys: seed  results_dir  data_root  model_root  formulation  overwrite  save_adapters  recipe.*  hardware.*  method.*
       zip  exclude  tune  dry_run
 Options: -m several runs   --config-dir DIR your own conf/ beside ours   --cfg job show the composed configuration
-         --version   --hydra-help   -sc install=bash tab completion
+         --version   --hydra-help
 """
 
 
@@ -95,6 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["completion"]:
+        from peftbench.config import completion
+
+        return completion.main(arguments[1:], _usage(), _COMMANDS)
     words = [a for a in _without_folders(arguments) if a not in _HELP]
     command = exact(words[0], _COMMANDS) if words else None
     if len(words) < len(_without_folders(arguments)) or command == "help":
@@ -134,7 +141,7 @@ def _no_command(word: str) -> str:
 def _help(words: list[str]) -> str:
     """All that there is, or a command's own lines of it."""
     command = exact(words[0], _COMMANDS) if words else None
-    if command not in COMMANDS:
+    if command not in (*COMMANDS, "completion"):
         if command is not None and command != "help" and "=" not in command:
             raise ConfigError(_no_command(command))
         return _usage()

@@ -1,6 +1,7 @@
 """The commands as Python functions: their keys, what they return, and a notebook that runs through them."""
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -64,6 +65,18 @@ def test_the_page_has_every_function() -> None:
     functions = [name for name in public if not name.startswith("_")]
     assert len(functions) > 6
     assert set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE)) == set(functions)
+
+
+def test_an_estimate_is_the_commands(run_cli: Callable[..., tuple[int, str, str]]) -> None:
+    table = api.estimate(method=["lora", "full"], model="tiny_bert", dataset="demo", length=16, memory="1GB")
+    line = ["method=lora,full", "model=tiny_bert", "dataset=demo", "length=16", "memory=1GB"]
+    status, out, _ = run_cli("estimate", *line, "-m", "format=json")
+    assert status == 0
+    wanted = json.loads(out)["cells"]
+    assert list(table["method"]) == ["lora", "full"]
+    assert list(table["peak_bytes"]) == [cell["peak_bytes"] for cell in wanted]
+    assert list(table["parts.gradients"]) == [cell["parts"]["gradients"] for cell in wanted]
+    assert (table["largest_micro_batch"] > 0).all()
 
 
 def test_a_run_is_the_command_lines(results: Path, run_cli: Callable[..., tuple[int, str, str]]) -> None:

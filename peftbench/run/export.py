@@ -11,7 +11,7 @@ from peftbench.errors import ConfigError
 from peftbench.models import backbones
 from peftbench.results.report import card
 from peftbench.run.reloading import Reloaded, reload
-from peftbench.system import files
+from peftbench.system import files, redact
 from peftbench.system.process_group import Emit
 
 
@@ -38,16 +38,18 @@ def write(path: str, folder: str, how: dict[str, Any], emit: Emit) -> None:
     emit({"result": {"files": names, "kind": "adapter" if (target / "adapter_config.json").exists() else "model"}})
 
 
-def check(reloaded: Reloaded, *, merged: bool) -> None:
+def check(reloaded: Reloaded, *, merged: bool, command: str = "export") -> None:
     """Raises ConfigError for what couldn't be loaded without this package, or without a path of this machine."""
     name = reloaded.config.method.name
     if merged and not reloaded.merged and isinstance(reloaded.tuner.model, PeftModel):
-        raise ConfigError(f"export: merged=true: {name} can't be folded into the weights; merged=false keeps it apart")
+        raise ConfigError(
+            f"{command}: merged=true: {name} can't be folded into the weights; merged=false keeps it apart"
+        )
     if reloaded.merged or not isinstance(reloaded.tuner.model, PeftModel):
         return
     if type(reloaded.tuner.model.active_peft_config).__module__.startswith("peftbench."):
         cure = "merged=true makes a whole model" if reloaded.config.method.mergeable else "it is loaded by peftbench"
-        raise ConfigError(f"export: {name} is a tuner of peftbench, which plain peft doesn't know; {cure}")
+        raise ConfigError(f"{command}: {name} is a tuner of peftbench, which plain peft doesn't know; {cure}")
 
 
 def fill(reloaded: Reloaded, folder: Path) -> None:
@@ -61,7 +63,7 @@ def fill(reloaded: Reloaded, folder: Path) -> None:
     else:
         model.save_pretrained(folder)
     reloaded.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(card.text(reloaded.record), encoding="utf-8")
+    (folder / "README.md").write_text(redact.redact(card.text(reloaded.record)), encoding="utf-8")
 
 
 def _name_base(folder: Path, reloaded: Reloaded) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from peftbench.config.arguments import config_dirs
 from peftbench.config.compose import canonical
@@ -27,10 +28,21 @@ _RECORDS = "records"
 
 def main(arguments: list[str]) -> int:
     """Run the command; 1 if no run could be estimated."""
+    overrides, _ = config_dirs(arguments)
+    if any(word.partition("=")[0] == _RECORDS for word in overrides):
+        with process.stoppable():
+            return recorded.main(overrides)
+    estimates, options = asked(arguments)
+    if options.picture is not None:
+        estimate_picture.write(options.picture, estimates)
+    print(as_json(estimates) if options.as_json else estimate_table.text(estimates, options.memory), end="")
+    return 1 if all(one.refused for one in estimates) else 0
+
+
+def asked(arguments: list[str]) -> tuple[list[Estimate], Options]:
+    """The estimates that a command line asks for, and its options. Raises ConfigError for what is wrong."""
     with process.stoppable():
         overrides, folders = config_dirs(arguments)
-        if any(word.partition("=")[0] == _RECORDS for word in overrides):
-            return recorded.main(overrides)
         options, overrides = take(overrides)
         multirun = bool({"-m", "--multirun"} & set(overrides))
         words = [word for word in overrides if word not in ("-m", "--multirun")]
@@ -41,15 +53,11 @@ def main(arguments: list[str]) -> int:
                 raise ConfigError(f"{word}: allowed are group=choice, key=value, {', '.join(_WORDS)} and records")
         composed = plan(canonical(words, folders), multirun=multirun, config_dirs=folders)
         composed, _ = sizing.match(composed, quiet=options.as_json)
-        cells = composed.cells
-        estimates = make(cells, options)
+        estimates = make(composed.cells, options)
     wrong = [one.cell for one in estimates if one.cell.get("wrong")]
     if wrong:
         raise ConfigError(wrong[0]["refused"])
-    if options.picture is not None:
-        estimate_picture.write(options.picture, estimates)
-    print(as_json(estimates) if options.as_json else estimate_table.text(estimates, options.memory), end="")
-    return 1 if all(one.refused for one in estimates) else 0
+    return list(estimates), options
 
 
 def take(arguments: Sequence[str]) -> tuple[Options, list[str]]:
@@ -77,8 +85,13 @@ def take(arguments: Sequence[str]) -> tuple[Options, list[str]]:
 
 
 def as_json(estimates: Sequence[Estimate]) -> str:
-    """`cells`, one a run: its names, figures by part, forecasts; or `refused`."""
-    cells = []
+    """`cells`, one a run, as JSON."""
+    return json.dumps({"cells": cells(estimates)}, indent=2) + "\n"
+
+
+def cells(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """By run its names, figures by part and forecasts; or `refused`."""
+    shown = []
     for one in estimates:
         names = {part: getattr(one.config, part).name for part in ("model", "method", "dataset", "hardware")}
         figures = {key: value for key, value in one.cell.items() if key not in ("wrong", "checkpointed")}
@@ -88,5 +101,5 @@ def as_json(estimates: Sequence[Estimate]) -> str:
             "largest_micro_batch": one.largest,
             "largest_micro_batch_checkpointed": one.checkpointed,
         }
-        cells.append({**names, "seed": one.config.seed, **figures, **({} if one.refused else forecasts)})
-    return json.dumps({"cells": cells}, indent=2) + "\n"
+        shown.append({**names, "seed": one.config.seed, **figures, **({} if one.refused else forecasts)})
+    return shown

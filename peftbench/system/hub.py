@@ -6,6 +6,8 @@ import urllib.error
 import urllib.request
 
 _PROBE_S = 5.0
+#: What switches of huggingface_hub are set to, in capitals, to be on.
+YES = {"1", "ON", "YES", "TRUE"}
 
 
 @functools.cache
@@ -15,7 +17,7 @@ def reachable() -> bool:
     Must be called before huggingface_hub is imported: it reads HF_HUB_OFFLINE at import, and without it every call
     retries for 23 to 46 s.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in YES:
         return False
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:

@@ -62,8 +62,8 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, handler: "type[Handler] | None" = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.repositories: dict[str, Repository] = {}
         self.requests: list[str] = []
         self.tokens: set[str] = set()
@@ -95,9 +95,9 @@ class Hub(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Hub]:
+def serving(hub: Hub | None = None) -> Iterator[Hub]:
     """A hub while it lasts."""
-    hub = Hub()
+    hub = hub or Hub()
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -109,7 +109,7 @@ def serving() -> Iterator[Hub]:
         thread.join(10)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: Hub
     protocol_version = "HTTP/1.1"
     timeout = _STALL_S
@@ -118,12 +118,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self.answer()
 
     def do_GET(self) -> None:
-        self._answer()
+        self.answer()
 
-    def _answer(self) -> None:
+    def answer(self) -> None:
         self.server.requests.append(f"{self.command} {self.path}")
         if token := self.headers.get("authorization"):
             self.server.tokens.add(token.removeprefix("Bearer "))
@@ -131,11 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault(self.command, path)
         if isinstance(fault, int):
             headers = {"Retry-After": "300"} if fault == 429 else {}
-            return self._send(fault, b"trouble", headers)
+            return self.send(fault, b"trouble", headers)
         if fault in _REFUSALS:
-            return self._refuse(str(fault))
+            return self.refuse(str(fault))
         if path == "/":
-            return self._send(200, b"")
+            return self.send(200, b"")
         if path.startswith("/cdn/"):
             return self._large(path.removeprefix("/cdn/"), fault)
         if path.startswith("/api/"):
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _api(self, path: str) -> None:
         if path.count("/") < 2:
-            return self._refuse("entry")  # What the library asks for its statistics.
+            return self.refuse("entry")  # What the library asks for its statistics.
         kind, owner, name, *rest = path.split("/")
         what, revision = (rest[0], "/".join(rest[1:])) if rest else ("revision", "main")
         found = self._commit(f"{kind}/{owner}/{name}", revision)
@@ -152,18 +152,18 @@ class _Handler(BaseHTTPRequestHandler):
             return
         commit, files = found
         if what == "tree":
-            return self._json([_entry(path, file) for path, file in files.items()])
-        self._json({"id": f"{owner}/{name}", "sha": commit, "siblings": [{"rfilename": path} for path in files]})
+            return self.json([_entry(path, file) for path, file in files.items()])
+        self.json({"id": f"{owner}/{name}", "sha": commit, "siblings": [{"rfilename": path} for path in files]})
 
     def _commit(self, repository: str, revision: str) -> tuple[str, dict[str, Path]] | None:
         """A commit and its files; None: refused."""
         if repository not in self.server.repositories:
-            self._refuse("repository")
+            self.refuse("repository")
             return None
         known = self.server.repositories[repository]
         commit = known.names.get(revision, revision)
         if commit not in known.commits:
-            self._refuse("revision")
+            self.refuse("revision")
             return None
         folder = known.commits[commit]
         files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -178,13 +178,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         commit, files = found
         if name not in files:
-            return self._refuse("entry")
+            return self.refuse("entry")
         body, entry = files[name].read_bytes(), _entry(name, files[name])
         headers = {"X-Repo-Commit": commit, "ETag": f'"{entry["oid"]}"'}
         if "lfs" in entry:
             linked = {"X-Linked-Etag": f'"{entry["lfs"]["oid"]}"', "X-Linked-Size": str(len(body))}
             where = f"{self.server.elsewhere}/cdn/{entry['lfs']['oid']}?Signature={SIGNATURE}"
-            return self._send(302, b"", {**headers, **linked, "Location": where})
+            return self.send(302, b"", {**headers, **linked, "Location": where})
         self._file(body, headers, fault)
 
     def _large(self, digest: str, fault: Any) -> None:
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
                 for file in folder.rglob("*"):
                     if file.suffix in _LARGE and _sha256(file) == digest:
                         return self._file(file.read_bytes(), {"ETag": f'"{digest}"'}, fault)
-        self._refuse("entry")
+        self.refuse("entry")
 
     def _file(self, body: bytes, headers: dict[str, str], fault: Any) -> None:
         start, whole = 0, len(body)
@@ -203,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers["Accept-Ranges"] = "bytes"
         if fault in ("cut", "stall") and self.command == "GET":
             return self._half(body[start:], max(0, whole // 2 - start), headers, fault)
-        self._send(206 if start else 200, body[start:], headers)
+        self.send(206 if start else 200, body[start:], headers)
 
     def _half(self, body: bytes, sent: int, headers: dict[str, str], fault: Any) -> None:
         self._head(206 if "Content-Range" in headers else 200, len(body), headers)
@@ -213,14 +213,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.closing.wait(_STALL_S)
         self.close_connection = True
 
-    def _refuse(self, how: str) -> None:
+    def refuse(self, how: str) -> None:
         status, code, text = _REFUSALS[how]
-        self._send(status, b"", {**({"X-Error-Code": code} if code else {}), "X-Error-Message": text})
+        self.send(status, b"", {**({"X-Error-Code": code} if code else {}), "X-Error-Message": text})
 
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def json(self, value: Any) -> None:
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self._head(status, len(body), headers or {})
         if self.command != "HEAD":
             self.wfile.write(body)
