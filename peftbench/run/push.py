@@ -103,10 +103,10 @@ def _there(api: "HfApi", repository: str, how: dict[str, Any]) -> list[str] | No
 
 def _commit(api: "HfApi", repository: str, folder: Path, there: list[str], subject: str) -> str:
     """Make a folder all that a repository holds; returns the commit's id."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    operations = [
+    operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
         *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()),
         *(CommitOperationDelete(path_in_repo=name) for name in there if name not in files),
     ]
