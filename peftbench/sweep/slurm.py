@@ -126,7 +126,7 @@ def _accounting() -> bool:
 def _by_squeue(watcher: Any) -> Any:
     """submitit's class of watchers, asking `squeue`."""
 
-    class Watcher(watcher):  # type: ignore[misc]
+    class Watcher(watcher):
         def _make_command(self) -> list[str] | None:
             waiting = super()._make_command()
             listed = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T"]
