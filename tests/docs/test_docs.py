@@ -13,7 +13,7 @@ from peftbench.config import compose, paths
 from peftbench.config.arguments import config_dirs
 from peftbench.results.reproduction import counts
 from peftbench.run.training import sinks
-from peftbench.sweep import reproduce
+from peftbench.sweep import estimate, reproduce
 from peftbench.sweep.cells import plan
 from tests.test_layers import LEVEL
 
@@ -118,6 +118,12 @@ def test_a_command_by_name_is_one(line: str, in_a_folder: Path, run_cli: Callabl
         assert f"finding_{words[0].partition('=')[2]}" in paths.choices("sweep")
     elif [command, *words] == ["reproduce", "counts"]:  # Minutes; tests/methods counts.
         assert counts.published()["rows"]
+    elif command == "estimate":  # Of a small model: tests/run estimates others.
+        _, runs = estimate.take(words)
+        assert plan(compose.canonical(runs, []), multirun=False).cells
+        small = ["model=tiny_bert" if word.startswith("model=") else word for word in words]
+        status, out, error = run_cli(command, *small)
+        assert status == 0, out + error
     elif command != "check":  # tests/config checks every file.
         (in_a_folder / "results" / "records").mkdir(parents=True)  # Most read a results folder.
         status, out, error = run_cli(command, *words)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 #: Data sets of the hub; of these, PEFTBENCH_DATA_ROOT may hold some.
 SETS = [name for name, file in written("dataset").items() if file.get("path")]
-SHORT = ["recipe.train_samples=64", "recipe.eval_samples=16", "recipe.epochs=1", "recipe.max_steps=4"]
+SHORT = ["recipe.train_samples=64", "recipe.eval_samples=16", "recipe.epochs=1", "recipe.max_steps=4", "measure=false"]
 
 
 def present(root: str) -> list[str]:
