@@ -22,7 +22,7 @@ import msgspec
 
 from peftbench.config import paths
 from peftbench.results.folders import Folder
-from peftbench.results.reading import json_files, key_of, read
+from peftbench.results.reading import json_entries, key_of, read
 from peftbench.results.records import RecordError, RunRecord
 from peftbench.system import cached, fingerprint
 from peftbench.system.fingerprint import Stamp
@@ -82,12 +82,12 @@ def scan(root: Path) -> Iterator[tuple[Path, Read]]:
     """Every record's file of a results folder in a fixed order, with what it holds; at the end writes the index, where
     it can be written."""
     folder = root / Folder.RECORDS
-    files, start = json_files(folder), time.time_ns()
+    files, start = json_entries(folder), time.time_ns()
     old = _read(root / Folder.CACHE / _FILE) if len(files) >= WORTH else _Index()
     new = _Index(old.parts)
     changed, base = False, len(os.fspath(folder)) + 1
-    for file in files:
-        name, stamp = os.fspath(file)[base:], _stamp(file)
+    for listed in files:
+        file, name, stamp = Path(listed.path), listed.path[base:], _stamp(listed)
         entry = old.entries.get(name)
         if entry is not None and entry[0] == stamp:
             new.entries[name] = entry
@@ -101,9 +101,9 @@ def scan(root: Path) -> Iterator[tuple[Path, Read]]:
         _write(root, new)
 
 
-def _stamp(file: Path) -> Stamp | None:
+def _stamp(listed: "os.DirEntry[str]") -> Stamp | None:
     try:
-        return fingerprint.stamp(file)
+        return fingerprint.stamp_of(listed.stat())
     except (OSError, ValueError):
         return None
 

@@ -44,15 +44,20 @@ def doubt(file: Path, record: RunRecord, run: str) -> str | None:
 
 def json_files(folder: Path) -> list[Path]:
     """Every file in a folder, at any depth, that is named as a record, in a fixed order."""
-    folders, paths = [os.fspath(folder)], []
+    return [Path(entry.path) for entry in json_entries(folder)]
+
+
+def json_entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """`json_files`, as the folders' listings have them: their stamps are had without a path made for each."""
+    folders, files = [os.fspath(folder)], []
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif entry.name.endswith(".json") and not entry.name.startswith("."):
-                    paths.append(entry.path)
-    return [Path(path) for path in sorted(paths, key=lambda path: path.split(os.sep))]
+                    files.append(entry)
+    return sorted(files, key=lambda entry: entry.path.split(os.sep))
 
 
 def read(file: Path) -> RunRecord | RecordError:

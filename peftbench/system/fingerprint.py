@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,11 @@ Stamp = tuple[int, int, int, int]
 def stamp(path: Path) -> Stamp:
     """What changes when a file, or the names in a folder, change: size, time of change in ns (its own, which nobody
     can set, too), inode."""
-    stat = path.stat()
+    return stamp_of(path.stat())
+
+
+def stamp_of(stat: os.stat_result) -> Stamp:
+    """`stamp` of what the system says of a file."""
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 

@@ -220,10 +220,11 @@ def _pairs(rows: Sequence[RowName], arrays: Sequence[np.ndarray], basis: Basis) 
     """Every two rows, Holm's adjustment over all of them."""
     numbers = list(combinations(range(len(rows)), 2))
     seeds = basis is Basis.SEEDS
-    made = [
-        pairs.by_seeds(arrays[i], arrays[j]) if seeds else pairs.difference(arrays[i], arrays[j]) for i, j in numbers
-    ]
-    differences = [one for one in made if one is not None]
+    if seeds:
+        over_seeds = [pairs.seeded(scores) for scores in arrays]
+        differences = [pairs.welch(over_seeds[i], over_seeds[j]) for i, j in numbers]
+    else:
+        differences = [pairs.difference(arrays[i], arrays[j]) for i, j in numbers]
     adjusted = pairs.holm([one.p for one in differences])
     return [
         Pair(rows[i], rows[j], one, p, None if seeds or p < _ALPHA else pairs.needed(arrays[i], arrays[j]))

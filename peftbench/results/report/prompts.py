@@ -21,9 +21,9 @@ def first_of_each(records: Iterable[RunRecord], cells: Mapping[int, tuple[Any, s
         cells: by a record's `id` its row and column.
     """
     by_cell: dict[tuple[Any, str], RunRecord] = {}
-    for record in sorted(records, key=lambda r: (r.config["seed"], r.key)):
-        if record.learnt.get("soft_prompt"):
-            by_cell.setdefault(cells[id(record)], record)
+    having = [record for record in records if record.learnt.get("soft_prompt")]
+    for record in sorted(having, key=lambda r: (r.config["seed"], r.key)):
+        by_cell.setdefault(cells[id(record)], record)
     return [by_cell[cell] for cell in sorted(by_cell)]
 
 

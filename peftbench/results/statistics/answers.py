@@ -96,7 +96,7 @@ def _table(predictions: Path, split: str | None) -> dict[str, Any] | None:
             names = stored.schema_arrow.names
             made = [name for name in names if name == COUNTS_AS or name.startswith(EXAMPLE)]
             others = [name for name in _COLUMNS if name in names and not (made and name in (*_TEXTS, *made))]
-            table = stored.read(columns=["split", *others, *made])
+            table = stored.read(columns=["split", *others, *made], use_threads=False)  # Small: threads cost more.
         table = table.filter(pc.equal(table["split"], split)).combine_chunks()
         return _plain(table) if table.num_rows else None
     except (OSError, ValueError, KeyError, pa.ArrowException):

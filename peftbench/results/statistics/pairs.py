@@ -91,11 +91,28 @@ def paired_variance(one: Parts, other: Parts) -> Paired:
 
 def by_seeds(a: np.ndarray, b: np.ndarray) -> Difference | None:
     """The difference of (S_a,) and (S_b,) scores on these very examples, by Welch's t; None for one seed of either."""
-    if min(len(a), len(b)) < 2:
-        return None
-    va, vb = (float(np.var(scores, ddof=1)) / len(scores) for scores in (a, b))
-    df = satterthwaite(va + vb, (va, len(a) - 1), (vb, len(b) - 1))
-    return _by_t(float(a.mean() - b.mean()), math.sqrt(va + vb), df, Basis.SEEDS, "Welch's t over seeds")
+    return welch(seeded(a), seeded(b)) if min(len(a), len(b)) > 1 else None
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """The mean over seeds, and its variance."""
+
+    mean: float
+    variance: float
+    seeds: int
+
+
+def seeded(scores: np.ndarray) -> Seeded:
+    """Of (S,) scores of two seeds or more."""
+    return Seeded(float(scores.mean()), float(np.var(scores, ddof=1)) / len(scores), len(scores))
+
+
+def welch(a: Seeded, b: Seeded) -> Difference:
+    """The difference of two means over seeds, by Welch's t."""
+    variance = a.variance + b.variance
+    df = satterthwaite(variance, (a.variance, a.seeds - 1), (b.variance, b.seeds - 1))
+    return _by_t(a.mean - b.mean, math.sqrt(variance), df, Basis.SEEDS, "Welch's t over seeds")
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
