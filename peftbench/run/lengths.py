@@ -51,9 +51,12 @@ def check(config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, sou
 def _check_shots(module: HeldOut, mixture: DatasetConfig) -> None:
     """Raises ConfigError if a row can't have as many answered examples before it as it is to have."""
     split = module.config.dataset.evaluation[0]
-    first = module.rows.examples(split, module.rows.scored(split)[:1])[0]
+    # Enough to meet every template.
+    examples = module.rows.examples(split, module.rows.scored(split)[:100])
     for count in filter(None, mixture.held_out_shots or []):
-        Shots(module, count, mixture.template_seed or 0).put_before(first)
+        shots = Shots(module, count, mixture.template_seed or 0)
+        for example in examples:
+            shots.put_before(example)
 
 
 def _modules(
