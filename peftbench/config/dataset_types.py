@@ -12,6 +12,7 @@ from peftbench.config.rules import Rule, between, one_of
 AS_METRIC = "as the metric"
 
 _COMMIT = Rule(lambda x: re.fullmatch("[0-9a-f]{40}", x) is not None, "a whole commit id, 40 hex digits")
+_SHOTS = Rule(lambda x: len(set(x)) == len(x) > 0 and all(0 <= k <= 100 for k in x), "different numbers from 0 to 100")
 _FILES = Rule(lambda x: "{split}" in x and ".." not in x, "a pattern with {split} in it, without '..'")
 
 
@@ -38,6 +39,8 @@ class DatasetConfig:
         drop_unanswered: true leaves rows without a right answer out.
         generator: the function that makes the examples, by dotted path.
         template: for label words: the text around `{answer}`.
+        templates: for a mixture that is written as text: several texts around `{answer}`, one of which is drawn by row;
+            null: `template`, or that of `writing`. Nothing else reads them, and no other run's key has them.
         verbaliser: for label words: the word of every label.
         inputs: for a head: the one text or the pair that the model is given, as templates; null: the text columns.
         cut: columns that may be cut where an example is too long; null: all, the longest first.
@@ -68,6 +71,11 @@ class DatasetConfig:
         parts: the data sets of a mixture, by name (once loaded, `DatasetConfig`s).
         mixing: how a mixture's parts are drawn from: each example equally often, or by `temperature`.
         temperature: T; a part of n examples is drawn from with weight n^(1/T) (`MixedBatches`).
+        cap: K; no part counts for more than K examples when a mixture is drawn from; null: no limit.
+        template_seed: of a mixture that is written as text, what templates and shots are drawn by; null: 0.
+        chat: of such a mixture, whether questions are put in the tokenizer's chat format; null: where it has one.
+        held_out: of such a mixture, data sets that are scored and not trained on, by name (then as `parts`).
+        held_out_shots: with how many answered training rows in the prompt they are scored; null: none, [0].
         max_length: tokens that the examples need, where the usual 128 are too few; `recipe.max_length` follows.
         suite: the benchmark that the data set is a part of.
         title: what reports call the data set.
@@ -103,6 +111,10 @@ class DatasetConfig:
     drop_unanswered: Optional[bool] = None
     generator: Optional[str] = None
     template: Optional[str] = None
+    templates: Optional[list[str]] = field(
+        default=None,
+        metadata={"rule": Rule(lambda x: len(set(x)) == len(x) > 0, "a list of one or more different texts")},
+    )
     verbaliser: Optional[list[str]] = None
     inputs: Optional[list[str]] = None
     cut: Optional[list[str]] = None
@@ -132,6 +144,11 @@ class DatasetConfig:
     parts: Optional[list[Any]] = field(default=None, metadata={"items": lambda: DatasetConfig})
     mixing: Optional[str] = field(default=None, metadata={"rule": one_of("examples", "temperature")})
     temperature: Optional[float] = field(default=None, metadata={"rule": between(0, 1e3, above=True)})
+    cap: Optional[int] = field(default=None, metadata={"rule": COUNT})
+    template_seed: Optional[int] = field(default=None, metadata={"rule": between(0, 2**31)})
+    chat: Optional[bool] = None
+    held_out: Optional[list[Any]] = field(default=None, metadata={"items": lambda: DatasetConfig})
+    held_out_shots: Optional[list[int]] = field(default=None, metadata={"rule": _SHOTS})
     max_length: Optional[int] = field(default=None, metadata={"identity": False, "rule": between(4, 1e6)})
     suite: Optional[str] = descriptive()
     title: Optional[str] = descriptive()

@@ -28,6 +28,7 @@ WAYS = {
     ("multi_row", "text"): "Text",
     ("mixture", "head"): "Mixture",
     ("mixture", "verbaliser"): "Mixture",
+    ("mixture", "text"): "TextMixture",
 }
 
 #: What `auto` means by the model's family, unless the method works in another way only.

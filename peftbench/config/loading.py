@@ -85,8 +85,14 @@ def raw_values(
     raw["changed"] = [o for o in written if _sets_up(o.lstrip("+~"))]
     placing.place(raw["model"], raw["changed"])
     raw["experiment"], raw["sweep"] = choices.get("experiment"), choices.get("sweep")
+    mixture.take_templates(raw["dataset"], written)
     if raw["dataset"].get("task") == mixture.TASK:
-        raw["dataset"] = mixture.expand(raw["dataset"], folders=folders, read=lambda file: written_out(read_yaml(file)))
+        raw["dataset"] = mixture.expand(
+            raw["dataset"],
+            folders=folders,
+            read=lambda file: written_out(read_yaml(file)),
+            as_text=raw.get("formulation") == "text",
+        )
         if OmegaConf.is_interpolation(composed.recipe, "max_length") and "max_length" in raw["dataset"]:
             raw["recipe"]["max_length"] = max(raw["recipe"]["max_length"], raw["dataset"]["max_length"])
     return raw
@@ -98,6 +104,8 @@ def checked(raw: dict[Any, Any]) -> RunConfig:
     rules.check(config, "")
     rules.check_finite(dataclasses.asdict(config), "")
     together.check(config)
+    if config.recipe.loss_on == "answer":  # One run, one key: it is what null means.
+        config.recipe.loss_on = None
     # Checked like any key, so that a slip is said; of a model that is here it decides nothing.
     return config if config.model.family == HOSTED else dataclasses.replace(config, hosted=None)
 
@@ -153,12 +161,14 @@ def merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
 def _with_parts(config: RunConfig) -> RunConfig:
     """With the parts of a mixture checked and typed as data sets are."""
     if config.dataset.parts:
-        config.dataset.parts = [_part(part) for part in config.dataset.parts]
+        config.dataset.parts = [_part(part, "parts") for part in config.dataset.parts]
+    if config.dataset.held_out:
+        config.dataset.held_out = [_part(part, "held_out") for part in config.dataset.held_out]
     return config
 
 
-def _part(raw: dict[str, Any]) -> DatasetConfig:
-    prefix = f"dataset.parts.{raw['name']}."
+def _part(raw: dict[str, Any], key: str) -> DatasetConfig:
+    prefix = f"dataset.{key}.{raw['name']}."
     part = _typed(DatasetConfig, raw, prefix)
     rules.check(part, prefix)
     return part

@@ -62,6 +62,7 @@ class MethodConfig:
         args: the `Method` class's own arguments.
         inputs: paths of what the method reads beside model and data; their contents identify a run.
         formulations: formulations that the method works with, the first of which `auto` means; null: all.
+        answer_place: whether it must know where the answer begins, so that a model can't be asked just any text.
         mergeable: whether the method can be folded into the base's weights, at no cost at inference.
         identity: whether the untrained method answers as the base does; null: nearly, having a small random start.
         checkpointing: whether gradient checkpointing works.
@@ -87,6 +88,7 @@ class MethodConfig:
     args: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Optional[str]] = field(default_factory=dict, metadata={"identity": False, "sink": True})
     formulations: Optional[list[str]] = descriptive()
+    answer_place: Optional[bool] = descriptive()
     mergeable: Optional[bool] = descriptive()
     identity: Optional[bool] = descriptive()
     checkpointing: Optional[bool] = descriptive()
@@ -121,6 +123,7 @@ class RecipeConfig:
     selection: str = ruled(one_of("best_on_selection", "best_on_validation", "last"))
     patience: Optional[int] = field(default=None, metadata={"rule": COUNT})
     class_weights: Optional[str] = field(default=None, metadata={"rule": one_of("balanced")})
+    loss_on: Optional[str] = field(default=None, metadata={"rule": one_of("answer", "all")})
 
 
 @dataclass(kw_only=True)

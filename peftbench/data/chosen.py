@@ -35,7 +35,7 @@ class ChosenRows:
         if recipe.shots is not None:
             chosen, others = self._shots(recipe.shots)
             return chosen[: recipe.train_samples], others if carves else others[:0]
-        order = self._shuffled(split, self.config.dataset.carve.seed)
+        order = self.shuffled(split, self.config.dataset.carve.seed)
         carved = self.first(order, self.carve_size()) if carves else order[:0]
         return order[len(carved) :][: recipe.train_samples], carved
 
@@ -48,7 +48,7 @@ class ChosenRows:
         """
         recipe, split = self.config.recipe, self.config.dataset.train
         assert recipe.shots_seed is not None
-        order = self._shuffled(split, recipe.shots_seed)
+        order = self.shuffled(split, recipe.shots_seed)
         units, kinds = self._units(order)
         ranks = np.zeros(len(order), dtype=int)
         for kind in np.unique(kinds):
@@ -81,9 +81,9 @@ class ChosenRows:
         rows = sources.count(self.source, split)
         if limit is None or limit >= rows:
             return np.arange(rows)
-        return np.sort(self.first(self._shuffled(split, self.config.dataset.carve.seed), limit, split))
+        return np.sort(self.first(self.shuffled(split, self.config.dataset.carve.seed), limit, split))
 
-    def _shuffled(self, split: str, seed: int) -> np.ndarray:
+    def shuffled(self, split: str, seed: int) -> np.ndarray:
         """The rows of a split in a drawn order, groups kept together."""
         draw, groups = np.random.default_rng(seed).permutation, self._groups(split)
         if groups is None:

@@ -98,6 +98,10 @@ class TaskDataModule(L.LightningDataModule):
         return self._source
 
     @property
+    def task(self) -> Encodes:
+        return self._task
+
+    @property
     def reader(self) -> Reader:
         return self._task.reader
 
@@ -165,6 +169,15 @@ class TaskDataModule(L.LightningDataModule):
 
     def _epochs(self) -> LengthBucketBatches:
         return LengthBucketBatches(self.train.lengths, batch_size=self.config.recipe.batch_size, seed=self.config.seed)
+
+    @property
+    def epoch_examples(self) -> int:
+        """Examples of an epoch."""
+        return len(self.train)
+
+    def label_names(self, name: str) -> list[str] | None:
+        """The classes' names by index in one of `slices`; None: there are no classes."""
+        return self.config.dataset.labels
 
     @property
     def headline(self) -> list[str]:

@@ -86,6 +86,10 @@ def check(config: RunConfig, formulation: str) -> None:
     able = config.method.formulations
     if able is not None and "text" not in able:
         raise NotApplicable(f"{asked}: method={config.method.name} writes no text; it works as {', '.join(able)}")
+    if config.method.answer_place:
+        raise NotApplicable(
+            f"{asked}: method={config.method.name} puts vectors before an answer whose place isn't known"
+        )
     if formulation == "head":
         raise ConfigError(
             f"{asked}: formulation=head replaces the language model's head, and nothing can be asked; "

@@ -59,7 +59,7 @@ def count(parts: Parts, cache: Path) -> dict[str, Repeats]:
         parts: set up.
         cache: folder of cache entries; the texts are read once for a choice of rows.
     """
-    asked = [(part, split, part.train.rows.unique().numpy()) for _, part in parts for split in [_train(part)]]
+    asked = [(part, _train(part), part.train.rows.unique().numpy()) for _, part in parts if len(part.train)]
     scored = {
         f"{place}{split}": (part, split, examples.rows.unique().numpy())
         for place, part in parts

@@ -57,6 +57,9 @@ def locate(config: DatasetConfig, *, data_root: str | None, cache: Path, train: 
     """
     if config.parts:
         parts = {part.name: locate(part, data_root=data_root, cache=cache, train=train) for part in config.parts}
+        shots = any(config.held_out_shots or [])
+        for part in config.held_out or []:
+            parts[part.name] = locate(part, data_root=data_root, cache=cache, train=shots)
         identities = [[name, part.fingerprint] for name, part in parts.items()]
         return DataSource({}, fingerprint.of_json(identities), parts=parts)
     if config.generator is not None:

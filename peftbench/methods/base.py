@@ -98,6 +98,11 @@ class Method:
         # int8 looks for outliers at all positions, and padding has other values there without a mask.
         return bool((self.config.quantization or {}).get("load_in_8bit"))
 
+    def needs_answer_places(self, model: nn.Module) -> bool:
+        """Whether the adapted model is called with `answer_places` where answers are texts: to put something before
+        them."""
+        return False
+
     def needs_all_positions(self, model: nn.Module) -> bool:
         """Whether the adapted model's last layer must be computed at every position though its task head reads one
         (`models.one_position`): where the method looks at shapes, or at other positions outside attention."""

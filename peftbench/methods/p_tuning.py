@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftbench.config.types import RunConfig
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub
 from peftbench.methods.nearest_tokens import nearest_tokens
@@ -21,6 +22,15 @@ class Slots(Hub):
         family = context.model.family
         mask = getattr(context.tokenizer, "mask_token_id", None) if family == "encoder" else None
         return {"family": family, "mask_token_id": mask}
+
+    def refusal(self, config: RunConfig) -> str | None:
+        usual = super().refusal(config)
+        if usual is None and config.recipe.loss_on == "all":
+            return "puts vectors between question and answer, where recipe.loss_on=all has a text learnt as one"
+        return usual
+
+    def needs_answer_places(self, model: nn.Module) -> bool:
+        return True
 
     def describe(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
         """`soft_prompt`: of every prompt token, those in front first, the nearest real ones."""

@@ -110,22 +110,17 @@ class SlotsTuner(AdapterTuner):
     def wrap(self, name: str, module: nn.Module, config: Any) -> SlotsEmbedding:
         return SlotsEmbedding(module)
 
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, **kwargs: Any) -> Any:
-        layer = next(m for m in self.model.modules() if isinstance(m, SlotsEmbedding))
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, answer_places: Any = None, **kwargs: Any
+    ) -> Any:
+        """answer_places: (n,) where each answer begins, if it stands in the text already; None: where it is asked."""
+        layer = self._layer()
         if input_ids is None or not layer.in_use():
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         kwargs.pop("inputs_embeds", None)
-        types, embedded = kwargs.pop("token_type_ids", None), layer(input_ids)
-        (name,) = layer.in_use()
-        config: Any = self.peft_config[name]
-        prompt = layer.prompt(name)
-        answer = self._answer(input_ids, mask, config)
-        front = torch.full_like(answer, int(config.family == "encoder"))
-        for part, places in ((prompt[config.front :], answer), (prompt[: config.front], front)):
-            ones = torch.ones(len(part), device=mask.device)
-            embedded, mask = insert(embedded, part, places), insert(mask, ones, places)
-            types = None if types is None else insert(types, 0 * ones, places)
+        types, config = kwargs.pop("token_type_ids", None), self._config(layer)
+        embedded, mask, types = self._put(layer, input_ids, mask, types, answer_places)
         type_ids = {} if types is None else {"token_type_ids": types}
         with contextlib.ExitStack() as after:
             if config.family == "decoder" and config.task_type == TaskType.SEQ_CLS:
@@ -135,12 +130,39 @@ class SlotsTuner(AdapterTuner):
                 after.callback(backbone.register_forward_hook(move).remove)
             return super().forward(inputs_embeds=embedded, attention_mask=mask, **type_ids, **kwargs)
 
-    def generate(self, *_: Any, **__: Any) -> None:
-        raise NotImplementedError("slots: prompts before an answer are for scored answers, not for generated ones")
+    def generate(self, *, input_ids: Any, attention_mask: Any = None, **kwargs: Any) -> torch.Tensor:
+        """The ids that the model writes behind the prompt, a decoder's (n, length) `input_ids` first."""
+        layer = self._layer()
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if not layer.in_use():
+            return self.model.generate(input_ids=input_ids, attention_mask=mask, **kwargs)
+        embedded, mask, _ = self._put(layer, input_ids, mask, None, None)
+        written: torch.Tensor = self.model.generate(inputs_embeds=embedded, attention_mask=mask, **kwargs)
+        return torch.cat([input_ids, written], dim=1) if self._config(layer).family == "decoder" else written
+
+    def _layer(self) -> SlotsEmbedding:
+        return next(m for m in self.model.modules() if isinstance(m, SlotsEmbedding))
+
+    def _config(self, layer: SlotsEmbedding) -> Any:
+        (name,) = layer.in_use()
+        return self.peft_config[name]
+
+    def _put(self, layer: SlotsEmbedding, ids: torch.Tensor, mask: torch.Tensor, types: Any, answer: Any) -> Any:
+        """Embeddings (n, length + m, d), mask and token types of texts with the prompt in its places."""
+        config, (name,) = self._config(layer), layer.in_use()
+        embedded, prompt = layer(ids), layer.prompt(name)
+        answer = self._answer(ids, mask, config) if answer is None else answer
+        # A text that is to be gone on with is padded on its left.
+        front = mask.argmax(dim=1) + int(config.family == "encoder")
+        for part, places in ((prompt[config.front :], answer), (prompt[: config.front], front)):
+            ones = torch.ones(len(part), device=mask.device)
+            embedded, mask = insert(embedded, part, places), insert(mask, ones, places)
+            types = None if types is None else insert(types, 0 * ones, places)
+        return embedded, mask, types
 
     def _answer(self, ids: torch.Tensor, mask: torch.Tensor, config: SlotsConfig) -> torch.Tensor:
         """The position before which the answer is asked for, (n,)."""
-        end = mask.sum(dim=1) - int(config.family != "decoder")
+        end = mask.shape[1] - mask.flip(1).argmax(dim=1) - int(config.family != "decoder")
         if config.mask_token_id is None:
             return end
         masked = ids.eq(config.mask_token_id)

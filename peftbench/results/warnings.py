@@ -165,4 +165,5 @@ def _dataset(record: RunRecord, split: str) -> dict[str, Any]:
     """The data set that a split is of: in a mixture the part that its name begins with."""
     dataset: dict[str, Any] = record.config["dataset"]
     part = split.rpartition("/")[0]
-    return next((each for each in dataset.get("parts") or [] if each["name"] == part), dataset)
+    every = [*(dataset.get("parts") or []), *(dataset.get("held_out") or [])]
+    return next((each for each in every if each["name"] == part), dataset)

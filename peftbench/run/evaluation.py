@@ -11,6 +11,7 @@ import torch
 from peftbench.data.batch import Batch, moved
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
+from peftbench.data.mixture import Mixed
 from peftbench.data.repeats import Repeats
 from peftbench.run import outputs
 from peftbench.run.training.tuner import FineTuner, gather
@@ -87,6 +88,8 @@ def rows_in_train(repeats: Repeats | None) -> dict[str, int | None]:
 def majority_fraction(examples: Encoded) -> float | None:
     """The share of the commonest class (of choices, the commonest place): what answering it always would score. None
     where answers aren't one of several, are hidden, or are scored in groups."""
+    if isinstance(examples, Mixed) and len(examples.pieces) > 1 and examples.targets is not None:
+        return None  # Labels of several data sets, each with numbers of its own.
     together = examples.groups is not None or examples.references is not None
     if together or examples.hidden or examples.labels.is_floating_point():
         return None

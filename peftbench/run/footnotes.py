@@ -23,6 +23,7 @@ def footnotes(
     if isinstance(data, MixtureDataModule):
         parts = [(source.parts[module.config.dataset.name], module) for module in data.modules]
         notes = [note for part, module in parts for note in _of_data(part, module, trains)]
+        notes += [note for module in data.held_out for note in _of_held_out(module)]
     else:
         notes = _of_data(source, data, trains)
     if checkpoint.start is not None and checkpoint.start.record is not None:
@@ -48,6 +49,14 @@ def _of_data(source: DataSource, data: TaskDataModule, trains: bool) -> list[str
     if method.reads_train is not False:
         notes += [f"{dataset.name}: {note}" for note in _of_training(source, data, trains)]
     return notes
+
+
+def _of_held_out(data: TaskDataModule) -> Iterator[str]:
+    """Footnotes on a data set that isn't trained on."""
+    dataset = data.config.dataset
+    yield f"{dataset.name}: held out, not trained on; its scores aren't part of the run's"
+    for split in dataset.evaluation:
+        yield from (f"{dataset.name}: {note}" for note in _of_split(split, data.source, data))
 
 
 def _of_split(split: str, source: DataSource, data: TaskDataModule) -> Iterator[str]:

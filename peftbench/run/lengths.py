@@ -12,9 +12,11 @@ from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.types import RunConfig
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.examples import Example
+from peftbench.data.held_out import HeldOut, Shots
 from peftbench.data.sources import DataSource
 from peftbench.errors import TooLong
 from peftbench.tasks.base import Task
+from peftbench.tasks.phrasing import as_chat
 
 #: Tokens that a tokenizer may add to an example, at the most (special tokens, spaces).
 _ADDED = 16
@@ -31,6 +33,8 @@ def check(config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, sou
     examined = 0
     task.prepare(tokenizer)
     for module, part in _modules(config, task, tokenizer, source, cache):
+        if isinstance(module, HeldOut):
+            _check_shots(module, config.dataset)
         for split, rows in _picks(module):
             examined += len(rows)
             suspects = _suspects(module, split, rows)
@@ -44,22 +48,34 @@ def check(config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, sou
         raise TooLong.of_all(errors, total=examined, where=where)
 
 
+def _check_shots(module: HeldOut, mixture: DatasetConfig) -> None:
+    """Raises ConfigError if a row can't have as many answered examples before it as it is to have."""
+    split = module.config.dataset.evaluation[0]
+    # Enough to meet every template.
+    examples = module.rows.examples(split, module.rows.scored(split)[:100])
+    for count in filter(None, mixture.held_out_shots or []):
+        shots = Shots(module, count, mixture.template_seed or 0)
+        for example in examples:
+            shots.put_before(example)
+
+
 def _modules(
     config: RunConfig, task: Any, tokenizer: PreTrainedTokenizerBase, source: DataSource, cache: Path
 ) -> Iterator[tuple[TaskDataModule, Task]]:
     """The data module of a run with its task; of a mixture, those of each part."""
-    parts = config.dataset.parts or []
+    parts, held_out = config.dataset.parts or [], config.dataset.held_out or []
     whole = [(config, task, source)]
-    each = [(replace(config, dataset=p), task.parts[i], source.parts[p.name]) for i, p in enumerate(parts)]
-    for part_config, part_task, files in each or whole:
-        module = TaskDataModule(part_config, part_task, tokenizer, source=files, tokenizer_fingerprint="", cache=cache)
-        yield module, part_task
+    every = enumerate([*parts, *held_out])
+    each = [(replace(config, dataset=p), task.parts[i], source.parts[p.name]) for i, p in every]
+    for number, (part_config, part_task, files) in enumerate(each or whole):
+        kind = HeldOut if each and number >= len(parts) else TaskDataModule
+        yield kind(part_config, part_task, tokenizer, source=files, tokenizer_fingerprint="", cache=cache), part_task
 
 
 def _picks(module: TaskDataModule) -> Iterator[tuple[str, np.ndarray]]:
     """Every split that a run reads, with the numbers of the rows that it takes of it."""
     data, recipe = module.config.dataset, module.config.recipe
-    if data.train in module.source.files:
+    if data.train in module.source.files and not isinstance(module, HeldOut):
         chosen, carved = module.rows.training()
         yield data.train, np.concatenate([chosen, module.rows.first(carved, recipe.eval_samples)])
     for split in data.evaluation:
@@ -73,9 +89,15 @@ def _suspects(module: TaskDataModule, split: str, rows: np.ndarray) -> list[Exam
     if not (data.cut or data.spans or data.choices or data.candidates or data.answers):
         rows = rows[:1]  # Everything may be cut but the template, which is the same for all.
     examples = module.rows.examples(split, rows)
-    room = module.config.recipe.max_length - _ADDED - _around(data)
+    room = module.config.recipe.max_length - _ADDED - _around(data) - _of_chat(module)
     cuttable = set(data.cut or data.text)
     return [example for example in examples if _fixed(example, cuttable) > room]
+
+
+def _of_chat(module: TaskDataModule) -> int:
+    """Bytes of what the tokenizer's chat format puts around an example, where questions are in it."""
+    in_chat = getattr(module.task, "in_chat", False)
+    return len(module.tokenizer.decode(as_chat(module.tokenizer, "")).encode()) if in_chat else 0
 
 
 def _fixed(example: Example, cuttable: set[str]) -> int:
@@ -90,5 +112,6 @@ def _fixed(example: Example, cuttable: set[str]) -> int:
 def _around(data: DatasetConfig) -> int:
     """Bytes of the templates, prompts and label words that are added to an example, at the most."""
     writing = data.writing.template if data.writing else ""
-    texts = [data.template or "", writing, *(data.inputs or []), *(data.verbaliser or [])]
+    longest = max(data.templates or [], key=len, default="")
+    texts = [data.template or "", longest, writing, *(data.inputs or []), *(data.verbaliser or [])]
     return sum(len(text.encode()) for text in texts)

@@ -13,6 +13,7 @@ from torch import nn
 
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.data.encode import Encoded
+from peftbench.data.examples import NO_LABEL
 from peftbench.methods.base import Method
 from peftbench.results.records import RunRecord
 from peftbench.results.report import card
@@ -59,7 +60,7 @@ def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, lis
     for name, batches in predicted.items():
         examples = data.slices[name]
         assert examples is not None
-        tables.append(_predictions(name, examples, gather(batches), task, data.config.dataset.labels))
+        tables.append(_predictions(name, examples, gather(batches), task, data.label_names(name)))
     files.write(
         file, lambda temporary: pq.write_table(pa.concat_tables(tables, promote_options="permissive"), temporary)
     )
@@ -88,7 +89,7 @@ def _predictions(
     }
     if task.generates:
         columns["answer"] = pa.array(predictions, pa.string())
-        if examples.references is None:
+        if examples.references is None or bool((examples.labels != NO_LABEL).any()):
             columns["label"] = pa.array(examples.labels.numpy())
     else:
         columns |= {

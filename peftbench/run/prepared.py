@@ -100,15 +100,21 @@ def own_metrics(data: DatasetConfig) -> dict[str, str]:
     """The fingerprints of the user's own metrics, of a mixture's parts too."""
     from peftbench.tasks import metrics
 
-    named = {name: key for part in (data, *(data.parts or [])) for name, key in metrics.keys(part).items()}
+    named = {name: key for part in _with_parts(data) for name, key in metrics.keys(part).items()}
     return metrics.own.fingerprints(named)
+
+
+def _with_parts(data: DatasetConfig) -> list[DatasetConfig]:
+    return [data, *(data.parts or []), *(data.held_out or [])]
 
 
 def _directed(data: DatasetConfig) -> DatasetConfig:
     """The data set, its parts included, with "max" or "min" for every metric that the user only named."""
     parts = None if data.parts is None else [_directed(part) for part in data.parts]
+    held_out = None if data.held_out is None else [_directed(part) for part in data.held_out]
+    data = replace(data, parts=parts, held_out=held_out)
     if AS_METRIC not in data.metrics.values():
-        return replace(data, parts=parts)
+        return data
     from peftbench.tasks import metrics  # Over a second of scikit-learn, which only a named metric needs here.
 
-    return replace(data, metrics=metrics.directed(data.metrics), parts=parts)
+    return replace(data, metrics=metrics.directed(data.metrics))

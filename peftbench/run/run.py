@@ -126,7 +126,7 @@ def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
     method = build_method(config.method)
     if method.trains and ranks.is_first():
         data.count_repeats()
-    steps = total_steps(config, len(data.train)) if method.trains else 0
+    steps = total_steps(config, data.epoch_examples) if method.trains else 0
     dropout.install_attention()  # LoRA-GA computes gradients while it is applied, with dropout.
     applied_in = Context(config.model, task, steps, config.seed, data.train_once, data.tokenizer, config.model_root)
     model = method.apply(start_from.load_model(config, context.prepared.checkpoint, task), applied_in)

@@ -84,6 +84,14 @@ class Generating(Task, Protocol):
         """Picks from a collated batch the arguments of `generate`, without any answer."""
         ...
 
+    def generation_of(self, part: int) -> dict[str, Any]:
+        """The same of a mixture's part, by its number; the part of a batch's examples, which are all of one."""
+        ...
+
+    def answer_places(self, batch: Batch) -> torch.Tensor:
+        """The position of every sequence, (n,), that its answer begins at, for methods that put something there."""
+        ...
+
     def decode(self, ids: torch.Tensor, batch: Batch) -> list[str]:
         """Decodes the ids that `generate` returned into the n answers' texts."""
         ...

@@ -107,3 +107,16 @@ class Likelihood(InTemplate):
         if self.family == "decoder":
             return batch["attention_mask"].sum(dim=1) - 1
         return batch["input_ids"].eq(self.mask or 0).int().argmax(dim=1)
+
+
+def of_all_tokens(
+    scores: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any
+) -> torch.Tensor:
+    """The losses of all tokens of texts that another stands before, by a causal model.
+
+    Args:
+        scores: (n, virtual tokens and length, vocabulary) logits; input_ids, attention_mask: (n, length).
+    """
+    told = attention_mask[:, 1:].bool()
+    own = scores[:, scores.shape[1] - input_ids.shape[1] : -1][told]
+    return torch.nn.functional.cross_entropy(own.float(), input_ids[:, 1:][told], reduction="none")

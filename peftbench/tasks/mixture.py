@@ -47,7 +47,10 @@ class Mixture(ScoredLabels):
         """
         for part, task in zip(config.dataset.parts or [], parts, strict=True):
             if not isinstance(task, Classification | Verbaliser):
-                raise ConfigError(f"dataset.parts: {part.name} ({part.task}) isn't answered by one label of several")
+                raise ConfigError(
+                    f"dataset.parts: {part.name} ({part.task}) isn't answered by one label of several; "
+                    "formulation=text takes every task type"
+                )
         names = config.dataset.labels or []
         head = {
             "num_labels": len(names),

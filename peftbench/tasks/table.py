@@ -9,6 +9,7 @@ from peftbench.errors import ConfigError
 from peftbench.tasks import metrics
 from peftbench.tasks.base import Task
 from peftbench.tasks.head import Choice, Classification, Regression
+from peftbench.tasks.instructions import TextMixture
 from peftbench.tasks.likelihood import Likelihood
 from peftbench.tasks.mixture import Mixture
 from peftbench.tasks.text import Text
@@ -16,7 +17,17 @@ from peftbench.tasks.verbaliser import Verbaliser
 from peftbench.tasks.written import Name, Number
 
 #: By name, what solves tasks.
-_CLASSES: tuple[Any, ...] = (Classification, Regression, Choice, Likelihood, Mixture, Text, Verbaliser, Number)
+_CLASSES: tuple[Any, ...] = (
+    Classification,
+    Regression,
+    Choice,
+    Likelihood,
+    Mixture,
+    Text,
+    TextMixture,
+    Verbaliser,
+    Number,
+)
 
 #: (task type, formulation) -> how it is solved.
 TASKS: dict[tuple[str, str], Any] = {
@@ -50,11 +61,14 @@ def build(config: RunConfig) -> Task:
     if config.dataset.also and config.dataset.parts:
         raise ConfigError("dataset.also: not with dataset=mixture, whose parts have metrics of their own")
     how = formulation(config)
+    if config.recipe.loss_on is not None and how != "text":
+        raise ConfigError(f"recipe.loss_on={config.recipe.loss_on}: goes with formulation=text; allowed is null")
     _check_class_weights(config, how)
     if config.dataset.parts:
         # A part is no mixture: it is built as its own data set would be.
-        parts = [build(replace(config, dataset=part, formulation=how)) for part in config.dataset.parts]
-        mixture: Any = Mixture.build(config, parts, how)
+        every = [*config.dataset.parts, *(config.dataset.held_out or [])]
+        parts = [build(replace(config, dataset=part, formulation=how)) for part in every]
+        mixture: Any = TASKS[config.dataset.task, how].build(config, parts, how)
         return mixture
     # What is put in a gap is named, not judged.
     task_class: Any = Name if how == "text" and config.dataset.candidates else TASKS[config.dataset.task, how]

@@ -165,13 +165,19 @@ def label_words(data: DatasetConfig, formulation: str) -> list[str]:
     return data.verbaliser
 
 
-def place_answer(tokenizer: PreTrainedTokenizerBase, template: str, fields: dict[str, str], family: str) -> list[int]:
-    """Token ids of a filled template: an encoder's with a mask in the place of the answer, else what is before it."""
+def place_answer(
+    tokenizer: PreTrainedTokenizerBase, template: str, fields: dict[str, str], family: str, *, shots: str = ""
+) -> list[int]:
+    """Token ids of a filled template: an encoder's with a mask in the place of the answer, else what is before it.
+
+    Args:
+        shots: answered examples, which stand before the question.
+    """
     before, _, after = template.partition(f"{{{ANSWER}}}")
     if family == "encoder":  # A mask that stands in a text is text: the answer has one place.
         mask = str(tokenizer.mask_token)
         fields = {name: text.replace(mask, f"{mask[0]} {mask[1:]}") for name, text in fields.items()}
-    before = fill(before, fields).rstrip()
+    before = shots + fill(before, fields).rstrip()
     if family == "encoder":
         return tokenizer(f"{before} {tokenizer.mask_token}{fill(after, fields)}", verbose=False)["input_ids"]
     ids = tokenizer(before, verbose=False)["input_ids"]

@@ -30,7 +30,7 @@ def test_only_runs_that_ask_have_another_key(composed) -> None:
         (["formulation=head"], ConfigError, "formulation=head replaces the language model's head"),
         (["model=tiny_bert"], NotApplicable, "asks decoders; model=tiny_bert is an encoder"),
         (["model=tiny_t5"], NotApplicable, "model=tiny_t5 is an encoder_decoder"),
-        (["method=p_tuning_template"], NotApplicable, "method=p_tuning_template writes no text"),
+        (["method=p_tuning_template"], NotApplicable, "method=p_tuning_template puts vectors before an answer"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(composed, more, error, message) -> None:

@@ -76,7 +76,7 @@ class FineTuner(L.LightningModule):
         self.step_lr: float | None = None
         #: Tokens that were generated, and the seconds that it took.
         self._written, self._writing_s = 0, 0.0
-        #: By prompt (token ids) the text that was generated in the present evaluation pass.
+        #: By prompt (part of a mixture, token ids) the text that was generated in the present evaluation pass.
         self._generations: dict[tuple[int, ...], str] = {}
 
     def forward(self, batch: Batch) -> Any:
@@ -86,6 +86,8 @@ class FineTuner(L.LightningModule):
     def inputs(self, batch: Batch) -> Arguments:
         """The arguments that the model is called with for a collated batch."""
         arguments = self.task.inputs(batch)
+        if self.task.generates and self.method.needs_answer_places(self.model):
+            arguments["answer_places"] = cast(Generating, self.task).answer_places(batch)
         return self.method.prepare_batch({k: v for k, v in arguments.items() if k not in self._needless})
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -196,12 +198,14 @@ class FineTuner(L.LightningModule):
         """The generated text of every example. A prompt is answered once, though each of its right answers may be a row
         of its own."""
         rows_of_ids = zip(batch["input_ids"].cpu(), batch["attention_mask"].bool().cpu(), strict=True)
-        prompts = [tuple(ids[mask].tolist()) for ids, mask in rows_of_ids]
+        parts = batch["part"].tolist() if "part" in batch else [0] * len(batch["input_ids"])
+        # A part of a mixture has its own length and beams: what is written at once is of one part.
+        prompts = [(number, *ids[mask].tolist()) for number, (ids, mask) in zip(parts, rows_of_ids, strict=True)]
         new = {prompt: row for row, prompt in enumerate(prompts) if prompt not in self._generations}
-        if new:
-            rows = list(new.values())
-            written = self.write(trim({name: batch[name][rows] for name in ("input_ids", "attention_mask")}))
-            self._generations |= dict(zip(new, written, strict=True))
+        for number in sorted({prompt[0] for prompt in new}):
+            rows = [row for prompt, row in new.items() if prompt[0] == number]
+            asked = trim({name: batch[name][rows] for name in ("input_ids", "attention_mask", "part") if name in batch})
+            self._generations |= dict(zip((prompts[row] for row in rows), self.write(asked), strict=True))
         return [self._generations[prompt] for prompt in prompts]
 
     def clear_generations(self) -> None:
@@ -220,11 +224,13 @@ class FineTuner(L.LightningModule):
             self.model, self.shards = self.shards.whole(), None
 
     def write(self, batch: Batch) -> list[str]:
-        """The texts that the model generates for a batch; for tasks that generate."""
+        """The texts that the model generates for a batch, of a mixture for examples of one part; for tasks that
+        generate."""
         task = cast(Generating, self.task)
         inputs = self.method.prepare_batch(task.prompt(batch))
+        generation = task.generation_of(int(batch["part"][0]) if "part" in batch else 0)
         start = time.perf_counter()
-        ids = self.model.generate(**inputs, **task.generation)  # type: ignore[operator]
+        ids = self.model.generate(**inputs, **generation)  # type: ignore[operator]
         texts: list[str] = task.decode(ids, batch)  # This waits for the device.
         self._writing_s += time.perf_counter() - start
         self._written += task.written(ids, batch)
