@@ -28,6 +28,8 @@ from peftbench.system import files, redact
 
 #: Seconds between two writings of a run's state.
 _EVERY_S = 0.5
+#: What of a run's events its state has.
+_REPORTED = ("phase", "step", "steps", "loss", "score", "batch", "batches")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ S = TypeVar("S", bound=Status)
 class RunActivity(Status):
     """A run that is being made: where it is, its last loss and selection score, times as Unix seconds.
 
+    `batch` of `batches` are done in a phase that isn't training, where it counts them.
+
     `beside` is the most other runs that were seen being made on this folder from the same machine meanwhile.
     """
 
@@ -74,6 +78,8 @@ class RunActivity(Status):
     steps: Count | None = None
     loss: Number | None = None
     score: Number | None = None
+    batch: Count | None = None
+    batches: Count | None = None
     beside: Count = 0
 
     def left_s(self) -> float | None:
@@ -98,7 +104,9 @@ def reporting(config: RunConfig, name: str) -> Iterator[Callable[[dict[str, Any]
     def on_event(event: dict[str, Any]) -> RunActivity:
         nonlocal state, written
         now = time.time()
-        changes = {k: finite(v) for k, v in event.items() if k in ("phase", "step", "steps", "loss", "score")}
+        changes = {k: finite(v) for k, v in event.items() if k in _REPORTED}
+        if "phase" in changes:
+            changes |= {"batch": None, "batches": None}
         if state.step is None and "step" in changes:
             changes |= {"since": now, "phase": "training"}
         state = replace(state, updated=now, **changes)

@@ -14,8 +14,10 @@ from peftbench.data.encode import Encoded
 from peftbench.data.mixture import Mixed
 from peftbench.data.repeats import Repeats
 from peftbench.run import outputs
+from peftbench.run.training import progress
 from peftbench.run.training.tuner import FineTuner, gather
 from peftbench.system import files, ranks
+from peftbench.system.process_group import Emit
 
 #: By slice (split) what a record says of it; None where the data has no such split.
 Metrics = dict[str, dict[str, Any] | None]
@@ -24,17 +26,23 @@ Predictions = dict[str, list[dict[str, Any]]]
 
 
 def evaluate(
-    trainer: L.Trainer, tuner: FineTuner, data: TaskDataModule, file: Path, notes: list[str]
+    trainer: L.Trainer,
+    tuner: FineTuner,
+    data: TaskDataModule,
+    file: Path,
+    notes: list[str],
+    emit: Emit = progress.ignored,
 ) -> tuple[Metrics, Predictions]:
     """Score every slice of the data. All ranks must call it.
 
     Args:
         file: where the first rank writes the prediction of each example.
         notes: gets a footnote if the file can't be written.
+        emit: gets how far it is.
     """
-    predictions = {
-        name: predict(trainer, tuner, data.evaluation(name)) for name, part in data.slices.items() if part is not None
-    }
+    loaders = {name: data.evaluation(name) for name, part in data.slices.items() if part is not None}
+    counted = progress.Counted(emit, sum(len(loader) for loader in loaders.values()))
+    predictions = {name: predict(trainer, tuner, counted.of(loader)) for name, loader in loaders.items()}
     if ranks.is_first():
         with files.spared(f"{tuner.method.config.name}: predictions", notes):
             outputs.write_predictions(file, data, predictions, tuner.task)

@@ -45,10 +45,9 @@ def run(context: RunContext) -> RunRecord | None:
     memory = Memory()
     tuner, data = set_up(context)
     trained = train(context, tuner, data, memory)
-
     context.emit({"event": "phase", "phase": "evaluating"})
     notes: list[str] = []
-    metrics, predictions = evaluate(trained.trainer, tuner, data, context.places.predictions, notes)
+    metrics, predictions = evaluate(trained.trainer, tuner, data, context.places.predictions, notes, context.emit)
     if not ranks.leave():
         return None
     with stop.deferred():  # The score is there: what is left of its record takes a moment.
@@ -270,7 +269,8 @@ def measure_speed(
         if one_position.installed(tuner.model):
             one_position.install(base)
         frozen_weights.store_base(base, context.config)
-        figures, notes = speed.measure(tuner, base, data, precision=trainer.precision_plugin.forward_context)
+        forward = trainer.precision_plugin.forward_context
+        figures, notes = speed.measure(tuner, base, data, precision=forward, emit=context.emit)
         cost, missing = step_cost.added(tuner, base, data, trainer)
         return {**figures, **cost}, [*notes, *missing]
     except errors.Interrupted:

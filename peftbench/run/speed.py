@@ -16,8 +16,10 @@ from peftbench.data.encode import Encoded
 from peftbench.data.sampler import by_length
 from peftbench.results import scored
 from peftbench.run.shares import Shares
+from peftbench.run.training import progress
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import limit, stop
+from peftbench.system.process_group import Emit
 
 #: Single examples whose median latency is taken, at the most; and how many warm up before them, uncounted.
 LATENCY_EXAMPLES, LATENCY_WARM_UP = 33, 5
@@ -33,7 +35,12 @@ Seconds = dict[str, list[float]]
 
 
 def measure(
-    tuner: FineTuner, base: nn.Module, data: TaskDataModule, *, precision: Callable[[], AbstractContextManager[Any]]
+    tuner: FineTuner,
+    base: nn.Module,
+    data: TaskDataModule,
+    *,
+    precision: Callable[[], AbstractContextManager[Any]],
+    emit: Emit = progress.ignored,
 ) -> tuple[dict[str, Any], list[str]]:
     """`inference_samples_per_s` and `inference_latency_ms`, the same with `_merged` (None where the method can't) and
     `_base` (the untrained model with the same head); and a footnote if `measure_s` was too short for all examples.
@@ -46,13 +53,18 @@ def measure(
     Args:
         base: a fresh model: several methods don't give the base back when the adapter is switched off.
         precision: entered around all of it (autocast).
+        emit: gets how far it is.
     """
     with tuner.method.deployed(tuner.model):
-        return _measured(tuner, base, data, precision)
+        return _measured(tuner, base, data, precision, emit)
 
 
 def _measured(
-    tuner: FineTuner, base: nn.Module, data: TaskDataModule, precision: Callable[[], AbstractContextManager[Any]]
+    tuner: FineTuner,
+    base: nn.Module,
+    data: TaskDataModule,
+    precision: Callable[[], AbstractContextManager[Any]],
+    emit: Emit,
 ) -> tuple[dict[str, Any], list[str]]:
     examples, config = data.slices[data.headline[0]], data.config
     assert examples is not None
@@ -61,13 +73,14 @@ def _measured(
     batches = _throughput_batches(examples, config.hardware.eval_batch_size, config.measure_examples)
 
     shares = Shares(variants)
+    counted = progress.Counted(emit, len(single) + len(batches), every_s=progress.SELDOM)
 
     def forward(model: nn.Module, batch: Batch) -> None:
         with shares.of(model):
             model(**tuner.inputs(batch))
 
     def answers(rows: list[list[int]], warm_up: int, until: float) -> Seconds:
-        collated = [examples.collate(i) for i in rows]
+        collated = counted.of([examples.collate(i) for i in rows])
         return _times(variants, collated, forward, tuner.device, warm_up=warm_up, until=until)
 
     end = time.monotonic() + config.measure_s
@@ -185,7 +198,7 @@ def spread(count: int) -> list[int]:
 
 def _times(
     models: dict[str, nn.Module],
-    batches: list[Batch],
+    batches: Iterable[Batch],
     forward: Callable[[nn.Module, Batch], None],
     device: torch.device,
     *,

@@ -98,9 +98,9 @@ def table(running: Sequence[RunActivity], waiting: Sequence[ExpectedRecord]) -> 
 
 
 def _row(state: RunActivity) -> list[RenderableType]:
-    is_counted = state.step is not None and state.steps
-    bar: RenderableType = ProgressBar(total=state.steps, completed=state.step or 0, width=16) if is_counted else ""
-    where = state.phase if not is_counted or state.phase != "training" else f"{state.step}/{state.steps}"
+    done, total = (state.step, state.steps) if state.phase == "training" else (state.batch, state.batches)
+    bar: RenderableType = ProgressBar(total=total, completed=done or 0, width=16) if total else ""
+    where = f"{done or 0}/{total}" if total and state.phase == "training" else state.phase
     left = state.left_s()
     quiet = time.time() - state.updated
     if state.owner.alive() is None and quiet > 120:

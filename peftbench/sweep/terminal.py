@@ -93,7 +93,11 @@ def _bar(config: RunConfig) -> Iterator[Emit]:
 
         def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "phase":
-                bar.update(task, figures=event["phase"])
+                bar.reset(task, figures=event["phase"])
+                bar.tasks[0].total = None  # What takes a new total doesn't take none.
+                return
+            if event["event"] == "progress":
+                bar.update(task, completed=event["batch"], total=event["batches"])
                 return
             figures = [f"loss {event['loss']:.3f}"] if event["loss"] is not None else []
             figures += [f"selection {100 * event['score']:.1f}"] if event["score"] is not None else []
