@@ -201,8 +201,9 @@ def allowed_labels(names: list[str]) -> str:
 def _index(value: Any, by_name: dict[str, int]) -> Any:
     if isinstance(value, bool):
         written = {name.casefold(): index for name, index in by_name.items()}
-        named = written.get(str(value).casefold())
-        return named if named is not None else int(value) if len(by_name) == 2 else value
+        if {"true", "false"} & written.keys():  # One that isn't called so has no name.
+            return written.get(str(value).casefold(), value)
+        return int(value) if len(by_name) == 2 else value
     if isinstance(value, str):
         return by_name.get(value, value)
     return int(value) if isinstance(value, float) and value.is_integer() else value

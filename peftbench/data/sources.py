@@ -230,7 +230,8 @@ def _answered(source: DataSource, answers: str, cache: Path) -> DataSource:
     for split, shards in source.files.items():
         right = [bool(value) for value in column(read(source, split, [answers]), answers)]
         if not all(right):
-            folder = cache / "data" / fingerprint.of_json([source.fingerprint, split, answers])[:32]
+            where = source.renamed.get(split, {}).get(answers, answers)
+            folder = cache / "data" / fingerprint.of_json([source.fingerprint, split, where])[:32]
             files |= parquet_cache.tables(folder, [split], functools.partial(_some, split, shards, right))
     return replace(source, files=files)
 

@@ -139,7 +139,12 @@ class Text(Likelihood):
         return super().encode(tokenizer, [self._asked(example) for example in examples], max_length, training=training)
 
     def _asked(self, example: Example) -> Example:
-        """One sequence, with its answer and its choices as fields."""
+        """One sequence, with its answer and its choices as fields. Raises ConfigError for more than there are letters."""
+        if len(example.choices) > len(_LETTERS):
+            raise ConfigError(
+                f"dataset.choices: row {example.row} has {len(example.choices)}; formulation=text names them by letters, "
+                f"of which there are {len(_LETTERS)}"
+            )
         options = " ".join(f"({letter}) {text}" for letter, text in zip(_LETTERS, example.choices, strict=False))
         drawn = {} if self.phrasing is None else {DRAWN: str(self.phrasing.number(example))}
         fields = {**example.fields, ANSWER: self.right(example), OPTIONS: options, **drawn}

@@ -65,24 +65,38 @@ def _of_other_data(kind: str) -> list[RunRecord]:
     record = made(0.0, "method=full", "dataset=rte", metrics=score, key="other")
     if kind == "fingerprint":
         return [dataclasses.replace(record, environment={**record.environment, "data_fingerprint": "other"})]
-    changed = {"override": {"text": ["sentence1"]}, "own file": {"format": "csv", "suite": None}}[kind]
+    changed = {
+        "columns": {"text": ["sentence1"]},
+        "path": {"path": "mine/rte"},
+        "metric": {"metrics": {"f1": "max"}},
+        "own file": {"format": "csv", "suite": None},
+    }[kind]
     dataset = {**record.config["dataset"], **changed}
     return [dataclasses.replace(record, config={**record.config, "dataset": dataset})]
 
 
-@pytest.mark.parametrize("kind", ["fingerprint", "override", "own file"])
+@pytest.mark.parametrize("kind", ["fingerprint", "columns", "path", "metric", "own file"])
 def test_a_suite_averages_no_other_data_of_a_name(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(suites, "members", lambda: {"glue": ["cola", "mnli", "mrpc", "rte"]})
     result = board(*_suite_records(), *_of_other_data(kind))
     full = result.suites["glue"]["full", "tiny_bert", ""]
     text = render_markdown.render(result)
-    if kind == "own file":  # It says that it isn't GLUE's, so that the others are.
-        assert full == suites.Suite(pytest.approx(0.65), [])
-        assert "rte: 1 run on other data of that name, which the average of glue leaves out" in text
-    else:
+    if kind == "fingerprint":  # Nothing says which are GLUE's.
         assert full.mean is None
         assert "rte (2 different data: rte (" in text
+    else:
+        assert full == suites.Suite(pytest.approx(0.65), [])
+        assert "rte: 1 run on other data of that name, which the average of glue leaves out" in text
+        alone = board(*[r for r in _suite_records() if r.config["dataset"]["name"] != "rte"], *_of_other_data(kind))
+        assert alone.suites["glue"]["full", "tiny_bert", ""] == suites.Suite(None, ["rte"])
     assert {cell.n for row in result.rows for cell in row.cells.values() if cell} == {1}
+
+
+def test_a_suites_data_sets_are_its_own_as_they_are_composed() -> None:
+    for suite, names in suites.members().items():
+        for name in names:
+            record = made(0.5, "method=full", f"dataset={name}")
+            assert suites._suites(record) == [suite], name
 
 
 def test_every_metric_and_split_is_shown(four_tasks: stats.Leaderboard) -> None:

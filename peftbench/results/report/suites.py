@@ -10,12 +10,16 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from peftbench.config import paths
+from peftbench.config.loading import read_yaml
 from peftbench.results.records import RunRecord
 
 #: (method, model, variant).
 RowName = tuple[str, str, str]
+#: What a data set of a suite can't have another of: its score would be of something else.
+_OFFICIAL = ("path", "config", "task", "text", "label", "labels", "evaluation", "metrics")
 #: Records by their data set's name, and by what tells other data of that name apart.
 _Data = dict[str, dict[str, list[RunRecord]]]
 
@@ -77,13 +81,23 @@ def left_out(records: Iterable[RunRecord]) -> list[str]:
 
 
 def _suites(record: RunRecord) -> list[str]:
-    """The suites that a record's data set belongs to, as the record says. An older record doesn't: then those that have
-    a data set of this name, unless the data are a file of one's own."""
+    """The suites that a record's data set belongs to, as the record says; none where the command line had it be other
+    data, or scored otherwise. An older record doesn't say it: then those that have a data set of this name, unless the
+    data are a file of one's own."""
     dataset = record.config["dataset"]
+    named = [suite for suite, names in members().items() if dataset["name"] in names]
+    if named and any(dataset.get(key) != value for key, value in _official(dataset["name"]).items() if key in dataset):
+        return []
     if "suite" in dataset:
         return [dataset["suite"]] if dataset["suite"] is not None else []
-    own_file = dataset.get("format") is not None
-    return [suite for suite, names in members().items() if dataset["name"] in names and not own_file]
+    return named if dataset.get("format") is None else []
+
+
+@functools.cache
+def _official(name: str) -> dict[str, Any]:
+    """What the file of a suite's data set says of where its rows are, what is asked and how it is scored."""
+    file = read_yaml(paths.choice_files("dataset")[name])
+    return {key: value for key, value in file.items() if key in _OFFICIAL}
 
 
 def _average(data: _Data, names: Iterable[str], rows: Mapping[int, RowName], row: RowName) -> Suite:
