@@ -108,6 +108,8 @@ class Hub(Method):
         return config
 
     def needs_mask(self, model: nn.Module) -> bool:
+        if not isinstance(model, PeftModel):  # Folded into the base's weights, nothing of the method reads anything.
+            return super().needs_mask(model)
         adapted: Any = model
         tuner = adapted.base_model
         names_it = "attention_mask" in inspect.signature(type(tuner).forward).parameters
