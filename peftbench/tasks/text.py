@@ -139,12 +139,10 @@ class Text(Likelihood):
         return super().encode(tokenizer, [self._asked(example) for example in examples], max_length, training=training)
 
     def _asked(self, example: Example) -> Example:
-        """One sequence, with its answer and its choices as fields. Raises ConfigError for more than there are letters."""
+        """One sequence, with its answer and its choices as fields. Raises ConfigError for more than have letters."""
         if len(example.choices) > len(_LETTERS):
-            raise ConfigError(
-                f"dataset.choices: row {example.row} has {len(example.choices)}; formulation=text names them by letters, "
-                f"of which there are {len(_LETTERS)}"
-            )
+            count = f"row {example.row} has {len(example.choices)}"
+            raise ConfigError(f"dataset.choices: {count}; formulation=text has letters for {len(_LETTERS)}")
         options = " ".join(f"({letter}) {text}" for letter, text in zip(_LETTERS, example.choices, strict=False))
         drawn = {} if self.phrasing is None else {DRAWN: str(self.phrasing.number(example))}
         fields = {**example.fields, ANSWER: self.right(example), OPTIONS: options, **drawn}
@@ -266,11 +264,7 @@ class Text(Likelihood):
         answer = _in_line(text)
         forms = self.forms or [{_in_line(word)} for word in self.words]
         exact = [label for label, spellings in enumerate(forms) if answer in spellings]
-        folded = [
-            label
-            for label, spellings in enumerate(forms)
-            if answer.casefold() in {form.casefold() for form in spellings}
-        ]
+        folded = [label for label, spellings in enumerate(forms) if answer.casefold() in map(str.casefold, spellings)]
         return exact or folded
 
     def _check_words(self) -> None:
