@@ -97,7 +97,7 @@ def _suspects(module: TaskDataModule, split: str, rows: np.ndarray) -> list[Exam
 def _of_chat(module: TaskDataModule) -> int:
     """Bytes of what the tokenizer's chat format puts around an example, where questions are in it."""
     in_chat = getattr(module.task, "in_chat", False)
-    return len(module.tokenizer.decode(as_chat(module.tokenizer, "")).encode()) if in_chat else 0
+    return len(str(module.tokenizer.decode(as_chat(module.tokenizer, ""))).encode()) if in_chat else 0
 
 
 def _fixed(example: Example, cuttable: set[str]) -> int:
