@@ -106,10 +106,10 @@ def _commit(api: "HfApi", repository: str, folder: Path, there: list[str], subje
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    operations = [
-        *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()),
-        *(CommitOperationDelete(path_in_repo=name) for name in there if name not in files),
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()
     ]
+    operations += [CommitOperationDelete(path_in_repo=name) for name in there if name not in files]
     return str(api.create_commit(repository, operations, commit_message=subject).oid)
 
 
