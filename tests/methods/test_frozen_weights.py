@@ -22,7 +22,7 @@ MODELS = ["tiny_bert", "tiny_llama"]
 #: Methods that read frozen weights themselves.
 READERS = {"glora", "hira", "dora", "shira", "supertuning", "diff_pruning", "fish_mask", "sam_selection", "hiwi_weight"}
 #: Those that train every linear layer, or pack it.
-ALL = {"full", "galore", "lisa", "llrd", "distillation", "progressive_shrinking"}
+ALL = {"full", "galore", "lisa", "llrd", "distillation", "progressive_shrinking", "drop_layers"}
 PACKED = {"qlora", "lora_int8"}
 QUICK = ["lora", "bitfit", "houlsby", "prefix", "mica", "road", "oft"]
 
