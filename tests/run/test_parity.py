@@ -14,6 +14,7 @@ from peftbench.methods.build import build
 from peftbench.models import backbones
 from peftbench.run.prepared import PreparedRun
 from peftbench.run.training.tuner import FineTuner
+from peftbench.tasks.shared import NOT_INPUTS
 from peftbench.tasks.table import build as build_task
 from tests.helpers import hub_sets
 
@@ -63,7 +64,7 @@ def _plain_loop(model, loader, *, lr, clip, decay, warmup_ratio, micro, half, ch
             optimizer.zero_grad()
             for start in range(0, len(labels), micro):
                 rows, lines = slice(start, start + micro), slice(start * choices, (start + micro) * choices)
-                inputs = {k: batch[k][lines] for k in batch if k not in ("labels", "index", "sequences")}
+                inputs = {k: batch[k][lines] for k in batch if k not in NOT_INPUTS}
                 longest = int(inputs["attention_mask"].sum(1).max())
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):  # The forward pass alone.
                     logits = model(**{k: v[:, :longest] for k, v in inputs.items()}).logits.float()
