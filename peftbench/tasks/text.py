@@ -118,11 +118,11 @@ class Text(Likelihood):
         return super().encode(tokenizer, [self._asked(example) for example in examples], max_length, training=training)
 
     def _asked(self, example: Example) -> Example:
-        """One sequence, with its answer and its choices as fields. Raises ConfigError for more than there are letters."""
+        """One sequence, with its answer and its choices as fields. Raises ConfigError for more choices than letters."""
         if len(example.choices) > len(_LETTERS):
             raise ConfigError(
-                f"dataset.choices: row {example.row} has {len(example.choices)}; formulation=text names them by letters, "
-                f"of which there are {len(_LETTERS)}"
+                f"dataset.choices: row {example.row} has {len(example.choices)}; formulation=text names them by "
+                f"letters, of which there are {len(_LETTERS)}"
             )
         options = " ".join(f"({letter}) {text}" for letter, text in zip(_LETTERS, example.choices, strict=False))
         return replace(example, fields={**example.fields, ANSWER: self.right(example), _OPTIONS: options}, choices=[])
