@@ -147,6 +147,10 @@ _WITHIN: dict[str, Any] = {
 }
 
 
+#: The figures of `efficiency` that have a number a part; the others are a number each.
+_BY_PART = ("memory_parts_bytes",)
+
+
 def check(record: Any, kind: type) -> None:
     """Raises msgspec.ValidationError unless a record's fields hold what they should.
 
@@ -155,6 +159,9 @@ def check(record: Any, kind: type) -> None:
         kind: `RunRecord`, which this module is used by.
     """
     msgspec.convert(record, _record(kind))
+    for name, value in (record.get("efficiency") or {}).items():
+        if isinstance(value, dict) and name not in _BY_PART:
+            raise msgspec.ValidationError(f"Expected `float | null`, got `object` - at `$.efficiency.{name}`")
 
 
 def finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Where rows come from, how they are tokenised, in which order they are seen; and every way of getting that wrong."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,16 @@ class TestSources:
         table = sources.read(source, "train", ["sentence", "label"])
         examples = reader(config.dataset).examples(table, np.arange(30))
         assert [example.label for example in examples] == [1, 0] * 15
+
+    def test_rows_with_an_answer_are_those_of_the_column_that_holds_it(self, tmp_path: Path) -> None:
+        columns = {"triples": ["a", "b", "c"], "few": ["x", "", ""], "all": ["x", "y", "z"]}
+        for split in ("train", "test"):
+            write_split(tmp_path / "web_nlg", split, columns)
+        data = composed(["model=tiny_llama", "dataset=web_nlg"]).dataset
+        for name, count in (("few", 1), ("all", 3)):
+            asked = dataclasses.replace(data, path="mine/web_nlg", columns={"texts": name}, files=None, revision=None)
+            source = sources.locate(asked, data_root=str(tmp_path), cache=tmp_path / "cache")
+            assert sources.count(source, "test") == count
 
     def test_a_column_that_is_not_there(self, refused, data_root: Path) -> None:
         text = refused(f"data_root={data_root}", "dataset.text=[headline]")

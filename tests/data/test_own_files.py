@@ -113,6 +113,8 @@ class TestLabels:
         assert [e.label for e in examples(prepare(composed(line)))] == [1, 0, 0, 1]
         turned = prepare(composed([*line, "dataset.labels=['True','False']"]))
         assert [e.label for e in examples(turned)] == [0, 1, 1, 0]
+        with pytest.raises(ConfigError, match=r"row 1 has the label False; allowed are 0 \(true\), 1 \(fake\)"):
+            prepare(composed([*line, "dataset.labels=['true','fake']"]))
 
     @pytest.mark.parametrize("blank", ["", '""', " ", "NaN", "nan"])
     def test_rows_without_a_label_are_named_or_dropped(self, files: Files, blank: str) -> None:

@@ -36,7 +36,10 @@ def whole(config: RunConfig) -> RunRecord:
         score=0.5,
         selected_step=3,
         params={"trainable": 10, "adapter": 8, "head": 2, "total": 100},
-        efficiency={"peak_memory_bytes": 5, "train_samples_per_s": 20.0, "run_time_s": 9.0, "train_time_s": 5.0},
+        efficiency={
+            **{"peak_memory_bytes": 5, "train_samples_per_s": 20.0, "run_time_s": 9.0, "train_time_s": 5.0},
+            **{"train_cores_fraction": 1.0, "inference_cores_fraction": 0.5, "memory_parts_bytes": {"weights": 5}},
+        },
         samples={"train": 80, "examples": 80, "truncated": 0},
         learnt={"soft_prompt": [[{"token": "a", "similarity": 0.5}]]},
         changed=["method.lr=0.1"],

@@ -18,7 +18,7 @@ import pytest
 from peftbench.config import identity
 from peftbench.results import activity, announcements
 from peftbench.results.reading import read
-from peftbench.results.records import RecordError, RunRecord
+from peftbench.results.records import RecordError, RunRecord, decode
 from peftbench.results.report import load, render_markdown
 from peftbench.results.report.score_tables import wide
 from peftbench.results.report.stats import leaderboard
@@ -55,6 +55,18 @@ def test_altered_records_end_no_report_and_no_run(results: Path, run_cli: Run, h
     assert not [cell for row in csv.reader(io.StringIO(table)) for cell in row if cell.startswith(("=", "@", "+"))]
     assert estimates.seconds([config])[0] is None or estimates.seconds([config])[0] > -1e19
     assert not ResultStore(results).completed(config, "x0")
+
+
+def test_a_figure_is_a_number_and_no_object() -> None:
+    """Whoever compares one would end in a traceback."""
+    good = whole(composed(["model=tiny_bert"])).to_dict()
+    for name in good["efficiency"]:
+        altered_text = json.dumps({**good, "efficiency": {**good["efficiency"], name: {"a": 1}}}).encode()
+        if name == "memory_parts_bytes":
+            assert decode(altered_text).efficiency[name] == {"a": 1}
+        else:
+            with pytest.raises(RecordError, match=rf"efficiency\.{name}"):
+                decode(altered_text)
 
 
 def test_records_with_wrong_bytes_are_named(results: Path, run_cli: Run) -> None:

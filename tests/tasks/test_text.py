@@ -1,5 +1,7 @@
 """formulation=text: what is asked and answered, what is learnt from, and how written texts are scored."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -183,6 +185,10 @@ def test_choices_are_letters(cell) -> None:
     assert found.context.tokenizer.decode(made.input_ids[0], skip_special_tokens=True).endswith("(A) Dry. (B) Wet.")
     assert found.context.tokenizer.decode(made.targets[0], skip_special_tokens=True) == "B"
     assert _scored(task, ["b", "A", "C"], labels=[1, 1, 0]) == {"accuracy": pytest.approx(1 / 3)}
+    # Choices without a letter would be missing in the prompt.
+    many = replace(example, choices=[f"{i}." for i in range(27)])
+    with pytest.raises(ConfigError, match=r"dataset\.choices: row 0 has 27; .* of which there are 26"):
+        task.encode(found.context.tokenizer, [many], 400)
 
 
 def test_a_run_keeps_its_texts(train, results) -> None:
