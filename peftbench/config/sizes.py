@@ -16,7 +16,8 @@ def at(config: RunConfig, key: str) -> float:
     value: Any = config.method
     for name in key.split("."):
         value = value[name] if isinstance(value, dict) else getattr(value, name)
-    return value
+    size: float = value
+    return size
 
 
 def values(config: RunConfig, size: float) -> dict[str, float]:

@@ -78,7 +78,7 @@ def test_seeds_and_budgets_of_a_method_are_counted_in_one_go(monkeypatch: pytest
         chosen = {b: {"weights": 10, "values": {}, "wanted": 10.0} for b in ("10", "11")}
         return type("Outcome", (), {"result": [{"base": 100, "chosen": chosen}] * len(questions), "error": None})
 
-    monkeypatch.setattr(sizing.process, "call", answer)
+    monkeypatch.setattr("peftbench.sweep.sizing.process.call", answer)
     composed = plan(
         ["model=tiny_bert", "method=lora,full", "match=parameters", "budget=10,11", "seed=0,1,2"], multirun=True
     )
