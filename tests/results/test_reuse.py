@@ -9,7 +9,7 @@ import pytest
 from peftbench.results import index, reading
 from peftbench.results.report import command, load, reuse
 from peftbench.results.store import ResultStore
-from peftbench.system import cached
+from peftbench.system import cached, fingerprint
 from tests.helpers.boards import made
 from tests.helpers.composed import composed
 
@@ -108,7 +108,7 @@ def test_another_secret_or_version_is_seen(
     monkeypatch.setenv("MY_TOKEN", "tiny_bert")
     assert "tiny_bert" not in "".join(_report(root, capsys)[1].values())
     assert len(loads) == 2
-    monkeypatch.setattr(reuse.fingerprint, "of_code", lambda package: "another")
+    monkeypatch.setattr(fingerprint, "of_code", lambda package: "another")
     _report(root, capsys)
     assert len(loads) == 3
 

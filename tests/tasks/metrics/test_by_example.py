@@ -83,7 +83,7 @@ def test_predictions_have_what_an_interval_needs_without_the_texts(tmp_path: Pat
     columns |= {answers.EXAMPLE + name: by_example.statistics(name, written, right) for name in names}
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")
     split = {"values": {**values, "bertscore": 0.5}, "score": sum(values.values()) / 2, "n": 12}
-    record = made(split["score"], "dataset=sst2", metrics={"test": split})
+    record = made(sum(values.values()) / 2, "dataset=sst2", metrics={"test": split})
     record.config["dataset"] |= {"evaluation": ["test"], "metrics": dict.fromkeys(names, "max")}
     run = answers.pseudo_values(record, tmp_path / "p.parquet")
     assert run is not None
