@@ -101,3 +101,16 @@ class Diverged(Exception):
 
 class Interrupted(Exception):
     """The run was asked to stop."""
+
+
+class Pruned(Exception):
+    """A trial was ended early, behind the others.
+
+    Attributes:
+        scores: its selection scores after so many examples.
+    """
+
+    def __init__(self, scores: list[tuple[int, float]]) -> None:
+        self.scores = scores
+        examples, score = scores[-1]
+        super().__init__(f"ended after {examples} examples: its score {score:.3f} is behind the earlier trials'")

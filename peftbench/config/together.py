@@ -12,6 +12,7 @@ def check(config: RunConfig) -> None:
         raise ConfigError("recipe.shots_seed: is required with recipe.shots; recipe=fewshot has one")
     if config.tune_space and config.tune is None:
         raise ConfigError("tune_space: goes with tune=N, the number of trials")
+    _check_halving(config)
     _check_devices(config)
     _check_dtype(config)
     for key in ("results_dir", "data_root", "model_root", "start_from"):
@@ -24,6 +25,22 @@ def _check_home(key: str, place: str | None) -> None:
         Path(place or "").expanduser()
     except RuntimeError:
         raise ConfigError(f"{key}={place}: there is no such user's home; allowed is a folder") from None
+
+
+def _check_halving(config: RunConfig) -> None:
+    """Raises ConfigError for a rule of ending trials early that can't be followed."""
+    rule = config.tune_halving
+    if rule is None:
+        return
+    if config.tune is None and "before" not in rule:
+        raise ConfigError("tune_halving: goes with tune=N, the number of trials")
+    keys = {"examples", "factor"} | ({"before"} if config.tune is None else set())
+    for key, least in {"examples": 1, "factor": 2}.items():
+        value = rule.get(key)
+        if set(rule) != keys or not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(
+                f"tune_halving={rule}: allowed is {{examples: E, factor: F}}, whole numbers, E at least 1, F at least 2"
+            )
 
 
 def _check_devices(config: RunConfig) -> None:

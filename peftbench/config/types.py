@@ -204,3 +204,6 @@ class RunConfig:
     tune: Optional[int] = field(default=None, metadata={"rule": between(1, 10_000)})
     #: By key, the values that trials choose among beside the method's own `search`; of a learning rate its two ends.
     tune_space: Optional[dict[str, Any]] = None
+    #: Trials that are behind are ended early: `examples` of the first rung and `factor` between rungs; of a trial also
+    #: `before`, the keys of the trials that it is compared with.
+    tune_halving: Optional[dict[str, Any]] = None

@@ -14,8 +14,9 @@ from peftbench.results.key import protocol
 SCHEMA_VERSION = 1
 
 
-#: How a run can end. All but the first two are failures and are tried again by the next call.
-STATUSES = ("completed", "not_applicable", "oom", "diverged", "timeout", "interrupted", "error")
+#: How a run can end. All but the first two, and a trial that was ended early (pruned), are failures and are tried
+#: again by the next call.
+STATUSES = ("completed", "not_applicable", "oom", "diverged", "pruned", "timeout", "interrupted", "error")
 
 
 @dataclass(kw_only=True)
@@ -36,6 +37,7 @@ class RunRecord:
         selected_step: the optimiser step whose weights were evaluated.
         selection: on the slice that steps are selected on, `score` of the selected step, `last_score` of the
             `last_step`, and how many `evaluations` there were; None where there was one step to take.
+        halving: of a trial that may be ended early, `examples_seen`, and the selection `scores` by examples.
         params: `trainable`, `adapter`, `head`, `total`.
         efficiency: measured figures, the unit in each name; `micro_batch_size` is that in use at the end, halved
             `oom_halvings` times because memory ran out. Of several devices `peak_memory_bytes` is the sum, and
@@ -57,7 +59,8 @@ class RunRecord:
         warnings: what decides whether a figure means anything: each `kind` (`results.warnings.Kind`) and `text`.
         protocol: what the scores mean (`protocol`).
         tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
-            `seed`, `search`, `best` and all that was `tried`, each with the key of its record under trials/.
+            `pruned` and `examples_seen` (with `tune_halving`), `seed`, `search`, `best` and all that was `tried`, each
+            with the key of its record under trials/.
         log: the run's log, relative to the results folder.
         log_tail: of a failed run, the last lines of it.
     """
@@ -71,6 +74,7 @@ class RunRecord:
     selected_step: int | None = None
     selection: dict[str, float | int | None] | None = None
     params: dict[str, int | None] | None = None
+    halving: dict[str, Any] | None = None
     efficiency: dict[str, Any] | None = None
     samples: dict[str, int | None] | None = None
     learnt: dict[str, Any] = field(default_factory=dict)

@@ -121,6 +121,13 @@ class Evaluated(msgspec.Struct):
     slices: dict[str, Sliced] | None = None
 
 
+class Halved(msgspec.Struct):
+    """`halving` of a trial."""
+
+    examples_seen: Count
+    scores: list[tuple[Count, Number]]
+
+
 class Warned(msgspec.Struct):
     """One of a record's `warnings`."""
 
@@ -134,6 +141,7 @@ _WITHIN: dict[str, Any] = {
     "score": Number | None,
     "selected_step": Whole | None,
     "selection": dict[str, Number | None] | None,
+    "halving": Halved | None,
     "params": dict[str, Whole | None] | None,
     "efficiency": dict[str, Number | dict[str, Count] | None] | None,
     "samples": dict[str, Count | None] | None,

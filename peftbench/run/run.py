@@ -27,6 +27,7 @@ from peftbench.run.training import sharding
 from peftbench.run.training.class_weights import class_weights
 from peftbench.run.training.curve import Curve
 from peftbench.run.training.energy import Energy
+from peftbench.run.training.halving import Halving
 from peftbench.run.training.meter import Memory, Meter
 from peftbench.run.training.progress import Reporter
 from peftbench.run.training.resume import RunState
@@ -90,6 +91,7 @@ def scored_record(
         score=headline([metrics[name] for name in data.headline]),
         selected_step=trained.selected,
         selection=trained.selection,
+        halving=trained.halving,
         params=trained.params,
         efficiency={
             **trained.figures,
@@ -117,11 +119,9 @@ def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
     config = context.config
     environment.set_up(config.hardware)
     L.seed_everything(config.seed, verbose=False)
-
     context.emit({"event": "phase", "phase": "tokenising"})
     task = build_task(config)
     data = load_data(context, task)
-
     method = build_method(config.method)
     if method.trains and ranks.is_first():
         data.count_repeats()
@@ -161,6 +161,7 @@ class TrainingResult:
         figures: times and memory of training, by their names in a record's `efficiency`.
         resumed: the steps at which the run was taken up again after a stop.
         selection: the score of the step that was selected beside the last one's (`RunRecord.selection`).
+        halving: `RunRecord.halving`.
         curve: the learning curve; empty where nothing was trained.
     """
 
@@ -170,6 +171,7 @@ class TrainingResult:
     figures: dict[str, Any]
     resumed: list[int]
     selection: dict[str, float | int | None] | None
+    halving: dict[str, Any] | None
     curve: list[Point]
 
 
@@ -178,6 +180,7 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
     meter, energy, curve = Meter(), Energy(), Curve(steps)
     select = SelectBest(folder, maximise=maximise(config.dataset), patience=config.recipe.patience)
+    halving = Halving(config, curve, maximise=select.maximise)
     state = RunState(
         folder,
         code=environment.versions(),
@@ -188,7 +191,7 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
         curve=curve,
     )
     # The order matters: see `RunState` and `Meter`.
-    callbacks = [state, *method.callbacks(), select, curve, Reporter(context.emit), energy, meter]
+    callbacks = [state, *method.callbacks(), select, curve, halving, Reporter(context.emit), energy, meter]
     trainer = build_trainer(config, context.sinks, callbacks, steps=steps, epoch_steps=len(data.train_dataloader()))
     if method.trains:
         fit(tuner, data, trainer, state, context.emit)
@@ -211,7 +214,8 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: M
     # Of a run in several processes nobody measured the others'.
     figures["energy_j"] = None if state.resumed or config.hardware.devices > 1 else energy.joules()
     points = curve.points(meter.steps_s, meter.samples, selected=selected)
-    return TrainingResult(trainer, selected, params, figures, state.resumed, select.outcome(), points)
+    chosen = select.outcome(), halving.outcome()
+    return TrainingResult(trainer, selected, params, figures, state.resumed, *chosen, points)
 
 
 def fit(tuner: FineTuner, data: TaskDataModule, trainer: L.Trainer, state: RunState, emit: Emit) -> None:

@@ -9,12 +9,14 @@ import torch
 from peftbench.config import identity
 from peftbench.config.hosted import HOSTED
 from peftbench.config.types import RunConfig
+from peftbench.errors import Pruned
 from peftbench.results.records import RunRecord
 from peftbench.results.store import Places, write_ended
 from peftbench.run.context import RunContext
 from peftbench.run.prepared import PreparedRun
-from peftbench.run.run import run
+from peftbench.run.run import fingerprints, run
 from peftbench.run.training import sinks as loggers
+from peftbench.run.training.halving import record as halving_record
 from peftbench.system import files, process_child, ranks, stop
 from peftbench.system.process_group import Emit
 
@@ -55,6 +57,8 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
 
         try:
             finished = make(RunContext(replace(prepared, config=config), places, sinks, emit, keep))
+        except Pruned as pruned:
+            finished = _pruned(prepared, pruned) if ranks.is_first() else None
         except BaseException as error:
             status = process_child.status_of(error)
             loggers.finish(sinks, loggers.Ending(status, error=process_child.in_one_line(error)))
@@ -67,6 +71,19 @@ def train(prepared: PreparedRun, places: Places, log_folder: Path, log: str, hal
             write_ended(places.unfinished, record)
             emit({"result": record.to_dict()})
         loggers.finish(sinks, loggers.Ending(record.status, record, places=places))
+
+
+def _pruned(prepared: PreparedRun, pruned: Pruned) -> RunRecord:
+    """The record of a trial that was ended early: no score, for nothing was evaluated but what it was ended by."""
+    return RunRecord(
+        key=prepared.key,
+        status="pruned",
+        error=str(pruned),
+        config=identity.description(prepared.config),
+        changed=prepared.config.changed,
+        halving=halving_record(pruned.scores),
+        environment=fingerprints(prepared),
+    )
 
 
 def _run_hosted(context: RunContext) -> RunRecord:

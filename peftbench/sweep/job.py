@@ -51,7 +51,7 @@ def hydra_job(composed: DictConfig) -> None:
     record = None
     with process.stoppable(), _quietly(stopped, alone=alone):
         record = _claim_and_run(prepare(config), Path(hydra.runtime.output_dir))
-    if config.fail_fast and failed is not None and record is not None and record.status != "completed":
+    if config.fail_fast and failed is not None and record is not None and record.status not in ("completed", "pruned"):
         failed.touch()
         terminal.line(config, "failed: no further run is started (fail_fast)")
 
@@ -101,7 +101,7 @@ def _claim_and_run(cell: PreparedRun, folder: Path) -> RunRecord | None:
 
 
 #: Statuses that another try can't change.
-NOT_RETRIED = ("diverged",)
+NOT_RETRIED = ("diverged", "pruned")
 
 
 def _run(cell: PreparedRun, store: ResultStore, folder: Path) -> RunRecord:

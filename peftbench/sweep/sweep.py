@@ -60,8 +60,8 @@ class Sweep:
 
 
 def recorded(run: PlannedRun) -> bool:
-    """Whether a run has its record."""
-    return _store(run).completed(run.cell.config, run.cell.key)
+    """Whether a run has its record, or is a trial that was ended early."""
+    return _store(run).completed(run.cell.config, run.cell.key) or tuning.pruned(run.cell) is not None
 
 
 def _store(run: PlannedRun) -> ResultStore:

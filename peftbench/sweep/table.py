@@ -121,7 +121,9 @@ def ended_line(name: str, record: RunRecord) -> Text:
     if record.status != "completed":
         where = f" (log: {record.log})" if record.log else ""
         error = line(f", {redact.redact(str(record.error))}{where}")
-        return Text.assemble(line(f"{name}: "), (record.status, "bold red"), error)
+        return Text.assemble(
+            line(f"{name}: "), (record.status, "bold" if record.status == "pruned" else "bold red"), error
+        )
     took = (record.efficiency or {}).get("run_time_s")
     # Of a model that isn't here nobody knows.
     trained = "" if record.params is None else f", {record.params.get('trainable') or 0:,} trained"

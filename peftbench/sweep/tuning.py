@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from peftbench.config import types, wording
+from peftbench.config.values import as_word
 from peftbench.errors import ConfigError
-from peftbench.results.reading import home, read
+from peftbench.results.reading import home, key_of, read
 from peftbench.results.records import RunRecord
 from peftbench.results.store import TRIALS, ResultStore
 from peftbench.run.prepared import PreparedRun, prepare
@@ -66,6 +67,8 @@ class Study:
             "measure=false",
             "tune=null",
             "tune_space=null",
+            "tune_halving=null",  # A mapping is set anew: Hydra adds no key to the one of the command line.
+            f"tune_halving={self._halving()}",
         ]
         # What a model forgets, or does beyond its score, says nothing of which values are best, and takes long to ask.
         beside = ("forgetting", "evaluation")
@@ -77,9 +80,17 @@ class Study:
         """Take the result of the trial that was asked for last."""
         import optuna
 
-        score = selection_score(run.cell)
-        self.tried.append({"values": self._values, "score": score, "key": run.cell.key})
+        score, ended = selection_score(run.cell), pruned(run.cell)
+        trial = {"values": self._values, "score": score, "key": run.cell.key}
         state = optuna.trial.TrialState.FAIL if score is None else None
+        if self.config.tune_halving is not None:
+            record = _record(run.cell) or ended
+            trial |= {"pruned": score is None and ended is not None, "examples_seen": _examples(record)}
+        if score is None and ended is not None:
+            state = optuna.trial.TrialState.PRUNED
+            for examples, value in (ended.halving or {}).get("scores", []):
+                self._trial.report(value, examples)
+        self.tried.append(trial)
         self._optuna.tell(self._trial, score, state=state)
 
     def best(self) -> dict[str, Any] | None:
@@ -96,7 +107,8 @@ class Study:
         runs = [self._compose(best["values"], [], run, "") for run in self.runs]
         summary = {
             "trials": self.budget,
-            "failed": sum(trial["score"] is None for trial in self.tried),
+            "failed": sum(trial["score"] is None and not trial.get("pruned") for trial in self.tried),
+            **self._ended_early(),
             "seed": self.config.seed,
             "search": _search(self.config),
             "best": best,
@@ -106,6 +118,22 @@ class Study:
         for run in runs:
             ResultStore(self.config.results_dir).put_tuning(run.cell.key, summary)
         return runs
+
+    def _halving(self) -> str:
+        """A trial's `tune_halving`: which trials came before it is a part of its key, as its end depends on them."""
+        rule = self.config.tune_halving
+        if rule is None:
+            return "null"
+        before = [wording.quoted(trial["key"]) for trial in self.tried]  # A key may look like a number.
+        return as_word({**rule, "before": before})
+
+    def _ended_early(self) -> dict[str, int]:
+        if self.config.tune_halving is None:
+            return {}
+        return {
+            "pruned": sum(trial["pruned"] for trial in self.tried),
+            "examples_seen": sum(trial["examples_seen"] or 0 for trial in self.tried),
+        }
 
     def _compose(self, values: dict[str, Any], settings: list[str], run: PlannedRun, name: str) -> PlannedRun:
         own = self.config.method.search or {}
@@ -187,10 +215,29 @@ def rounds(tuned: Sequence[Study]) -> Iterator[list[tuple[Study, PlannedRun]]]:
 
 def selection_score(cell: PreparedRun) -> float | None:
     """What a run scored on the selection split; None: it isn't completed."""
+    record = _record(cell)
+    selection = None if record is None else record.metrics.get("selection")
+    return None if selection is None else selection.get("score")
+
+
+def pruned(cell: PreparedRun) -> RunRecord | None:
+    """The record of a trial that was ended early; None: it wasn't."""
+    if cell.config.tune_halving is None:
+        return None
+    tries = (read(file) for file in ResultStore(cell.config.results_dir).failures(cell.config, cell.key))
+    ended = (record for record in tries if isinstance(record, RunRecord) and record.status == "pruned")
+    return next((record for record in ended if key_of(record) == cell.key), None)
+
+
+def _record(cell: PreparedRun) -> RunRecord | None:
     file = home(ResultStore(cell.config.results_dir).record_file(cell.config, cell.key))
     record = None if file is None else read(file)
-    selection = record.metrics.get("selection") if isinstance(record, RunRecord) else None
-    return None if selection is None else selection.get("score")
+    return record if isinstance(record, RunRecord) else None
+
+
+def _examples(record: RunRecord | None) -> int | None:
+    """The examples that a trial saw; None: it failed."""
+    return None if record is None else (record.halving or {}).get("examples_seen")
 
 
 def _search(config: types.RunConfig) -> dict[str, Any]:

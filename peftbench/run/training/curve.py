@@ -50,6 +50,11 @@ class Curve(Callback):
             self._take(step)
         self._points[-1]["selection_score"] = score
 
+    def scores(self) -> list[tuple[int, float]]:
+        """The selection scores so far, by step."""
+        scored = ((point["step"], point["selection_score"]) for point in self._points)
+        return [(step, score) for step, score in scored if score is not None]
+
     def _take(self, step: int) -> None:
         """Add a point. Reading the loss waits for the device."""
         assert self._sum is not None

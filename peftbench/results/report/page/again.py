@@ -18,6 +18,7 @@ _DEFAULTS = {
     "start_from": None,
     "tune": None,
     "tune_space": None,
+    "tune_halving": None,
     "bertscore_model": None,
     "bertscore_layer": None,
 }
