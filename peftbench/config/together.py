@@ -32,15 +32,15 @@ def _check_halving(config: RunConfig) -> None:
     rule = config.tune_halving
     if rule is None:
         return
-    if config.tune is None and "before" not in rule:
+    if config.tune is None and not isinstance(rule.get("before"), list):
         raise ConfigError("tune_halving: goes with tune=N, the number of trials")
     keys = {"examples", "factor"} | ({"before"} if config.tune is None else set())
-    for key, least in {"examples": 1, "factor": 2}.items():
-        value = rule.get(key)
-        if set(rule) != keys or not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(
-                f"tune_halving={rule}: allowed is {{examples: E, factor: F}}, whole numbers, E at least 1, F at least 2"
-            )
+    least = {"examples": 1, "factor": 2}
+    numbers = {key: value for key, value in rule.items() if type(value) is int and value >= least.get(key, 0)}
+    if set(rule) != keys or not least.keys() <= numbers.keys():
+        raise ConfigError(
+            f"tune_halving={rule}: allowed is {{examples: E, factor: F}}, whole numbers, E at least 1, F at least 2"
+        )
 
 
 def _check_devices(config: RunConfig) -> None:

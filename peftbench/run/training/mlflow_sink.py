@@ -18,7 +18,7 @@ _KEY = "peftbench.key"
 #: The store of a results folder, where no other is named.
 _STORE = "mlruns"
 #: A run's status as MLflow has it.
-_STATUS = {"completed": "FINISHED", "interrupted": "KILLED"}
+_STATUS = {"completed": "FINISHED", "pruned": "FINISHED", "interrupted": "KILLED"}
 #: Characters that MLflow's stores take of a parameter, and how many parameters at once.
 _PARAMETER_LENGTH, _PARAMETERS_AT_ONCE = 500, 100
 

@@ -163,7 +163,7 @@ def _finish(logger: Logger, ending: Ending) -> None:
             logger.close(ending)
             return
         logger.log_metrics(ending.numbers())
-        logger.finalize("success" if ending.status == "completed" else "failed")
+        logger.finalize("success" if ending.status in ("completed", "pruned") else "failed")
     except Exception:  # A sink may fail in any way of its own.
         _log.exception("logger: %s failed at the end; the record is kept", _name(logger))
 

@@ -123,7 +123,7 @@ class WandbRun(WandbLogger, Closing):
             run.mark_preempting()  # It goes on later: W&B counts it neither as failed nor as crashed.
         if ending.status == "completed" and ending.places is not None:
             self._send_files(run, ending)
-        run.finish(exit_code=0 if ending.status == "completed" else 1)
+        run.finish(exit_code=0 if ending.status in ("completed", "pruned") else 1)
 
     def _send_files(self, run: Any, ending: Ending) -> None:
         import wandb
