@@ -82,16 +82,17 @@ def _several(overrides: list[Override], base: DictConfig, *, narrowed: bool) -> 
     )
 
 
-#: What says how runs are tuned.
-_TUNING = ("tune", "tune_space", "tune_halving")
-
-
 def _untuned(config: RunConfig, words: list[str]) -> combine.ComposedRun:
     """A cell with `tune=null` where there is nothing to search: the number of trials would only split its key."""
     trains = config.method.lr is not None
     if config.tune is None or config.method.search or (config.tune_space and trains):
         return config, words
-    return replace(config, **dict.fromkeys(_TUNING)), [*words, *(f"{key}=null" for key in _TUNING)]
+    return replace(config, tune=None, tune_space=None, tune_halving=None), [
+        *words,
+        "tune=null",
+        "tune_space=null",
+        "tune_halving=null",
+    ]
 
 
 def _cells(combinations: list[list[str]]) -> Iterator[tuple[RunConfig, list[str]]]:

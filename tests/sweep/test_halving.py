@@ -103,7 +103,9 @@ def test_a_trial_with_an_absurd_rate_is_ended_and_a_killed_study_goes_on(run_cli
         (["tune_halving={examples: 64, factor: 2, before: 3}"], "tune_halving"),
     ],
 )
-def test_a_rule_that_cannot_be_followed_is_one_line(tiny, run_cli: Run, words: list[str], says: str) -> None:
+def test_a_rule_that_cannot_be_followed_is_one_line(
+    tiny: Callable[..., list[str]], run_cli: Run, words: list[str], says: str
+) -> None:
     status, out, err = run_cli(*tiny("method=lora", *words))
     assert status == 2, out
     assert says in err

@@ -1,6 +1,6 @@
 """Ends a trial that is hopeless, by successive halving (arXiv 1810.05934) as Optuna has it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch import Callback
@@ -33,7 +33,7 @@ class Halving(Callback):
         # Of a run with the best values it is only told how they were chosen.
         self._rule = rule if "before" in rule else None
         self._batch, self._curve = config.recipe.batch_size, curve
-        self._direction = "maximize" if maximise else "minimize"
+        self._direction: Literal["maximize", "minimize"] = "maximize" if maximise else "minimize"
         store = ResultStore(config.results_dir)
         self._earlier = [_scores(store, config, key) for key in rule.get("before", [])]
 
