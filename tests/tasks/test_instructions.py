@@ -31,7 +31,7 @@ def test_one_model_learns_to_answer_two_toy_tasks(train, model: str) -> None:
     """From random weights, by the question alone: a word of two here, letters there. In so few steps the answers have
     their form; which of both words is right, and the whole string, take longer."""
     short = ("recipe.eval_samples=40", "measure=false", f"model={model}")
-    more = ("method=full", "method.lr=1e-3", "recipe.max_steps=250", "recipe.batch_size=16", "recipe.eval_steps=250")
+    more = ("method=full", "method.lr=1e-3", "recipe.max_steps=700", "recipe.batch_size=16", "recipe.eval_steps=350")
     before = train(*TOYS, *short, "method=zero_shot").metrics
     after = train(*TOYS, *short, *more, "recipe.warmup_ratio=0.1").metrics
     # A text that is no label counts as wrong.
