@@ -245,6 +245,18 @@ def _summary(cells: Sequence[PreparedRun], tries: dict[str, int], *, left_out: i
         failures = ResultStore(cell.config.results_dir).failures(cell.config, cell.key)
         reason = getattr(read(failures[-1]), "error", None)
         terminal.line(cell.config, f"failed: {reason}")
-    for root in {cell.config.results_dir for cell in cells}:
-        terminal.console.print(f"Leaderboard: python -m peftbench report results_dir={escape.line(root)}", markup=False)
+    for root in sorted({cell.config.results_dir for cell in cells}):
+        _compare(root, [c for c in unique if c not in rest and c.config.results_dir == root])
     return 1 if failed or unrecorded else 0
+
+
+def _compare(root: str, recorded: Sequence[PreparedRun]) -> None:
+    """Show the scores of recorded runs, if they are several, and how one comes to the leaderboard and its page."""
+    if len(recorded) > 1:
+        from peftbench.results.report import command  # Brings numpy and scipy, which a start does without.
+
+        store = ResultStore(root)
+        scores = command.of_runs(Path(root), [store.record_file(cell.config, cell.key) for cell in recorded])
+        terminal.console.print(f"\n{scores}", markup=False, highlight=False, soft_wrap=True)
+    told = f"python -m peftbench report results_dir={escape.line(root)}"
+    terminal.console.print(f"Leaderboard and page: {told}", markup=False, highlight=False, soft_wrap=True)

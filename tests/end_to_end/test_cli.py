@@ -26,6 +26,11 @@ def test_a_multirun_then_the_same_line_again(run_cli: Run, tiny, results: Path) 
     status, out, err = run_cli(*line, "-m")
     assert status == 0, err
     assert "4 completed (4 now, 0 before), 0 failed" in out
+    *_, last = out.splitlines()
+    assert last.startswith("Leaderboard and page: python -m peftbench report results_dir=")
+    scores = out[out.index(" completed (") :]
+    assert "95 % interval" in scores
+    assert all(f" {method} " in scores for method in ("linear_probe", "full"))
     found = records(results)
     assert {(r.config["method"]["name"], r.config["seed"]) for r in found} == {
         (method, seed) for method in ("linear_probe", "full") for seed in (0, 1)

@@ -27,14 +27,18 @@ def mixed(prepared) -> MixtureDataModule:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["tiny_t5", "tiny_bart"])
-def test_a_mixture_of_two_toy_tasks_is_learnt(train, model: str) -> None:
-    """From random weights: both answers' forms and some of what they say, in one model."""
-    more = ("method=full", "method.lr=3e-3", "recipe.max_steps=400", "recipe.batch_size=32", "recipe.eval_samples=60")
-    record = train(*TOYS, f"model={model}", *more, "recipe.eval_steps=100", "recipe.warmup_ratio=0.1", "measure=false")
-    untrained = train(*TOYS, f"model={model}", "method=zero_shot", "recipe.eval_samples=60", "measure=false")
-    assert untrained.metrics["demo/validation"]["score"] == untrained.metrics["copy/validation"]["score"] == 0
-    assert record.metrics["demo/validation"]["values"]["accuracy"] > 0.6
-    assert record.metrics["copy/validation"]["loss"] < 0.7 * untrained.metrics["copy/validation"]["loss"]
+def test_one_model_learns_to_answer_two_toy_tasks(train, model: str) -> None:
+    """From random weights, by the question alone: a word of two here, letters there. In so few steps the answers have
+    their form; which of both words is right, and the whole string, take longer."""
+    short = ("recipe.eval_samples=40", "measure=false", f"model={model}")
+    more = ("method=full", "method.lr=1e-3", "recipe.max_steps=700", "recipe.batch_size=16", "recipe.eval_steps=350")
+    before = train(*TOYS, *short, "method=zero_shot").metrics
+    after = train(*TOYS, *short, *more, "recipe.warmup_ratio=0.1").metrics
+    # A text that is no label counts as wrong.
+    assert before["demo/validation"]["score"] == 0
+    assert after["demo/validation"]["score"] > 0.3
+    assert after["demo/validation"]["loss"] < 0.2 * before["demo/validation"]["loss"]
+    assert after["copy/validation"]["loss"] < 0.5 * before["copy/validation"]["loss"]
 
 
 @pytest.mark.parametrize("method", ["lora", "prompt", "prefix"])

@@ -12,6 +12,8 @@ from types import ModuleType
 from peftbench.config.arguments import options
 from peftbench.errors import ConfigError, nearest
 from peftbench.results import report
+from peftbench.results.reading import read
+from peftbench.results.records import RunRecord
 from peftbench.results.report import against, filters, load, render_markdown, reuse, score_tables, stats
 from peftbench.results.report.load import Results
 from peftbench.results.report.reuse import Said
@@ -91,6 +93,17 @@ def _print(said: Said, written: Sequence[Path]) -> None:
     _tell(said.doubtful)
     where = ", ".join(map(escape.line, written)) or "nothing written, as these aren't all runs of one folder"
     print(f"\n{said.completed} completed, {said.failed} failed: {where}")
+
+
+def of_runs(root: Path, files: Sequence[Path]) -> str:
+    """The scores of some completed runs with their intervals, for the terminal.
+
+    Args:
+        root: their results folder; files: their records.
+    """
+    records = [record for record in map(read, files) if isinstance(record, RunRecord)]
+    board = stats.leaderboard(Results(completed=records, roots={id(record): root for record in records}))
+    return redact.redact(terminal(board, shutil.get_terminal_size((80, 24)).columns)) if board.rows else ""
 
 
 def terminal(board: Leaderboard, width: int) -> str:
