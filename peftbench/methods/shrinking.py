@@ -54,6 +54,8 @@ class Shrinking(Full):
         for name, size in sizes.items():
             self._plan += self._removals(name, size, context.total_steps)
         self._plan.sort(key=lambda removal: removal[0])
+        while self._plan and self._plan[0][0] <= 0:  # What no step sees isn't trained.
+            self._remove()
         return self._model
 
     def _left(self, size: int) -> list[int]:

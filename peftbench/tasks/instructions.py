@@ -19,6 +19,7 @@ from peftbench.config.types import RunConfig
 from peftbench.data.batch import Arguments, Batch
 from peftbench.data.rows import check_template
 from peftbench.errors import NotApplicable
+from peftbench.tasks.base import Answered
 from peftbench.tasks.phrasing import Phrasing
 from peftbench.tasks.text import OPTIONS, Text
 from peftbench.tasks.verbaliser import ANSWER
@@ -111,6 +112,23 @@ class TextMixture:
             by_part[self.parts[part].config.name] = sum(values.values()) / len(values)
             start += len(part_examples)
         return by_part
+
+    def answered(self, predictions: list[str], examples: Any) -> Answered:
+        """What the texts count as, part by part."""
+        start, by_part = 0, []
+        for part, part_examples in examples.pieces:
+            by_part.append(self.parts[part].answered(predictions[start : start + len(part_examples)], part_examples))
+            start += len(part_examples)
+        if len(by_part) == 1:
+            return by_part[0]
+        return Answered([a for one in by_part for a in one.answers], [r for one in by_part for r in one.right])
+
+    def statistics(self, predictions: list[str], examples: Any) -> dict[str, list[list[float] | None]]:
+        """Of a split of one part what that part's task says; several have no score of one metric."""
+        if len(examples.pieces) > 1:
+            return {}
+        part, part_examples = examples.pieces[0]
+        return self.parts[part].statistics(predictions, part_examples)
 
     def beside(self, predictions: list[str], examples: Any) -> dict[str, Any]:
         """Of a split of one part what that part's task says; of several nothing: their answers aren't the same."""

@@ -187,7 +187,7 @@ def test_choices_are_letters(cell) -> None:
     assert _scored(task, ["b", "A", "C"], labels=[1, 1, 0]) == {"accuracy": pytest.approx(1 / 3)}
     # Choices without a letter would be missing in the prompt.
     many = replace(example, choices=[f"{i}." for i in range(27)])
-    with pytest.raises(ConfigError, match=r"dataset\.choices: row 0 has 27; .* of which there are 26"):
+    with pytest.raises(ConfigError, match=r"dataset\.choices: row 0 has 27; formulation=text has letters for 26"):
         task.encode(found.context.tokenizer, [many], 400)
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from peftbench.config import loading, paths
+from peftbench.config import loading, mixture, paths
 from peftbench.config.values import as_word, safe
 from peftbench.config.wording import ANYWHERE
 from peftbench.errors import ConfigError
@@ -84,7 +84,10 @@ def _written(group: str, name: str) -> dict[str, Any] | None:
     for base in content.pop("defaults", []):
         if isinstance(base, str) and base != "_self_":
             below |= _written(group, base.removeprefix("/").removeprefix(f"{group}/")) or {}
-    return below | content
+    written = below | content
+    if group == "dataset":
+        mixture.take_templates(written, ())  # As of any composed data set: only parts of mixtures have them.
+    return written
 
 
 def _computed(value: Any) -> bool:
