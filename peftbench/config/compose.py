@@ -188,7 +188,7 @@ def _message(first: str, text: str, arguments: Sequence[str]) -> str:
         if not isinstance(node, DictConfig) or parent not in node:
             parents, last = parents[:depth], parent
             break
-        node = node._get_node(parent)
+        node = hydra_compat.unresolved(node, parent)
     if not isinstance(node, DictConfig):
         return f"{key}: {'.'.join(parents)} is a single value and has no keys"
     where = ".".join(parents)

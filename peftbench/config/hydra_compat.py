@@ -1,4 +1,4 @@
-"""All uses of Hydra's private API (`hydra._internal`), written for Hydra 1.3.
+"""All uses of the private API of Hydra (`hydra._internal`) and OmegaConf, written for Hydra 1.3.
 
 Another minor version may move or change any of them: tests/config/test_hydra_compat.py says which, before a run does.
 """
@@ -53,6 +53,12 @@ def values(override: Override) -> list[str]:
     return [parts[0] for parts in BasicSweeper.split_arguments([override], max_batch_size=None)[0]]
 
 
+def unresolved(node: DictConfig, key: str) -> Any:
+    """A node's child without following its interpolation, which may refer to what isn't there; OmegaConf's public
+    access follows it."""
+    return node._get_node(key)
+
+
 def read_files_once(loader: Any, problem: Callable[[Exception], str]) -> None:
     """Make a config loader read each file once a command, and by a later command only if it has changed since.
 
@@ -104,4 +110,5 @@ USED: Sequence[tuple[Any, tuple[str, ...]]] = (
     (Hydra, ("create_main_hydra2", "compose_config")),
     (BasicSweeper, ("split_arguments",)),
     (CachingConfigRepository, ("load_config",)),
+    (DictConfig, ("_get_node",)),
 )

@@ -77,7 +77,10 @@ def key_of(record: RunRecord) -> str:
     asked = environment.get("questions") or {
         name: answers["data_fingerprint"] for name, answers in (record.forgetting or {}).items()
     }
-    inputs = {**(environment.get("inputs") or {}), **{f"forgetting.{name}": of for name, of in asked.items()}}
+    inputs = {
+        **(environment.get("inputs") or {}),
+        **{f"forgetting.{name}": questions for name, questions in asked.items()},
+    }
     decides = {
         "data": environment.get("data_fingerprint"),
         "model": environment.get("model_fingerprint"),

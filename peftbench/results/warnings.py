@@ -58,7 +58,7 @@ def of(record: RunRecord) -> Iterator[Warned]:
         Kind.BUSY_TRAINING: _busy(record, run, "train"),
         Kind.BUSY_INFERENCE: _busy(record, run, "inference"),
     }
-    yield from ({"kind": str(kind), "text": text} for kind, found in texts.items() for text in found)
+    yield from ({"kind": str(kind), "text": text} for kind, warned in texts.items() for text in warned)
 
 
 def _still_improving(record: RunRecord, run: str) -> Iterator[str]:

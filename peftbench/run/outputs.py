@@ -119,13 +119,13 @@ def _predictions(
 def _statistics(predictions: Any, examples: Encoded, task: Any) -> dict[str, pa.Array]:
     """What intervals are made of where answers are texts: of metrics of texts what they make of each example
     (`metrics.by_example`); of labels and numbers that were written, what the texts count as."""
-    kept = {
+    columns = {
         answers.EXAMPLE + name: pa.array(numbers, pa.list_(pa.float64()))
         for name, numbers in task.statistics(predictions, examples).items()
     }
     if task.generates and examples.references is None:
-        kept[answers.COUNTS_AS] = pa.array(task.answered(predictions, examples).answers)
-    return kept
+        columns[answers.COUNTS_AS] = pa.array(task.answered(predictions, examples).answers)
+    return columns
 
 
 def _named(numbers: pa.Array, labels: Sequence[str]) -> pa.Array:

@@ -83,8 +83,8 @@ def answered(reloaded: Reloaded, table: pa.Table) -> dict[str, Any]:
         return {"columns": [*columns, "answer"], "rows": [[*r, float(p)] for r, p in zip(rows, decided, strict=True)]}
     shares = _softmax(predictions)[np.arange(len(decided)), decided]
     names = config.dataset.labels
-    said = [names[i] if names else int(i) for i in decided.tolist()]
-    together = zip(rows, said, shares.tolist(), strict=True)
+    decided_labels = [names[i] if names else int(i) for i in decided.tolist()]
+    together = zip(rows, decided_labels, shares.tolist(), strict=True)
     return {"columns": [*columns, "label", "probability"], "rows": [[*r, name, share] for r, name, share in together]}
 
 

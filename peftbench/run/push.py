@@ -60,15 +60,15 @@ def _send(path: str, repository: str, how: dict[str, Any]) -> dict[str, Any]:
     if not (token := get_token()):
         raise ConfigError("push: no token: set HF_TOKEN to one that may write, or log in by `hf auth login`")
     api = HfApi(token=token)
-    there = _there(api, repository, how)  # Before a model is loaded, which takes long.
+    present = _there(api, repository, how)  # Before a model is loaded, which takes long.
     reloaded = reload(path, model_root=how["model_root"], merged=how["merged"])
     export.check(reloaded, merged=how["merged"], command="push")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         export.fill(reloaded, folder)
-        if there is None:
+        if present is None:
             api.create_repo(repository, private=how["private"])
-        commit = _commit(api, repository, folder, there or [], _subject(reloaded))
+        commit = _commit(api, repository, folder, present or [], _subject(reloaded))
         names = sorted(file.name for file in folder.iterdir())
     kind = "adapter" if "adapter_config.json" in names else "model"
     address = f"{api.endpoint}/{repository}"
@@ -101,14 +101,14 @@ def _there(api: "HfApi", repository: str, how: dict[str, Any]) -> list[str] | No
     return names
 
 
-def _commit(api: "HfApi", repository: str, folder: Path, there: list[str], subject: str) -> str:
+def _commit(api: "HfApi", repository: str, folder: Path, present: list[str], subject: str) -> str:
     """Make a folder all that a repository holds; returns the commit's id."""
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
         *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()),
-        *(CommitOperationDelete(path_in_repo=name) for name in there if name not in files),
+        *(CommitOperationDelete(path_in_repo=name) for name in present if name not in files),
     ]
     return str(api.create_commit(repository, operations, commit_message=subject).oid)
 

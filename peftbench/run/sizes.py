@@ -61,7 +61,7 @@ def of(config: RunConfig, budgets: Sequence[str]) -> dict[str, Any]:
     chosen = {}
     for budget in budgets:
         wanted = target(budget, base)
-        size = nearest(count, first, wanted, known=tried)
+        size = nearest(count, first, wanted, counts=tried)
         chosen[budget] = {"weights": tried[size], "values": sizes.values(config, size), "wanted": wanted}
     return {"base": base, "chosen": chosen}
 
@@ -128,7 +128,7 @@ def _tried(config: RunConfig, size: float) -> int | None:
         return None
 
 
-def nearest(count: Count, usual: float, wanted: float, *, known: dict[float, int | None]) -> float:
+def nearest(count: Count, usual: float, wanted: float, *, counts: dict[float, int | None]) -> float:
     """The size whose count is nearest to what is wanted, of those that are looked at; of equals the most usual one.
 
     Counts are taken to grow or to fall with the size, roughly in proportion: the first guesses go by that, later ones
@@ -136,61 +136,61 @@ def nearest(count: Count, usual: float, wanted: float, *, known: dict[float, int
 
     Args:
         usual: the size of the method's file; a whole number if sizes are.
-        known: sizes with counts; gets every one that is looked at.
+        counts: sizes with counts; gets every one that is looked at.
     """
     for _ in range(_TRIES):
-        guess = _guess(known, usual, wanted)
+        guess = _guess(counts, usual, wanted)
         if guess is None:
             break
-        known[guess] = count(guess)
-    counted = {size: counted for size, counted in known.items() if counted is not None}
+        counts[guess] = count(guess)
+    counted = {size: counted for size, counted in counts.items() if counted is not None}
     return min(counted, key=lambda size: (abs(counted[size] - wanted), abs(math.log(size / usual))))
 
 
-def _guess(known: dict[float, int | None], usual: float, wanted: float) -> float | None:
+def _guess(counts: dict[float, int | None], usual: float, wanted: float) -> float | None:
     """The size to look at next; None: nothing nearer is likely."""
-    counted = sorted((size, counted) for size, counted in known.items() if counted is not None)
+    counted = sorted((size, counted) for size, counted in counts.items() if counted is not None)
     if any(abs(number - wanted) <= _NEAR * wanted for _, number in counted):
         return None
     for (low, few), (high, many) in zip(counted, counted[1:], strict=False):
         if min(few, many) < wanted < max(few, many):
             share = (wanted - few) / (many - few)
-            return _between(low + share * (high - low), (low, high), known, usual)
+            return _between(low + share * (high - low), (low, high), counts, usual)
     if len(counted) == 1:  # Twice and half of it tell whether larger sizes have more.
-        return next((size for size in (_as(usual, usual * 2), _as(usual, usual / 2)) if size not in known), None)
-    return _beyond(counted, known, usual, wanted)
+        return next((size for size in (_as(usual, usual * 2), _as(usual, usual / 2)) if size not in counts), None)
+    return _beyond(counted, counts, usual, wanted)
 
 
-def _between(guess: float, between: tuple[float, float], known: dict[float, int | None], usual: float) -> float | None:
+def _between(guess: float, between: tuple[float, float], counts: dict[float, int | None], usual: float) -> float | None:
     """A size between two: a guess, or what is nearest to it; once one was refused, first twice the lower and half of
     the upper one."""
     low, high = between
-    if any(low < size < high and count is None for size, count in known.items()):
+    if any(low < size < high and count is None for size, count in counts.items()):
         for size in (_as(usual, 2 * low), _as(usual, high / 2)):
-            if low < size < high and size not in known:
+            if low < size < high and size not in counts:
                 return size
-    return _free(guess, between, known, usual)
+    return _free(guess, between, counts, usual)
 
 
 def _beyond(
-    counted: list[tuple[float, int]], known: dict[float, int | None], usual: float, wanted: float
+    counted: list[tuple[float, int]], counts: dict[float, int | None], usual: float, wanted: float
 ) -> float | None:
     """A size beyond all that have a count: on the line through the two outermost. Where that turned out to be none,
     twice or half of the outermost (which divides what that divides), the middle on the way, and what lies before it."""
     size, number = min(counted, key=lambda one: abs(one[1] - wanted))
     up = (number < wanted) == (counted[-1][1] >= counted[0][1])
-    refused = [other for other, counted in known.items() if counted is None and (other > size) == up]
+    refused = [other for other, counted in counts.items() if counted is None and (other > size) == up]
     double = _as(usual, size * 2 if up else size / 2)
     if not refused:
         other, its = counted[-2] if up else counted[1]
         line = size + (wanted - number) * (size - other) / (number - its) if number != its else double
         guess = min(max(line, size / _JUMP), size * _JUMP)
-        return _free(guess, _ordered(size, guess), known, usual)
-    if double not in known:
+        return _free(guess, _ordered(size, guess), counts, usual)
+    if double not in counts:
         return double
     end = min(refused, key=lambda other: abs(other - size))
-    middle = _free((size + end) / 2, _ordered(size, end), known, usual)
-    return middle or _free(size, _ordered(size, double), known, usual)
+    middle = _free((size + end) / 2, _ordered(size, end), counts, usual)
+    return middle or _free(size, _ordered(size, double), counts, usual)
 
 
 def _ordered(one: float, other: float) -> tuple[float, float]:
@@ -202,11 +202,11 @@ def _as(usual: float, size: float) -> float:
     return max(1, round(size)) if isinstance(usual, int) else sizes.short(size)
 
 
-def _free(guess: float, between: tuple[float, float], known: dict[float, int | None], usual: float) -> float | None:
+def _free(guess: float, between: tuple[float, float], counts: dict[float, int | None], usual: float) -> float | None:
     """The nearest size to a guess, within bounds, that wasn't looked at; None: there is none."""
     low, high = between
     if isinstance(usual, int):
-        free = [size for size in range(max(1, math.floor(low)), math.ceil(high) + 1) if size not in known]
+        free = [size for size in range(max(1, math.floor(low)), math.ceil(high) + 1) if size not in counts]
         return min(free, key=lambda size: abs(size - guess), default=None)
     candidates = (_as(usual, guess), _as(usual, (low + high) / 2))
-    return next((size for size in candidates if low <= size <= high and size not in known), None)
+    return next((size for size in candidates if low <= size <= high and size not in counts), None)

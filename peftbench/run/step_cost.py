@@ -17,6 +17,7 @@ from peftbench import errors
 from peftbench.data.batch import Batch, moved
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored
+from peftbench.run.training.lightning_compat import connect
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import limit, stop
 
@@ -47,9 +48,7 @@ def added(
     cost, until = None, time.monotonic() + config.measure_s * _SHARE
     why = f"measure_s={config.measure_s:g} allowed too few steps"
     try:
-        if tuner._trainer is None:  # The run was stopped after its last step, so that this process didn't train.
-            tuner.trainer = trainer
-            trainer.strategy.connect(tuner)
+        connect(trainer, tuner)  # The run may have been stopped after its last step: this process then didn't train.
         cost = measure(tuner, base, data, precision=trainer.precision_plugin.forward_context, until=until)
     except errors.Interrupted:
         raise

@@ -258,5 +258,5 @@ def _compare(root: str, recorded: Sequence[PreparedRun]) -> None:
         store = ResultStore(root)
         scores = command.of_runs(Path(root), [store.record_file(cell.config, cell.key) for cell in recorded])
         terminal.console.print(f"\n{scores}", markup=False, highlight=False, soft_wrap=True)
-    told = f"python -m peftbench report results_dir={escape.line(root)}"
-    terminal.console.print(f"Leaderboard and page: {told}", markup=False, highlight=False, soft_wrap=True)
+    line = f"python -m peftbench report results_dir={escape.line(root)}"
+    terminal.console.print(f"Leaderboard and page: {line}", markup=False, highlight=False, soft_wrap=True)

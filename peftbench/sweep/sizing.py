@@ -119,8 +119,8 @@ def _chosen(cells: Sequence[RunConfig]) -> list[Sized]:
         outcome = process.call("peftbench.run.sizes:choose", asked, log=Path(folder, "sizes.log"))
     if outcome.result is None:
         raise Failed(f"match: counting failed: {outcome.error}")
-    found = dict(zip(groups, outcome.result, strict=True))
-    return [Sized(c, {}) if c.match is None else _sized(c, found[_alike(c)]) for c in cells]
+    counted = dict(zip(groups, outcome.result, strict=True))
+    return [Sized(c, {}) if c.match is None else _sized(c, counted[_alike(c)]) for c in cells]
 
 
 def _alike(config: RunConfig) -> str:

@@ -46,8 +46,8 @@ def sized(launcher: Launcher, runs: Sequence[Estimated], words: Sequence[str]) -
     Args:
         words: the command line's.
     """
-    said = {word.lstrip("+").partition("=")[0] for word in words}
-    unsaid = [name for name in launcher.unsaid if f"hydra.launcher.{name}" not in said]
+    given_keys = {word.lstrip("+").partition("=")[0] for word in words}
+    unsaid = [name for name in launcher.unsaid if f"hydra.launcher.{name}" not in given_keys]
     figures, described = {}, []
     memory = _most(run.memory for run in runs)
     if "mem_gb" in unsaid and memory is not None:
@@ -64,8 +64,8 @@ def sized(launcher: Launcher, runs: Sequence[Estimated], words: Sequence[str]) -
 def _most(values: Iterator[float | None]) -> float | None:
     """The largest of some values; None where one isn't known, or there are none."""
     listed = list(values)
-    known = [value for value in listed if value is not None]
-    return max(known) if known and len(known) == len(listed) else None
+    numbers = [value for value in listed if value is not None]
+    return max(numbers) if numbers and len(numbers) == len(listed) else None
 
 
 def starts_again(environ: Mapping[str, str] = os.environ) -> bool:
@@ -74,8 +74,8 @@ def starts_again(environ: Mapping[str, str] = os.environ) -> bool:
     if job is None:
         return False
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        said = _say(["scontrol", "--oneliner", "show", "job", job])
-        starts = re.search(r"\bRestarts=(\d+)", said)
+        shown = _say(["scontrol", "--oneliner", "show", "job", job])
+        starts = re.search(r"\bRestarts=(\d+)", shown)
         return starts is not None and int(starts[1]) > int(environ.get("SLURM_RESTART_COUNT") or 0)
     return False
 
@@ -145,8 +145,8 @@ def states(listed: str, jobs: set[str]) -> dict[str, dict[str, str]]:
     it: such a job is said to run.
     """
     by_job = dict(line.strip().split("|") for line in listed.splitlines() if "|" in line)
-    told = {}
+    states_of = {}
     for job in jobs:
         state = by_job.get(job, "COMPLETED")
-        told[job] = {"State": state if state in (*_ENDED, "PENDING") else "RUNNING"}
-    return told
+        states_of[job] = {"State": state if state in (*_ENDED, "PENDING") else "RUNNING"}
+    return states_of

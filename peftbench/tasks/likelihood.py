@@ -117,6 +117,6 @@ def of_all_tokens(
     Args:
         scores: (n, virtual tokens and length, vocabulary) logits; input_ids, attention_mask: (n, length).
     """
-    told = attention_mask[:, 1:].bool()
-    own = scores[:, scores.shape[1] - input_ids.shape[1] : -1][told]
-    return torch.nn.functional.cross_entropy(own.float(), input_ids[:, 1:][told], reduction="none")
+    real = attention_mask[:, 1:].bool()
+    own = scores[:, scores.shape[1] - input_ids.shape[1] : -1][real]
+    return torch.nn.functional.cross_entropy(own.float(), input_ids[:, 1:][real], reduction="none")

@@ -43,6 +43,11 @@ def test_an_override_is_split_by_its_values() -> None:
     assert hydra_compat.values(override) == ["seed=0", "seed=1"], AGAIN
 
 
+def test_a_child_is_had_as_it_is_written() -> None:
+    child = hydra_compat.unresolved(OmegaConf.create({"a": "${nowhere}"}), "a")
+    assert child._value() == "${nowhere}", AGAIN
+
+
 def test_a_callback_is_added() -> None:
     extra = Callback()
     assert hydra_compat.with_callback(OmegaConf.create({"hydra": {"callbacks": {}}}), extra).callbacks == [extra], AGAIN

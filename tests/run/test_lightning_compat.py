@@ -88,3 +88,12 @@ def test_the_step_that_is_set_is_the_one_that_is_counted_from(trainer: L.Trainer
     lightning_compat.set_step(trainer, 7)
     assert trainer.global_step == 7, CHANGED
     assert all(set(vars(counter).values()) == {7} for counter in counters), CHANGED
+
+
+def test_a_module_gets_its_trainer_once(trainer: L.Trainer) -> None:
+    module = Asks()
+    lightning_compat.connect(trainer, module)
+    assert module.trainer is trainer, CHANGED
+    assert trainer.strategy.lightning_module is module, CHANGED
+    lightning_compat.connect(L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)
+    assert module.trainer is trainer, CHANGED

@@ -17,8 +17,8 @@ CHOSEN_BY_DATA = 0.01
 
 def search(count: Callable[[float], int | None], usual: float, wanted: float) -> tuple[float, int]:
     """The size that is found, and how many were looked at."""
-    known: dict[float, int | None] = {usual: count(usual)}
-    return sizes.nearest(count, usual, wanted, known=known), len(known)
+    counts: dict[float, int | None] = {usual: count(usual)}
+    return sizes.nearest(count, usual, wanted, counts=counts), len(counts)
 
 
 @pytest.mark.parametrize("wanted", [1, 99, 100, 149, 151, 5_000, 77_777])

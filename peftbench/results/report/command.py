@@ -36,9 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"report: format={wanted['format']}: {nearest(wanted['format'], formats())}")
     whole = len(roots) == 1 and not any(wanted[key] for key in _KEYS)
     made_of = reuse.sources(roots[0]) if whole else None
-    said = reuse.last(roots[0], made_of)
-    if said is not None:
-        _print(said, [roots[0] / name for name in said.files])
+    summary = reuse.last(roots[0], made_of)
+    if summary is not None:
+        _print(summary, [roots[0] / name for name in summary.files])
         return 0
     gc.disable()  # A thousand records are a million small objects that all stay: collecting costs a fifth of the time.
     results = filters.chosen(load.load(*roots), wanted)
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         _export(board, wanted["format"])
         return 0
     written = _write_all(roots[0], board) if whole else []
-    said = _said(board, results)
-    reuse.keep(roots[0], made_of, said, written)
-    _print(said, written)
+    summary = _said(board, results)
+    reuse.keep(roots[0], made_of, summary, written)
+    _print(summary, written)
     return 0
 
 
@@ -87,12 +87,12 @@ def _budgets(results: dict[str, Results], form: str) -> int:
     return 0
 
 
-def _print(said: Said, written: Sequence[Path]) -> None:
-    print(redact.redact(_fitting(said.wide, said.narrow, shutil.get_terminal_size((80, 24)).columns)))
-    _tell(said.unreadable)
-    _tell(said.doubtful)
+def _print(summary: Said, written: Sequence[Path]) -> None:
+    print(redact.redact(_fitting(summary.wide, summary.narrow, shutil.get_terminal_size((80, 24)).columns)))
+    _tell(summary.unreadable)
+    _tell(summary.doubtful)
     where = ", ".join(map(escape.line, written)) or "nothing written, as these aren't all runs of one folder"
-    print(f"\n{said.completed} completed, {said.failed} failed: {where}")
+    print(f"\n{summary.completed} completed, {summary.failed} failed: {where}")
 
 
 def of_runs(root: Path, files: Sequence[Path]) -> str:

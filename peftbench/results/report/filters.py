@@ -43,11 +43,11 @@ def by_budget(results: Results, wanted: Mapping[str, str]) -> dict[str, Results]
         if not rule.holds(text):
             raise ConfigError(f"report: {key}={text}: allowed is {rule.allowed}")
     allowed = float(tolerance.removesuffix("%")) / 100
-    found = {budget: _within(results, budget, allowed) for budget in budgets}
-    for budget, those in found.items():
+    by_budget = {budget: _within(results, budget, allowed) for budget in budgets}
+    for budget, those in by_budget.items():
         if results.completed and not those.completed:
             raise ConfigError(f"report: budget={budget}: no run here trains so many weights, within {tolerance}")
-    return found
+    return by_budget
 
 
 def _tolerance() -> str:

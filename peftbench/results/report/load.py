@@ -77,8 +77,8 @@ def _beside(root: Path, results: Results) -> None:
     if (root / Folder.FINDINGS).is_dir():
         from peftbench.results.reproduction import tested  # Brings SciPy.
 
-        found, wrong = tested.read(root, results.completed)
-        results.findings += found
+        tested_here, wrong = tested.read(root, results.completed)
+        results.findings += tested_here
         results.unreadable += wrong
     if (root / Folder.ESTIMATES).is_dir():
         found_here, wrong = estimated.read(root)

@@ -25,8 +25,8 @@ def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
     everything = list(records)
     by_key = {record.key: record for record in everything}
     # Of all that say the same of themselves the first is named, and stands for them.
-    said = [_described(record) for record in everything]
-    firsts = _firsts(everything, said)
+    descriptions = [_described(record) for record in everything]
+    firsts = _firsts(everything, descriptions)
     records = list(firsts.values())
     by_dataset = _by_dataset(records)
     started_from = {_fingerprint(record, "model") for record in records}
@@ -54,13 +54,13 @@ def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
     variants = [", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in part.items()) for part in parts]
     names = _unlike(list(zip(groups, variants, strict=True)), parts)
     named = {what: (*group, variant) for what, (group, variant) in zip(firsts, names, strict=True)}
-    return {id(record): named[what] for record, what in zip(everything, said, strict=True)}
+    return {id(record): named[what] for record, what in zip(everything, descriptions, strict=True)}
 
 
-def _firsts(records: list[RunRecord], said: list[Any]) -> dict[Any, RunRecord]:
+def _firsts(records: list[RunRecord], descriptions: list[Any]) -> dict[Any, RunRecord]:
     """By what records say of themselves the first of those that say it."""
     firsts: dict[Any, RunRecord] = {}
-    for record, what in zip(records, said, strict=True):
+    for record, what in zip(records, descriptions, strict=True):
         firsts.setdefault(what, record)
     return firsts
 
@@ -146,8 +146,8 @@ def column_names(records: Iterable[RunRecord]) -> dict[int, str]:
     """The data set's name of every record, by the record's `id`, with what differs where one name stands for different
     data. Averages go by these names: nothing else decides what is the same data."""
     everything = list(records)
-    said = [(_same(record.config["dataset"]), _fingerprint(record, "data")) for record in everything]
-    firsts = _firsts(everything, said)
+    descriptions = [(_same(record.config["dataset"]), _fingerprint(record, "data")) for record in everything]
+    firsts = _firsts(everything, descriptions)
     records = list(firsts.values())
     short = _shortened({_fingerprint(record, "data") for record in records})
 
@@ -160,7 +160,7 @@ def column_names(records: Iterable[RunRecord]) -> dict[int, str]:
     titles = [(group + suffix, "") for group, suffix in zip(groups, written, strict=True)]
     names = _unlike(titles, list(zip(groups, parts, strict=True)))
     named = {what: column + number for what, (column, number) in zip(firsts, names, strict=True)}
-    return {id(record): named[what] for record, what in zip(everything, said, strict=True)}
+    return {id(record): named[what] for record, what in zip(everything, descriptions, strict=True)}
 
 
 def _fingerprint(record: RunRecord, part: str) -> str:

@@ -33,9 +33,9 @@ def render(board: Leaderboard) -> str:
                 [None, None, 0, None, None, None, None] if cell is None else _cell(cell, sure_of(board, row, column))
             )
         name = (row.method, row.model, row.variant)
-        means = [of[name].mean for of in board.suites.values()]
-        means += [of[name].mean if name in of else None for of in board.details.values()]
-        means += [of.get(name) for of in asked.values()]
+        means = [group[name].mean for group in board.suites.values()]
+        means += [group[name].mean if name in group else None for group in board.details.values()]
+        means += [figure.get(name) for figure in asked.values()]
         writer.writerow([*map(escape.cell, name), *cells, row.mean, *means, *(row.figures.get(f) for f in figures)])
     return stream.getvalue()
 

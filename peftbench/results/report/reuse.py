@@ -87,14 +87,14 @@ def _stamped(folder: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
                 yield entry.path, (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
 
 
-def keep(root: Path, made_of: Sources | None, said: Said, written: Sequence[Path]) -> None:
+def keep(root: Path, made_of: Sources | None, summary: Said, written: Sequence[Path]) -> None:
     """Keep what a report said for the next one, where the folder is ours to write in."""
     if made_of is None or not made_of.settled or not index.writable(root):
         return
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in written}
-    kept = msgspec.structs.replace(said, files=files, made_of=made_of.made_of)
+    entry = msgspec.structs.replace(summary, files=files, made_of=made_of.made_of)
     with contextlib.suppress(OSError):
-        cached.write(root / Folder.CACHE / _FILE, lambda file: file.write_bytes(msgspec.json.encode(kept)))
+        cached.write(root / Folder.CACHE / _FILE, lambda file: file.write_bytes(msgspec.json.encode(entry)))
 
 
 def last(root: Path, made_of: Sources | None) -> Said | None:
@@ -102,13 +102,15 @@ def last(root: Path, made_of: Sources | None) -> Said | None:
     if made_of is None:
         return None
     with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):  # Whatever is wrong with it, it is made anew.
-        said = cached.read(root / Folder.CACHE / _FILE, lambda file: msgspec.json.decode(file.read_bytes(), type=Said))
+        summary = cached.read(
+            root / Folder.CACHE / _FILE, lambda file: msgspec.json.decode(file.read_bytes(), type=Said)
+        )
         if (
-            said is not None
-            and said.made_of == made_of.made_of
-            and all(_holds(root / n, h) for n, h in said.files.items())
+            summary is not None
+            and summary.made_of == made_of.made_of
+            and all(_holds(root / n, h) for n, h in summary.files.items())
         ):
-            return said
+            return summary
     return None
 
 

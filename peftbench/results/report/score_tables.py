@@ -73,8 +73,8 @@ def mark(sure: Sure) -> str:
 
 def interval(sure: Sure) -> str:
     """A cell's interval in percent."""
-    found = sure.interval
-    return MISSING if found is None else f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    bounds = sure.interval
+    return MISSING if bounds is None else f"[{100 * bounds.low:.1f}, {100 * bounds.high:.1f}]"
 
 
 def _bases(board: Leaderboard, rows: list[Row], column: str) -> list[str]:

@@ -74,9 +74,11 @@ def judge(row: Mapping[str, Any], counts: Mapping[str, int] | None) -> Judged:
     # Rank 16 of the scripts agrees with the print, and the paper's own rank doesn't: the row says so.
     if row.get("kind") != "error" and _same(row["printed"], counted, counts):
         return Judged(row["id"], source, row["printed"], counted, EXACT, why)
-    told = counted == row["expected"] and why
-    verdict = _KINDS[row.get("kind", "convention")] if told else UNEXPLAINED
-    return Judged(row["id"], source, row["printed"], counted, verdict, why if told else f"{row['expected']:,} expected")
+    explained = counted == row["expected"] and why
+    verdict = _KINDS[row.get("kind", "convention")] if explained else UNEXPLAINED
+    return Judged(
+        row["id"], source, row["printed"], counted, verdict, why if explained else f"{row['expected']:,} expected"
+    )
 
 
 def _same(printed: str, counted: int, counts: Mapping[str, int]) -> bool:

@@ -34,7 +34,7 @@ class Compared:
     words: str
     figure: str
     interval: Interval | None
-    said: Interval
+    claimed: Interval
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def judge(finding: Finding, records: Sequence[RunRecord], missing: Sequence[str]
     if needs or not records:
         return Result(finding, UNTOLD, needs=needs or ["its sweep"])
     answers = [_CHECKS[check["check"]](check, records) for check in finding.checks]
-    given = {answer.answer for answer in answers}
-    answer = FAILS if FAILS in given else UNTOLD if UNTOLD in given else HOLDS
+    verdicts = {answer.answer for answer in answers}
+    answer = FAILS if FAILS in verdicts else UNTOLD if UNTOLD in verdicts else HOLDS
     return Result(finding, answer, answers)
 
 

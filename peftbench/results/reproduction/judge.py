@@ -134,20 +134,20 @@ def _deviation(
     """The standard deviation of one run, its degrees of freedom, and whose it is: the largest of the printed one, ours
     and the floor. None: none is known, or the floor alone."""
     n, k = len(values), expected.seeds or 1
-    known = {}
+    deviations = {}
     df = 0
     if expected.spread is not None and expected.spread_kind is not None and k > 1:
-        known["the paper's"] = expected.spread / (spread.IQR if expected.spread_kind == "iqr" else 1)
+        deviations["the paper's"] = expected.spread / (spread.IQR if expected.spread_kind == "iqr" else 1)
         df += k - 1
     if n > 1:
-        known["ours"] = statistics.stdev(values)
+        deviations["ours"] = statistics.stdev(values)
         df += n - 1
-    if not known:
+    if not deviations:
         return None
     if floor is not None:
-        known["the task's floor"] = floor
-    basis = max(known, key=lambda name: known[name])
-    return known[basis], df, basis
+        deviations["the task's floor"] = floor
+    basis = max(deviations, key=lambda name: deviations[name])
+    return deviations[basis], df, basis
 
 
 def _too_few(expected: ExpectedConfig, n: int, scale: object) -> list[str]:

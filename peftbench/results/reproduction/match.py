@@ -196,7 +196,7 @@ def start_of(record: RunRecord) -> str | None:
     start = record.environment.get("start")
     if start is not None:
         return str(start)
-    return next((found[1] for note in record.footnotes if (found := _STARTED.search(note))), None)
+    return next((match[1] for note in record.footnotes if (match := _STARTED.search(note))), None)
 
 
 def _start(runs: Sequence[RunRecord], records: Iterable[RunRecord], expected: ExpectedConfig) -> list[str]:
@@ -239,8 +239,8 @@ def _row_count(official: RunConfig, expected: ExpectedConfig) -> int | None:
         return None
     counts = [official.dataset.rows.get(split) for split in expected.split.split("+")]
     limit = official.recipe.eval_samples
-    known = [min(count, limit or count) for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    counted = [min(count, limit or count) for count in counts if count is not None]
+    return sum(counted) if len(counted) == len(counts) else None
 
 
 def _machine(runs: Sequence[RunRecord]) -> list[str]:

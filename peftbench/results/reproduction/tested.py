@@ -64,11 +64,11 @@ def read(root: Path, records: Sequence[RunRecord]) -> tuple[list[Tested], list[t
     tested, wrong = [], []
     for path in sorted((root / Folder.FINDINGS).glob("*.json")):
         try:
-            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-            finding = findings.read(path.stem, {"finding": kept.finding})
+            file = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            finding = findings.read(path.stem, {"finding": file.finding})
             by_key = dict(_believed(records)) if by_key is None else by_key
-            made = [by_key[key] for key in kept.keys if key in by_key]
-            tested.append(Tested(path.stem, findings.judge(finding, made, lacking(len(made), kept.runs))))
+            made = [by_key[key] for key in file.keys if key in by_key]
+            tested.append(Tested(path.stem, findings.judge(finding, made, lacking(len(made), file.runs))))
         except ConfigError as error:
             wrong.append((f"{Folder.FINDINGS}/{path.name}", str(error)))
         except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from peftbench.run.estimate.torch_compat import FakeTensor, FakeTensorMode, TorchDispatchMode, tree_leaves
 
 #: Elements up to which tensors that depend on no fake one are computed: token ids, masks, positions. What code decides
 #: by their values (how long an answer is, whether a mask hides anything) comes out as in a run.
@@ -69,15 +68,15 @@ def _made(args: Any) -> int:
 def fake(model: nn.Module, faking: Faking) -> nn.Module:
     """The model, in which tensors on the meta device, and all floats, are replaced by fake ones: parameters, buffers,
     and what modules hold beside them. Tied ones stay tied."""
-    known: dict[int, Any] = {}
+    replacements: dict[int, Any] = {}
 
     def replaced(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             if isinstance(value, FakeTensor) or not (value.is_meta or value.is_floating_point()):
                 return value  # Numbers of places (indices) stay as they are.
-            if id(value) not in known:
-                known[id(value)] = value, _faked(value, faking.of)
-            return known[id(value)][1]
+            if id(value) not in replacements:
+                replacements[id(value)] = value, _faked(value, faking.of)
+            return replacements[id(value)][1]
         if isinstance(value, dict):
             for name, part in list(value.items()):
                 if (new := replaced(part)) is not part:
@@ -95,8 +94,8 @@ def fake(model: nn.Module, faking: Faking) -> nn.Module:
     return model
 
 
-def _faked(tensor: torch.Tensor, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    new = of(tensor.detach().to("meta"))
+def _faked(tensor: torch.Tensor, make: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    new = make(tensor.detach().to("meta"))
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(new, requires_grad=tensor.requires_grad)
     return new

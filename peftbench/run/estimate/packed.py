@@ -44,11 +44,11 @@ def fill(model: nn.Module, faking: Faking) -> None:
 def _in_4_bits(module: Any, faking: Faking) -> nn.Parameter:
     from bitsandbytes.functional import QuantState
 
-    given = module.weight
-    count = given.numel()
+    weight = module.weight
+    count = weight.numel()
     blocks = -(-count // _BLOCK)
     made: dict[str, Any] = {"absmax": _made(faking, (blocks,), torch.float32)}
-    if given.compress_statistics:
+    if weight.compress_statistics:
         scales = QuantState(
             absmax=_made(faking, (-(-blocks // _NESTED_BLOCK),), torch.float32),
             code=_made(faking, (256,), torch.float32),
@@ -58,10 +58,10 @@ def _in_4_bits(module: Any, faking: Faking) -> nn.Parameter:
         offset = _made(faking, (), torch.float32)
         made = {"absmax": _made(faking, (blocks,), torch.uint8), "offset": offset, "state2": scales}
     state = QuantState(
-        shape=given.shape,
+        shape=weight.shape,
         code=_made(faking, (16,), torch.float32),
         blocksize=_BLOCK,
-        quant_type=given.quant_type,
+        quant_type=weight.quant_type,
         dtype=torch.float32,
         **made,
     )

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from peftbench.run.estimate.torch_compat import TorchDispatchMode, tree_leaves
 
 #: What memory is held for, in the order in which it is shown.
 PARTS = ("weights_frozen", "weights_trained", "gradients", "optimizer", "activations", "temporary")

@@ -77,9 +77,9 @@ class Server:
         """What `look` finds, or else what `make` makes. The answer to `make` may be lost, in this process's end or on
         the way, after the server has done it: it is looked for before every try."""
         for tries_left in range(self.config.retries, -1, -1):
-            there = look()
-            if there is not None:
-                return there
+            existing = look()
+            if existing is not None:
+                return existing
             try:
                 return make()
             except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
@@ -112,14 +112,14 @@ class Server:
         if self.config.temperature is not None:
             options["temperature"] = self.config.temperature
         try:
-            given: Any = self._client.chat.completions.create(model=model, messages=chat, **options)  # type: ignore[arg-type]
+            completion: Any = self._client.chat.completions.create(model=model, messages=chat, **options)  # type: ignore[arg-type]
         except openai.BadRequestError:
             return Answer("", 0, 0, refused=True)
-        if not given.choices:
+        if not completion.choices:
             raise Failed(f"hosted.model={model}: the server gave no choice")
-        usage = given.usage
+        usage = completion.usage
         tokens = (usage.prompt_tokens, usage.completion_tokens) if usage is not None else (0, 0)
-        return Answer((given.choices[0].message.content or "").strip(), *tokens)
+        return Answer((completion.choices[0].message.content or "").strip(), *tokens)
 
     def delete_file(self, file: str) -> None:
         """Delete an uploaded file; one that is gone is deleted."""

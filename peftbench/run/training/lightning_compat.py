@@ -58,6 +58,16 @@ def leave_signals_alone(trainer: L.Trainer) -> None:
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
+def connect(trainer: L.Trainer, module: L.LightningModule) -> None:
+    """Give a module that hasn't been fitted in this process its trainer. A fitted one stays as it is.
+
+    `module.trainer` raises where there is none, so that the private name is asked.
+    """
+    if module._trainer is None:
+        module.trainer = trainer
+        trainer.strategy.connect(module)
+
+
 def set_step(trainer: L.Trainer, step: int) -> None:
     """Let a trainer count from this step on, as if it had taken those before.
 

@@ -58,12 +58,12 @@ def _experiment(client: Any, name: str) -> str:
     """The number of an experiment, which is made where there is none. Another run may make it at the same time."""
     from mlflow.exceptions import MlflowException
 
-    known = client.get_experiment_by_name(name)
-    if known is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         with contextlib.suppress(MlflowException):
             return str(client.create_experiment(name))
-        known = client.get_experiment_by_name(name)
-    return str(known.experiment_id)
+        experiment = client.get_experiment_by_name(name)
+    return str(experiment.experiment_id)
 
 
 def _log_parameters(client: Any, run_id: str, config: RunConfig) -> None:

@@ -18,17 +18,19 @@ def name(part: str) -> str:
 
 def parts(bars: Bars) -> list[str]:
     """The parts that any bar has, in the table's order."""
-    every = dict.fromkeys([*NAMES, *(part for _, of in bars.bars for part in of)])
-    return [part for part in every if any(of.get(part) for _, of in bars.bars)]
+    every = dict.fromkeys([*NAMES, *(part for _, sizes in bars.bars for part in sizes)])
+    return [part for part in every if any(sizes.get(part) for _, sizes in bars.bars)]
 
 
 def picture(bars: Bars) -> str:
     """The whole picture, with a legend above the bars."""
     shown = parts(bars)
     top = _LINE * -(-len(shown) // _ACROSS) + 8
-    most = max((sum(of.values()) for _, of in bars.bars), default=1) or 1
+    most = max((sum(sizes.values()) for _, sizes in bars.bars), default=1) or 1
     drawn = [_key(part, place) for place, part in enumerate(shown)]
-    drawn += [_bar(title, of, shown, top + _STEP * row, _RIGHT / most) for row, (title, of) in enumerate(bars.bars)]
+    drawn += [
+        _bar(title, sizes, shown, top + _STEP * row, _RIGHT / most) for row, (title, sizes) in enumerate(bars.bars)
+    ]
     label = f"{bars.caption}: a bar for each of {len(bars.bars)}, by part; the table has the numbers"
     return svg.picture(top + _STEP * len(bars.bars) + 4, label, *drawn, class_="bars")
 
@@ -39,13 +41,13 @@ def _key(part: str, place: int) -> str:
     return square + svg.text(name(part), x + 16, y + 10, class_="label")
 
 
-def _bar(title: str, of: Mapping[str, float], shown: list[str], top: float, scale: float) -> str:
+def _bar(title: str, sizes: Mapping[str, float], shown: list[str], top: float, scale: float) -> str:
     drawn, x = [svg.text(svg.short(title, 58), 2, top + 12, class_="name")], 2.0
     for place, part in enumerate(shown):
-        width = of.get(part, 0) * scale
-        words = svg.title(f"{title}: {name(part)} {of.get(part, 0) / 1e6:,.1f} MB")
+        width = sizes.get(part, 0) * scale
+        words = svg.title(f"{title}: {name(part)} {sizes.get(part, 0) / 1e6:,.1f} MB")
         place_of = {"x": x, "y": top + 17, "width": width, "height": _BAR}
         drawn.append(svg.element("rect", words, **place_of, class_=f"part f{place % 8}"))
         x += width
-    whole = svg.text(f"{sum(of.values()) / 1e6:,.1f} MB", x + 5, top + 28, class_="value")
+    whole = svg.text(f"{sum(sizes.values()) / 1e6:,.1f} MB", x + 5, top + 28, class_="value")
     return svg.element("g", *drawn, whole)

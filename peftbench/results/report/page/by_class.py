@@ -14,13 +14,13 @@ _MOST = 20
 def classes(runs: Sequence[RunRecord]) -> Classes | None:
     """Of the first evaluation split; None unless every run says it of the same classes."""
     split = (runs[0].config["dataset"].get("evaluation") or [""])[0]
-    said = [one for record in runs if (one := by_class.recorded(record.metrics.get(split))) is not None]
-    if not said or len(said) < len(runs) or any(one["labels"] != said[0]["labels"] for one in said):
+    figures = [one for record in runs if (one := by_class.recorded(record.metrics.get(split))) is not None]
+    if not figures or len(figures) < len(runs) or any(one["labels"] != figures[0]["labels"] for one in figures):
         return None
-    labels = said[0]["labels"]
-    shares = (_means([one[name] for one in said]) for name in ("precision", "recall", "f1"))
-    rows = zip(labels, *shares, said[0]["n"], strict=True)
-    return Classes([Class(*row) for row in rows], _confusion(said) if len(labels) <= _MOST else None)
+    labels = figures[0]["labels"]
+    shares = (_means([one[name] for one in figures]) for name in ("precision", "recall", "f1"))
+    rows = zip(labels, *shares, figures[0]["n"], strict=True)
+    return Classes([Class(*row) for row in rows], _confusion(figures) if len(labels) <= _MOST else None)
 
 
 def _means(runs: Sequence[Sequence[float]]) -> list[float]:
@@ -28,6 +28,6 @@ def _means(runs: Sequence[Sequence[float]]) -> list[float]:
     return [sum(sorted(values)) / len(values) for values in zip(*runs, strict=True)]
 
 
-def _confusion(said: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    lines = zip(*(one["confusion"] for one in said), strict=True)
+def _confusion(figures: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    lines = zip(*(one["confusion"] for one in figures), strict=True)
     return [[sum(counts) for counts in zip(*of_class, strict=True)] for of_class in lines]

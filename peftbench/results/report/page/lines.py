@@ -59,7 +59,7 @@ def _curve(
 ) -> str:
     x = svg.linear(*across, _SMALL.left, _SMALL.right - 4)
     y = svg.linear(*up, _SMALL.bottom - 4, 8)
-    there = [(x(step), y(value)) for step, value in zip(curve.steps, curve.high, strict=True)]
+    forth = [(x(step), y(value)) for step, value in zip(curve.steps, curve.high, strict=True)]
     back = [(x(step), y(value)) for step, value in zip(curve.steps, curve.low, strict=True)]
     family = document.families.index(row.family) % 8
     return svg.picture(
@@ -67,7 +67,7 @@ def _curve(
         f"{row.name} on {column.name}: selection score from step {curve.steps[0]} ({100 * curve.mean[0]:.1f}) to step "
         f"{curve.steps[-1]} ({100 * curve.mean[-1]:.1f})",
         axes(svg.ticks(*across, 3), up, x, y, "optimiser step", _SMALL),
-        svg.path([*there, *reversed(back)], class_=f"area f{family}"),
+        svg.path([*forth, *reversed(back)], class_=f"area f{family}"),
         svg.path(
             [(x(step), y(value)) for step, value in zip(curve.steps, curve.mean, strict=True)],
             class_=f"line f{family}",

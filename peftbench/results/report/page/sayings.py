@@ -54,7 +54,7 @@ def _numbers(answer: "Answer") -> list[str]:
     if len(answer.compared) < 2:
         return [answer.numbers]
     return [
-        f"{one.words}: {_ends(one.interval)}; said is {_ends(one.said)}"
+        f"{one.words}: {_ends(one.interval)}; said is {_ends(one.claimed)}"
         for one in answer.compared
         if one.interval is not None
     ]
@@ -70,7 +70,7 @@ def chart(name: str, result: "Result") -> Chart | None:
     for answer in result.checks:
         some = [one for one in answer.compared if one.interval is not None][:_MOST]
         if some:
-            compared = [Compared(one.words, [_mark(one.interval)], one.said) for one in some]
+            compared = [Compared(one.words, [_mark(one.interval)], one.claimed) for one in some]
             axes.append(Axis(some[0].figure, compared))
     return Chart(f"{name}: {result.answer}", axes) if axes else None
 

@@ -25,7 +25,9 @@ class Head:
 
 def columns(document: Document) -> list[Head]:
     """Names, scores, their mean where there are several data sets, costs that any row has."""
-    known = [cost for cost in costs.COSTS if any(costs.value(cost, row.figures) is not None for row in document.rows)]
+    shown_costs = [
+        cost for cost in costs.COSTS if any(costs.value(cost, row.figures) is not None for row in document.rows)
+    ]
     scores = [
         Head(
             *(column.id, column.name, column.metrics),
@@ -41,7 +43,7 @@ def columns(document: Document) -> list[Head]:
         Head("family", "family", text=True, shown=False),
         *scores,
         *mean,
-        *(Head(cost.id, cost.name, shown=cost.shown) for cost in known),
+        *(Head(cost.id, cost.name, shown=cost.shown) for cost in shown_costs),
     ]
 
 

@@ -19,7 +19,7 @@ def sweeps(
     Args:
         settings: by row and column (ids) the cell's configuration, flat, without names and seeds.
     """
-    found: dict[tuple[str, str], list[Series]] = defaultdict(list)
+    by_setting: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for column in columns:
         groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row in rows:
@@ -28,8 +28,8 @@ def sweeps(
         for members in groups.values():
             by_row = {row.id: settings[row.id, column.id] for row in members}
             for setting, series in _lines(column, members, by_row):
-                found[column.id, setting].append(series)
-    return [Sweep(column, setting, series) for (column, setting), series in found.items()]
+                by_setting[column.id, setting].append(series)
+    return [Sweep(column, setting, series) for (column, setting), series in by_setting.items()]
 
 
 def _lines(column: Column, rows: Sequence[Row], settings: Mapping[str, Mapping[str, str]]) -> list[tuple[str, Series]]:
