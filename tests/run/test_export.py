@@ -1,6 +1,7 @@
 """What `export` writes answers as the run did, in plain transformers and peft: for a method of every family."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,22 +103,42 @@ def loaded(folder: Path, base: Path) -> Any:
     return PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base, config=config), folder)
 
 
-@pytest.mark.parametrize("merged", [False, True], ids=["apart", "merged"])
+def pairs() -> Iterator[tuple[str, str]]:
+    """Every family with a tiny model of every architecture."""
+    return itertools.product(FAMILIES, tiny_checkpoints.STANDS_FOR)
+
+
+def own(family: str, tiny: str) -> bool:
+    return family in OWN or (family, tiny) in OWN_ON
+
+
+def cases(names: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """The encoder's in the default run; each is a family, a tiny model and whatever follows."""
+    return [pytest.param(*one, marks=[] if one[1] == "tiny_bert" else pytest.mark.slow) for one in names]
+
+
+def test_families_that_are_not_merged_have_no_method_that_could_be() -> None:
+    assert set(NOT_MERGED) == {family for family in FAMILIES if not list(candidates(family, merged=True))}
+
+
+@pytest.mark.parametrize(("family", "tiny"), cases(one for one in pairs() if own(*one)))
+def test_tuners_of_our_own_are_refused(exported: Callable, family: str, tiny: str) -> None:
+    with pytest.raises(NotApplicable, match="is a tuner of peftbench, which plain peft doesn't know"):
+        exported(family, tiny, False)
+
+
 @pytest.mark.parametrize(
-    "tiny",
-    [pytest.param(tiny, marks=[] if tiny == "tiny_bert" else pytest.mark.slow) for tiny in tiny_checkpoints.STANDS_FOR],
+    ("family", "tiny", "merged"),
+    cases(
+        (family, tiny, merged)
+        for family, tiny in pairs()
+        for merged in (False, True)
+        if not (family in NOT_MERGED if merged else own(family, tiny))
+    ),
 )
-@pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_exported_answers_as_the_run_did(
     exported: Callable, models: Path, data_root: Path, family: str, tiny: str, merged: bool
 ) -> None:
-    if merged and family in NOT_MERGED:
-        assert not list(candidates(family, merged=True))
-        pytest.skip(NOT_MERGED[family])
-    if not merged and (family in OWN or (family, tiny) in OWN_ON):
-        with pytest.raises(NotApplicable, match="is a tuner of peftbench, which plain peft doesn't know"):
-            exported(family, tiny, merged)
-        pytest.skip("its methods are tuners of this project's own")
     method, folder, rows = exported(family, tiny, merged)
     base = models / Path(written("model")[tiny_checkpoints.STANDS_FOR[tiny]]["checkpoint"]).name
     model, tokenizer = loaded(folder, base).eval(), AutoTokenizer.from_pretrained(folder)

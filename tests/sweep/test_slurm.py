@@ -118,7 +118,7 @@ def test_states_are_told_as_submitit_knows_them() -> None:
 
 
 class UncompletedJobError(Exception):
-    pass
+    """Stands for submitit's."""
 
 
 @pytest.fixture

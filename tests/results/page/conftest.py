@@ -26,6 +26,17 @@ class Opened:
     url: str
     heard: list[str] = field(default_factory=list)
 
+    def check_fits(self, width: int) -> None:
+        """Nothing is wider than the screen, and axe finds nothing wrong, in an open score neither."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+        results = Axe().run(self.page)
+        assert results.violations_count == 0, results.generate_report()
+        self.page.locator("[data-open]").first.click()
+        results = Axe().run(self.page, context="#details")
+        assert results.violations_count == 0, results.generate_report()
+
     def at(self, view: str) -> "Opened":
         """Follow a link to a view."""
         self.page.goto("about:blank")

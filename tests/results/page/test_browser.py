@@ -21,15 +21,8 @@ def numbers(texts: list[str]) -> list[float]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_any_screen_and_is_accessible(opened: Open, width: int, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     one = opened(width=width, scheme=scheme)
-    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
-    results = Axe().run(one.page)
-    assert results.violations_count == 0, results.generate_report()
-    one.page.locator("[data-open]").first.click()
-    results = Axe().run(one.page, context="#details")
-    assert results.violations_count == 0, results.generate_report()
+    one.check_fits(width)
     light = one.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert light == (scheme == "light")
 

@@ -23,15 +23,8 @@ def page() -> Document:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_they_fit_any_screen_and_are_accessible(opened: Open, page: Document, width: int, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     one = opened(page, width=width, scheme=scheme)
-    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
-    results = Axe().run(one.page)
-    assert results.violations_count == 0, results.generate_report()
-    one.page.locator("[data-open]").first.click()
-    results = Axe().run(one.page, context="#details")
-    assert results.violations_count == 0, results.generate_report()
+    one.check_fits(width)
     for name in ("papers", "findings", "memory"):
         box = one.page.locator(f"#{name} figure svg").first.bounding_box()
         assert box["width"] <= width
