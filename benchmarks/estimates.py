@@ -1,10 +1,10 @@
 """Estimates of memory held against runs; fits what a process needs beside its tensors.
 
-    python benchmarks/estimates.py FOLDER [--minutes 60] [--model-root DIR] [--write]
+    python benchmarks/estimates.py FOLDER [--minutes 60] [--jobs 1] [--model-root DIR] [--write]
 
 1. The tracker on models without weights against the same on real steps, for every method (the tests of it).
-2. Runs of nine methods on MiniLM and, with --model-root, SmolLM2, at three batch sizes, in 32 bits and bfloat16. On
-   every other one a constant and a factor are fitted; the rest says how far they miss.
+2. Runs of nine methods on MiniLM and, with --model-root, SmolLM2, at three batch sizes, in 32 bits and bfloat16, every
+   text as long as 128 tokens. On every other one a constant and a factor are fitted; the rest says how far they miss.
 
 Runs that FOLDER has are not made again; after so many minutes none is started. --write puts the table into
 results/estimates.md and the fit into peftbench/sweep/calibration.json.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("full", "lora", "prefix", "prompt", "houlsby", "ia3", "bitfit", "dora", "qlora")
-SIZES = (8, 32, 128)
+SIZES = {"minilm": (8, 32, 128), "smollm2_135m": (1, 4, 16)}
 HARDWARE = ("cpu", "cpu_bf16")
 
 
@@ -43,8 +44,11 @@ def words(folder: Path, model: str, method: str, size: int, hardware: str, model
     """A run's command line."""
     longest = [
         "recipe.max_length=128",
-        "dataset=demo",
-        f"recipe.train_samples={min(1600, 8 * size)}",
+        "dataset=csv",
+        f"dataset.file={folder / 'long.csv'}",
+        "dataset.text=text",
+        "dataset.label=label",
+        f"recipe.train_samples={4 * size}",
         "recipe.epochs=1",
     ]
     where = [f"results_dir={folder}", *([f"model_root={model_root}"] if model_root and model != "minilm" else [])]
@@ -52,7 +56,7 @@ def words(folder: Path, model: str, method: str, size: int, hardware: str, model
         "measure_examples=8",
         "measure_s=60",
         "save_adapters=false",
-        "recipe.eval_samples=64",
+        "recipe.eval_samples=16",
         "recipe.selection=last",
     ]
     return [
@@ -64,6 +68,15 @@ def words(folder: Path, model: str, method: str, size: int, hardware: str, model
         *where,
         *cut,
     ]
+
+
+def write_texts(file: Path, rows: int = 800, length: int = 150) -> None:
+    """Random words, more of them than a model reads, and a label: peaks don't depend on what is said."""
+    draw, sounds = np.random.default_rng(0), ("the", "light", "house", "of", "reading", "never", "green", "was")
+    drawn = (" ".join(draw.choice(sounds, size=length)) for _ in range(rows))
+    lines = [f"{text},{('no', 'yes')[i % 2]}" for i, text in enumerate(drawn)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(["text,label", *lines]) + "\n")
 
 
 def peftbench(arguments: Sequence[str], limit_s: float) -> str:
@@ -172,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time: peaks of memory don't depend on it")
     parser.add_argument("--model-root")
     parser.add_argument("--proof", action="store_true", help="also the tracker's tests of every method")
     parser.add_argument("--write", action="store_true")
@@ -179,11 +193,16 @@ def main() -> None:
     end, folder = time.monotonic() + 60 * asked.minutes, asked.folder.absolute()
     models = ["minilm", *(["smollm2_135m"] if asked.model_root else [])]
     # The quick ones first, so that any time gives cases of every method.
-    keys = [(m, n, s, h) for s in SIZES for m in models for n in METHODS for h in HARDWARE]
-    for key in keys:
+    keys = [(m, n, SIZES[m][s], h) for s in range(3) for m in models for n in METHODS for h in HARDWARE]
+    write_texts(folder / "long.csv")
+
+    def run(key: tuple[str, str, int, str]) -> None:
         if key not in recorded(folder) and time.monotonic() < end:
             print(*key, flush=True)
             peftbench(words(folder, *key, asked.model_root), 900)
+
+    with ThreadPoolExecutor(asked.jobs) as runs:
+        list(runs.map(run, keys))
     made = [c for k, r in recorded(folder).items() if (c := case(k, r, folder, asked.model_root)) is not None]
     if len(made) < 4:
         sys.exit(f"{len(made)} runs are too few to fit anything")
