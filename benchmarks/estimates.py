@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 METHODS = ("full", "lora", "prefix", "prompt", "houlsby", "ia3", "bitfit", "dora", "qlora")
 SIZES = {"minilm": (8, 32, 128), "smollm2_135m": (1, 4, 16)}
 HARDWARE = ("cpu", "cpu_bf16")
+Key = tuple[str, str, int, str]  # Model, method, batch size, hardware.
 
 
 @dataclass(frozen=True)
@@ -40,33 +40,25 @@ class Case:
     by_tracker: float
 
 
-def words(folder: Path, model: str, method: str, size: int, hardware: str, model_root: str | None) -> list[str]:
-    """A run's command line."""
-    longest = [
+def words(folder: Path, model: str, size: int) -> list[str]:
+    """What a run and its estimate have in common: four steps of a batch size, every text longer than is read."""
+    return [
+        f"model={model}",
+        f"recipe.batch_size={size}",
         "recipe.max_length=128",
+        "recipe.max_steps=4",
         "dataset=csv",
         f"dataset.file={folder / 'long.csv'}",
         "dataset.text=text",
         "dataset.label=label",
-        f"recipe.train_samples={4 * size}",
-        "recipe.epochs=1",
-    ]
-    where = [f"results_dir={folder}", *([f"model_root={model_root}"] if model_root and model != "minilm" else [])]
-    cut = [
+        f"results_dir={folder}",
         "measure_examples=8",
-        "measure_s=60",
         "save_adapters=false",
         "recipe.eval_samples=16",
         "recipe.selection=last",
-    ]
-    return [
-        f"model={model}",
-        f"method={method}",
-        f"recipe.batch_size={size}",
-        f"hardware={hardware}",
-        *longest,
-        *where,
-        *cut,
+        f"method={','.join(METHODS)}",
+        f"hardware={','.join(HARDWARE)}",
+        "-m",
     ]
 
 
@@ -92,37 +84,48 @@ def peftbench(arguments: Sequence[str], limit_s: float) -> str:
     return done.stdout if not done.returncode else ""
 
 
-def recorded(folder: Path) -> dict[tuple[str, str, int, str], dict[str, Any]]:
+def recorded(folder: Path) -> dict[Key, dict[str, Any]]:
     """The completed records, by model, method, batch size and hardware."""
     records = {}
     for file in sorted((folder / "records").rglob("*.json")):
         record = json.loads(file.read_text())
         if record["status"] == "completed":
             config = record["config"]
-            names = (config["model"]["name"], config["method"]["name"])
-            records[(*names, config["recipe"]["batch_size"], config["hardware"]["name"])] = record
+            records[_key(config)] = record
     return records
 
 
-def case(key: tuple[str, str, int, str], record: dict[str, Any], folder: Path, model_root: str | None) -> Case | None:
-    """A record beside the estimate of the same run, at the length of its longest examples; kept in the folder."""
-    figures, kept = record["efficiency"], folder / "estimates" / f"{record['key']}.json"
-    parts = figures.get("memory_parts_bytes")
-    if not parts or figures.get("peak_memory_bytes") is None:
-        return None
-    if not kept.is_file():
-        model, method, size, hardware = key
-        asked = words(folder, model, method, size, hardware, None)
-        out = peftbench(["estimate", *asked, f"length={figures['memory_length']}", "format=json"], 600)
+def estimated(folder: Path, model: str, size: int) -> dict[Key, dict[str, Any]]:
+    """The estimates of a model's runs of one batch size; kept in the folder."""
+    file = folder / "estimates" / f"{model}-{size}.json"
+    if not file.is_file():
+        out = peftbench(["estimate", *words(folder, model, size), "length=128", "format=json"], 1200)
         if not out:
-            return None
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text(out)
-    cell = json.loads(kept.read_text())["cells"][0]
-    if "refused" in cell:
+            return {}
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(out)
+    cells = json.loads(file.read_text())["cells"]
+    return {(model, cell["method"], size, cell["hardware"]): cell for cell in cells if "refused" not in cell}
+
+
+def _key(config: dict[str, Any]) -> Key:
+    return (
+        config["model"]["name"],
+        config["method"]["name"],
+        config["recipe"]["batch_size"],
+        config["hardware"]["name"],
+    )
+
+
+def beside(record: dict[str, Any], cell: dict[str, Any]) -> Case | None:
+    """A record beside the estimate of the same run; None: the run has no measurement."""
+    figures = record["efficiency"]
+    parts, peak = figures.get("memory_parts_bytes"), figures.get("peak_memory_bytes")
+    if not parts or peak is None or figures["memory_length"] != 128:
         return None
-    measured = float(figures["peak_memory_bytes"])
-    return Case(" ".join(map(str, key)), float(cell["peak_bytes"]), measured, float(sum(parts.values())))
+    return Case(
+        " ".join(map(str, _key(record["config"]))), float(cell["peak_bytes"]), float(peak), float(sum(parts.values()))
+    )
 
 
 def fit(cases: Sequence[Case]) -> dict[str, float]:
@@ -193,17 +196,17 @@ def main() -> None:
     end, folder = time.monotonic() + 60 * asked.minutes, asked.folder.absolute()
     models = ["minilm", *(["smollm2_135m"] if asked.model_root else [])]
     # The quick ones first, so that any time gives cases of every method.
-    keys = [(m, n, SIZES[m][s], h) for s in range(3) for m in models for n in METHODS for h in HARDWARE]
+    sweeps = [(model, SIZES[model][place]) for place in range(3) for model in models]
     write_texts(folder / "long.csv")
-
-    def run(key: tuple[str, str, int, str]) -> None:
-        if key not in recorded(folder) and time.monotonic() < end:
-            print(*key, flush=True)
-            peftbench(words(folder, *key, asked.model_root), 900)
-
-    with ThreadPoolExecutor(asked.jobs) as runs:
-        list(runs.map(run, keys))
-    made = [c for k, r in recorded(folder).items() if (c := case(k, r, folder, asked.model_root)) is not None]
+    cells: dict[Key, dict[str, Any]] = {}
+    for model, size in sweeps:
+        if time.monotonic() < end:
+            print(model, size, flush=True)
+            where = [f"model_root={asked.model_root}"] if model != "minilm" else []
+            jobs = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={asked.jobs}"] if asked.jobs > 1 else []
+            peftbench([*words(folder, model, size), *where, *jobs], end - time.monotonic())
+            cells |= estimated(folder, model, size)
+    made = [c for k, r in recorded(folder).items() if k in cells and (c := beside(r, cells[k])) is not None]
     if len(made) < 4:
         sys.exit(f"{len(made)} runs are too few to fit anything")
     fitted, others = made[::2], made[1::2]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peftbench.config import paths
 from peftbench.config.arguments import config_dirs
@@ -91,8 +91,7 @@ def advise(
     head = f"Which method for dataset={config.dataset.name} on model={config.model.name}?"
     if not shown:
         return [head, "", *_nothing(config, words)], False
-    methods = sorted({row.method for panel in shown for row in panel.rows})
-    estimates = _estimates(methods, words, limits)
+    estimates = _estimates(_asked(shown, limits), words, limits)
     lines = [head]
     for panel in shown:
         lines += ["", *_panel(panel, estimates, limits)]
@@ -110,6 +109,19 @@ def _nothing(config: RunConfig, words: Sequence[str]) -> list[str]:
 def _printed(config: RunConfig) -> list[str]:
     rows = advice.printed(config.dataset.name)
     return ["Printed, not re-run:", *(f"  {row}" for row in rows), ""] if rows else []
+
+
+def _asked(shown: Sequence[Panel], limits: Limits) -> list[str]:
+    """The methods whose estimate is read: with limits all, without them what is shown and what may be recommended."""
+    within = [panel.rows if limits != Limits() else panel.rows[:_ROWS] for panel in shown]
+    return sorted({row.method for row in [*(row for rows in within for row in rows), *_best(shown[0].rows)]})
+
+
+def _best(rows: Sequence[Row]) -> list[Row]:
+    """Of the rows that train anything, those that can't be told from the best; where none was tested, the first."""
+    methods = [replace(row) for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
+    advice.mark(methods)
+    return [row for row in methods if row.tied] or methods[:1]
 
 
 def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> dict[str, Estimate]:
@@ -158,25 +170,40 @@ def _row(row: Row, estimates: dict[str, Estimate], why_not: str | None) -> list[
     return [mark, name, f"{100 * row.scores.mean():.1f}", between, str(len(row.runs)), *numbers, note]
 
 
-def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: Sequence[str]) -> list[str]:
-    """What to run: the recommended method, and the sweep that would settle what is open."""
+@dataclass(frozen=True)
+class Choice:
+    """The method that is recommended, why, and the methods that a sweep would have to compare with it."""
+
+    method: str
+    reason: str
+    open: list[str]
+
+
+def choose(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> Choice | None:
+    """What a panel recommends; None: no method with evidence keeps within the limits."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
-    rows = [row for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
-    if not rows:
-        return ["No method with evidence keeps within these limits."]
-    advice.mark(rows)
-    tied = [row for row in rows if row.tied] or rows[:1]
-    names = list(dict.fromkeys(row.method for row in tied))
+    best = _best(rows)
+    if not best:
+        return None
+    names = list(dict.fromkeys(row.method for row in best))
 
     def memory(name: str) -> float:
         one = estimates[name]
         return float("inf") if one.refused else one.memory
 
-    best, asked = min(names, key=memory), " ".join(words)
+    if not best[0].tied:
+        trained = [row.method for row in rows if row.figure("params", "trainable")]
+        untested = list(dict.fromkeys(trained))[:3]
+        return Choice(names[0], "the best score; one seed each, so nothing was tested", untested)
     reason = f"of {len(names)} that can't be told from the best (=), the one with the least memory"
-    if not any(row.tied for row in rows):
-        reason = "the best score; one seed each, so nothing was tested"
-        names = list(dict.fromkeys(row.method for row in rows[:3]))
+    return Choice(min(names, key=memory), reason, names)
+
+
+def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: Sequence[str]) -> list[str]:
+    """What to run: the recommended method, and the sweep that would settle what is open."""
+    choice, asked = choose(panel, estimates, limits), " ".join(words)
+    if choice is None:
+        return ["No method with evidence keeps within these limits."]
     untrained = [row.method for row in panel.rows if row.tied and not row.figure("params", "trainable")]
     warning = (
         [f"Careful: {', '.join(untrained)}, which trains nothing, can't be told from the best."] if untrained else []
@@ -184,8 +211,8 @@ def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: S
     return [
         *warning,
         "= can't be told from the best of its table (Hsu's test by seeds); ? one seed, not tested.",
-        f"Recommended: {best} ({reason}; {NEAR[panel.distance]}).",
-        f"  python -m peftbench {asked} method={best}",
+        f"Recommended: {choice.method} ({choice.reason}; {NEAR[panel.distance]}).",
+        f"  python -m peftbench {asked} method={choice.method}",
         "What would settle the rest:",
-        f"  python -m peftbench {asked} method={','.join(names)} seed={','.join(map(str, range(_SEEDS)))} -m",
+        f"  python -m peftbench {asked} method={','.join(choice.open)} seed={','.join(map(str, range(_SEEDS)))} -m",
     ]
