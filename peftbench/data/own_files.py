@@ -37,13 +37,18 @@ def complete(config: DatasetConfig) -> DatasetConfig:
     if config.format is None:
         return own_settings.without(config)
     file = _files(config)[config.train]
-    config = replace(config, name=_name(config, file), **own_settings.written(config))
-    if not config.metrics:
-        config = replace(config, metrics=dict(getattr(READERS.get(config.task), "default_metrics", {})))
+    config = with_metrics(replace(config, name=_name(config, file), **own_settings.written(config)))
     if config.task not in READERS or config.label is None or config.labels is not None:
         return config
     takes_labels = getattr(READERS[config.task], "takes_labels", False)
     return replace(config, labels=_labels(config, file)) if takes_labels else config
+
+
+def with_metrics(config: DatasetConfig) -> DatasetConfig:
+    """The configuration with the task type's metrics where none are given."""
+    if config.metrics:
+        return config
+    return replace(config, metrics=dict(getattr(READERS.get(config.task), "default_metrics", {})))
 
 
 def identity(config: DatasetConfig) -> str:

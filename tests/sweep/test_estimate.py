@@ -35,6 +35,17 @@ def test_cells_as_json_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(titles) == 12
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_file_of_ones_own_without_metrics_or_labels(
+    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text("text,label\n" + "a walk,1\nno walk,0\n" * 20)
+    words = ["dataset=csv", f"dataset.file={file}", "dataset.text=text", "dataset.label=label", f"dataset.task={task}"]
+    assert cli.main(["estimate", "model=tiny_bert", "method=lora", *words, "format=json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"][0]["peak_bytes"] > 0
+
+
 def test_a_budget_without_a_unit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "with a unit" in refusal(capsys, "memory=8")
 

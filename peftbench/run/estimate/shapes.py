@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from peftbench.config.types import ModelConfig, RunConfig
+from peftbench.data import own_files
 from peftbench.errors import ConfigError, brief
 from peftbench.models.checkpoints import packaged_at
 
@@ -41,8 +42,8 @@ def _of_folder(model: ModelConfig) -> dict[str, Any] | None:
 
 
 def labelled(config: RunConfig) -> RunConfig:
-    """The run with two labels where the data would tell them."""
-    data = config.dataset
-    if data.task == "regression" or data.labels is not None or data.parts:
-        return config
-    return replace(config, dataset=replace(data, labels=["0", "1"]))
+    """The run with two labels and the task type's metrics where the data would tell them."""
+    data = own_files.with_metrics(config.dataset)
+    if data.task != "regression" and data.labels is None and not data.parts:
+        data = replace(data, labels=["0", "1"])
+    return replace(config, dataset=data)
