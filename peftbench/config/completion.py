@@ -118,7 +118,12 @@ def _of_group(group: str, words: Sequence[str], folders: Sequence[Path]) -> list
     usual = re.search(rf"^  - {re.escape(group)}: (\S+)$", (paths.CONF / "config.yaml").read_text(), re.MULTILINE)
     named = [*(chosen[-1].strip("[]").split(",") if chosen else []), *([usual[1]] if usual else [])]
     files = paths.choice_files(group, folders)
-    return next((_of_file(files[name]) for name in named if name in files), [])
+    pairs = next((_of_file(files[name]) for name in named if name in files), [])
+    if group == "dataset":
+        from peftbench.config.dataset_types import USUAL  # Dataclasses, for which the other words needn't wait.
+
+        pairs += [(f"{at}.{key}", str(value)) for at, keys in USUAL.items() for key, value in keys.items()]
+    return pairs
 
 
 def _of_file(file: Path) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from peftbench.config import hydra_compat, hydra_guard, identity, loading, paths, wording
+from peftbench.config.dataset_types import USUAL
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, first_line, nearest
 from peftbench.system import machine
@@ -201,4 +202,5 @@ def _meant(key: str, composed: DictConfig) -> list[str]:
     """The keys of a run, of its launcher, and the groups that end as an unknown key does."""
     run: Any = OmegaConf.to_container(composed, resolve=False)
     launcher = run.pop("hydra")["launcher"]
+    run["dataset"] |= USUAL  # A file may leave them out: they can be set all the same.
     return wording.meant(key, {**identity.settable(run), "hydra": {"launcher": launcher}, _LAUNCHER: None})

@@ -9,11 +9,12 @@ from peftbench.config.rules import between
 
 @dataclass(kw_only=True)
 class CarveConfig:
-    """The slice that is cut out of train: `fraction` of its rows, `at_most` so many, drawn with `seed`."""
+    """The slice that is cut out of train and never trained on: `fraction` of its rows, `at_most` so many, drawn with
+    `seed`. What a data set's file leaves out is as here."""
 
-    fraction: float = ruled(between(0, 0.9, above=True))
-    at_most: int = ruled(COUNT)
-    seed: int = ruled(between(0, 2**31))
+    fraction: float = field(default=0.1, metadata={"rule": between(0, 0.9, above=True)})
+    at_most: int = field(default=1000, metadata={"rule": COUNT})
+    seed: int = field(default=0, metadata={"rule": between(0, 2**31)})
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any
 
 from peftbench.config import paths, types
-from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.dataset_types import USUAL, DatasetConfig
 from peftbench.config.loading import read_yaml
 from peftbench.config.markdown import table as markdown_table
 from peftbench.config.values import as_word
@@ -131,6 +131,8 @@ def _allowed(field: "dataclasses.Field[Any]", prefix: str) -> str:
     rule = field.metadata.get("rule")
     optional = type(None) in typing.get_args(field.type)
     text = rule.allowed if rule is not None else _type(field.type)
+    if prefix == "dataset." and field.name in USUAL:
+        text = f"{text}, by default {as_word(USUAL[field.name], space=' ')}"
     return f"{text}, or null" if optional else text
 
 

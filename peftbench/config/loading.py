@@ -147,7 +147,7 @@ def without(kind: Any, *names: str) -> type[Any]:
 
 
 def merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
-    _check_switches(kind, raw, prefix)
+    _check_kinds(kind, raw, prefix)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
     except OmegaConfBaseException as error:
@@ -213,15 +213,19 @@ def _placeholder(kind: Any) -> Any:
     return None if type(None) in typing.get_args(kind) else (typing.get_origin(kind) or kind)()
 
 
-def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
-    """OmegaConf takes any number for true: `overwrite=17`."""
+def _check_kinds(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
+    """Raises ConfigError for a number in the place of true or false, which OmegaConf takes for true (`overwrite=17`),
+    and for a single value in the place of a section, whose key it doesn't name."""
     for f in dataclasses.fields(kind):
         value = raw.get(f.name)
         section = next(filter(dataclasses.is_dataclass, (f.type, *typing.get_args(f.type))), None)
         if section is not None and isinstance(value, Mapping):
-            _check_switches(section, value, f"{prefix}{f.name}.")
+            _check_kinds(section, value, f"{prefix}{f.name}.")
         elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
             raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
+        elif section is f.type and value is not None:
+            allowed = ", ".join(each.name for each in dataclasses.fields(section))
+            raise ConfigError(f"{prefix}{f.name}={value}: is a section; its keys are {allowed}")
 
 
 def load_composed(composed: DictConfig) -> RunConfig:

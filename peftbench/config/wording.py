@@ -13,7 +13,7 @@ from peftbench.errors import ConfigError, exact
 
 #: A choice's name in what is written behind `=`.
 _NAME = re.compile(r"[\w.+/-]+")
-#: Keys that a data set's file may leave out and the command line may set.
+#: Keys that a data set's file may leave out and the command line may set, they or what is below them.
 ANYWHERE = [f"dataset.{f.name}" for f in dataclasses.fields(DatasetConfig) if f.metadata.get("anywhere")]
 #: Several loggers of one run.
 _SEVERAL = re.compile(r"logger=\[([\w\s,.'\"/+-]*)\]", re.IGNORECASE)
@@ -36,7 +36,8 @@ def canonical(arguments: Sequence[str], allowed: Mapping[str, Sequence[str]]) ->
 
 def _anywhere(argument: str) -> str:
     """With `++` before a key that any data set takes, whether its file has it or not."""
-    return f"++{argument}" if argument.partition("=")[0] in ANYWHERE else argument
+    key = argument.partition("=")[0]
+    return f"++{argument}" if ".".join(key.split(".")[:2]) in ANYWHERE else argument
 
 
 def _cased(argument: str, allowed: Mapping[str, Sequence[str]]) -> str:
