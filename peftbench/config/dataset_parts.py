@@ -32,8 +32,8 @@ class SpanConfig:
 
 @dataclass(kw_only=True)
 class GenerationConfig:
-    """How answers are written: the most tokens, and of a beam search (more than one beam) the power of a text's length
-    that its log likelihood is divided by."""
+    """The settings by which answers are written: the most tokens, and of a beam search (more than one beam) the power
+    of a text's length that its log likelihood is divided by."""
 
     max_new_tokens: int = ruled(COUNT)
     num_beams: int = field(default=1, metadata={"rule": between(1, 64)})
@@ -42,8 +42,8 @@ class GenerationConfig:
 
 @dataclass(kw_only=True)
 class WritingConfig:
-    """How a number or a name is asked for and written, where answers as text are neither label words nor free: the text
-    around `{answer}`, its most tokens, and what a number is rounded to (null: nothing)."""
+    """The settings by which a number or a name is asked for and written, where answers as text are neither label words
+    nor free: the text around `{answer}`, its most tokens, and what a number is rounded to (null: nothing)."""
 
     template: str
     max_new_tokens: int = ruled(COUNT)

@@ -18,7 +18,8 @@ _FILES = Rule(lambda x: "{split}" in x and ".." not in x, "a pattern with {split
 
 @dataclass(kw_only=True)
 class DatasetConfig:
-    """Where the examples are (hub path, generator or files), what their columns mean, how they are split and scored.
+    """A data set: where its examples are (hub path, generator or files), what their columns mean, how they are split
+    and scored.
 
     Attributes:
         task: the task type: classification, regression, multiple_choice, span_pair, multi_row, generation, mixture.

@@ -108,7 +108,7 @@ def _of_type(kind: Any, prefix: str) -> Iterator[Key]:
 
 
 def _attributes(doc: str) -> dict[str, str]:
-    """What a docstring says under `Attributes:`; several names may stand before one colon."""
+    """The meanings that a docstring lists under `Attributes:`, by name; several names may stand before one colon."""
     section = doc.partition("Attributes:\n")[2]
     meanings: dict[str, str] = {}
     for entry in re.split(r"\n(?= {4}\w)", "\n" + section):
@@ -118,7 +118,7 @@ def _attributes(doc: str) -> dict[str, str]:
 
 
 def _above(source: str) -> dict[str, str]:
-    """What `#:` comments right above a field say."""
+    """The meanings that `#:` comments right above fields give, by field."""
     meanings: dict[str, str] = {}
     for comment, name in re.findall(r"((?:^ +#: .*\n)+) +(\w+):", source, flags=re.MULTILINE):
         meanings[name] = " ".join(line.strip().removeprefix("#: ") for line in comment.splitlines())

@@ -36,7 +36,7 @@ _NAMED = ("model", "method", "dataset", "hardware")
 def load(
     composed: DictConfig, choices: Mapping[str, str | None], overrides: Any = (), folders: Sequence[Path] = ()
 ) -> RunConfig:
-    """What Hydra composed, as a checked `RunConfig`.
+    """The configuration that Hydra composed, as a checked `RunConfig`.
 
     Args:
         composed: the configuration without its `hydra` node.
@@ -57,7 +57,8 @@ def load(
 def raw_values(
     composed: DictConfig, choices: Mapping[str, str | None], overrides: Any, folders: Sequence[Path]
 ) -> dict[Any, Any]:
-    """What Hydra composed as plain values, named as the fields of `RunConfig` are, and with short forms written out.
+    """The plain values of what Hydra composed, named as the fields of `RunConfig` are, and with short forms written
+    out.
 
     Raises:
         OmegaConfBaseException: a value refers to what isn't there; ConfigError: a group has no choice.
@@ -159,7 +160,7 @@ def merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
 
 
 def _with_parts(config: RunConfig) -> RunConfig:
-    """With the parts of a mixture checked and typed as data sets are."""
+    """The configuration with the parts of its mixture checked and typed as data sets are."""
     if config.dataset.parts:
         config.dataset.parts = [_part(part, "parts") for part in config.dataset.parts]
     if config.dataset.held_out:
@@ -175,7 +176,7 @@ def _part(raw: dict[str, Any], key: str) -> DatasetConfig:
 
 
 def _sets_up(override: str) -> bool:
-    """Whether it changes method or model, and is no path."""
+    """True if an override changes method or model, and isn't one of a method's inputs, which are paths."""
     return override.startswith(("method.", "model.")) and not override.startswith("method.inputs.")
 
 
@@ -243,7 +244,7 @@ def search_path(places: Any) -> list[Path]:
 
 
 def interpolates(composed: DictConfig, key: str) -> bool:
-    """Whether any value refers to a key, as `${key}` does."""
+    """True if any value refers to a key, as `${key}` does."""
     text = OmegaConf.to_yaml(composed, resolve=False)
     return f"{key}}}" in text
 
@@ -271,7 +272,7 @@ def interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -
 
 
 def unresolved(error: OmegaConfBaseException) -> str:
-    """Which key refers to what isn't there, in one line."""
+    """A message that names the key which refers to what isn't there, in one line."""
     return f"{error.full_key or 'configuration'}: {first_line(error.msg or error)}"
 
 
@@ -296,7 +297,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_problem(error: Exception) -> str:
-    """Why a file can't be read as YAML, with the line, in one line."""
+    """The reason why a file can't be read as YAML, with the line and column, in one line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
     reason = problem or next(iter(str(error).splitlines()), type(error).__name__)

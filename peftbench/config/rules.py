@@ -11,7 +11,7 @@ from peftbench.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must satisfy (null is checked by its type), in code and in words."""
+    """The condition that a value must satisfy (null is checked by its type), in code and in words."""
 
     holds: Callable[[Any], bool]
     allowed: str

@@ -35,7 +35,7 @@ def canonical(arguments: Sequence[str], allowed: Mapping[str, Sequence[str]]) ->
 
 
 def _anywhere(argument: str) -> str:
-    """With `++` before a key that any data set takes, whether its file has it or not."""
+    """The argument with `++` before a key that any data set takes, whether its file has it or not."""
     key = argument.partition("=")[0]
     return f"++{argument}" if ".".join(key.split(".")[:2]) in ANYWHERE else argument
 
@@ -77,7 +77,7 @@ def check_spaces(arguments: Sequence[str]) -> None:
 
 
 def _is_open(last: str, so_far: str, following: str) -> bool:
-    """Whether an argument goes on in the following one."""
+    """True if an argument goes on in the following one."""
     if following.startswith("-") and not following.startswith("-="):
         return False
     bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", so_far)
@@ -86,7 +86,7 @@ def _is_open(last: str, so_far: str, following: str) -> bool:
 
 
 def hint(argument: str) -> str:
-    """What to write where Hydra can't read an argument; empty where nothing is known."""
+    """The advice on what to write where Hydra can't read an argument; empty where nothing is known."""
     key, equals, value = argument.partition("=")
     if value.endswith(",") or value.startswith(","):
         return f"ends or begins with a comma: several values are {key}=a,b, without spaces"

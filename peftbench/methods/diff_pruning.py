@@ -103,7 +103,8 @@ class DiffPruning(Hub):
         return model
 
     def fix_mask(self, step: int) -> None:
-        """At the end of the first phase: the dense tensors leave the optimiser, the kept values take their place."""
+        """Takes the dense tensors out of the optimiser at the end of the first phase, and puts the kept values in their
+        place."""
         if step == self._narrow_at:
             self._narrow(largest(self._model, self.config.args["density"]))
 

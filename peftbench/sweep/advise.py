@@ -22,7 +22,7 @@ _PANELS, _ROWS, _SEEDS = 3, 12, 5
 
 @dataclass(frozen=True)
 class Limits:
-    """What a method may cost: bytes of memory, trained parameters (a number, or below 1 a share of the model),
+    """The most that a method may cost: bytes of memory, trained parameters (a number, or below 1 a share of the model),
     milliseconds of latency."""
 
     memory: int | None = None
@@ -120,7 +120,7 @@ def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> 
 
 
 def unfit(row: Row, estimates: dict[str, Estimate], limits: Limits) -> str | None:
-    """Why a method is out of question; None: it isn't. What nobody measured or estimated is no reason."""
+    """The reason why a method is out of question; None: it isn't. What nobody measured or estimated is no reason."""
     one = estimates.get(row.method)
     latency = row.figure("efficiency", "inference_latency_ms_merged")
     latency = latency or row.figure("efficiency", "inference_latency_ms")
@@ -159,7 +159,7 @@ def _row(row: Row, estimates: dict[str, Estimate], why_not: str | None) -> list[
 
 
 def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: Sequence[str]) -> list[str]:
-    """What to run: the recommended method, and the sweep that would settle what is open."""
+    """Lines on what to run: the recommended method, and the sweep that would settle what is open."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
     rows = [row for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
     if not rows:

@@ -74,7 +74,7 @@ def _differing(prefix: str, section: Mapping[str, Any], written: Mapping[str, An
 
 @functools.cache
 def _written(group: str, name: str) -> dict[str, Any] | None:
-    """What a choice's file says, the files that it is built on below it; None where there is no such choice."""
+    """The content of a choice's file, the files that it is built on below it; None where there is no such choice."""
     file = paths.choice_files(group).get(name)
     if file is None:
         return None
