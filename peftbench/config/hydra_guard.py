@@ -148,7 +148,8 @@ def _folders(node: _Node) -> None:
 
 
 def _subdir(node: _Node) -> None:
-    """It is only known when a job starts: judged with what Hydra will put in."""
+    """Raises ConfigError for a sub-folder that leads out. It is only known when a job starts: judged with what Hydra
+    will put in."""
     subdir = str(node.raw["sweep"]["subdir"])
     named = subdir.replace("${hydra.job.override_dirname}", str(node.raw["job"]["override_dirname"]))
     plain = PurePath(_JOB.sub("0", named))

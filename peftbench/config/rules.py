@@ -43,7 +43,7 @@ def one_of(*names: str) -> Rule:
 
 
 def check_finite(value: Any, key: str) -> None:
-    """No number anywhere may be infinite or NaN: a hash of it, and JSON, would not exist."""
+    """Raises ConfigError for a number anywhere that is infinite or NaN: a hash of it, and JSON, would not exist."""
     if isinstance(value, dict):
         for name, part in value.items():
             check_finite(part, f"{key}.{name}".lstrip("."))

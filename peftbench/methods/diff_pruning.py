@@ -91,7 +91,7 @@ class DiffPruning(Hub):
         return [_FixMask(self)]
 
     def may_select(self, step: int) -> bool:
-        """Only what is sparse is scored."""
+        """True once the differences are sparse: only then is a step scored."""
         return step >= self._narrow_at
 
     def at_the_end(self, model: Any) -> Any:
