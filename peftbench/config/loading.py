@@ -57,8 +57,7 @@ def load(
 def raw_values(
     composed: DictConfig, choices: Mapping[str, str | None], overrides: Any, folders: Sequence[Path]
 ) -> dict[Any, Any]:
-    """The plain values of what Hydra composed, named as the fields of `RunConfig` are, and with short forms written
-    out.
+    """The plain values that Hydra composed, named as the fields of `RunConfig` are, with short forms written out.
 
     Raises:
         OmegaConfBaseException: a value refers to what isn't there; ConfigError: a group has no choice.
@@ -215,8 +214,7 @@ def _placeholder(kind: Any) -> Any:
 
 
 def _check_kinds(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
-    """Raises ConfigError for a number in the place of true or false, which OmegaConf takes for true (`overwrite=17`),
-    and for a single value in the place of a section, whose key it doesn't name."""
+    """Raises ConfigError for a number that OmegaConf takes for true (`overwrite=17`), or a value that is no section."""
     for f in dataclasses.fields(kind):
         value = raw.get(f.name)
         section = next(filter(dataclasses.is_dataclass, (f.type, *typing.get_args(f.type))), None)
@@ -225,8 +223,7 @@ def _check_kinds(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
         elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
             raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
         elif section is f.type and value is not None:
-            allowed = ", ".join(each.name for each in dataclasses.fields(section))
-            raise ConfigError(f"{prefix}{f.name}={value}: is a section; its keys are {allowed}")
+            raise ConfigError(f"{prefix}{f.name}={value}: allowed are keys {', '.join(section.__dataclass_fields__)}")
 
 
 def load_composed(composed: DictConfig) -> RunConfig:
@@ -253,8 +250,7 @@ def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
     key = f"{prefix}{error.full_key or ''}".replace("method.target", "method._target_")
     first = first_line(error.msg or error)
     if "not in" in first and error.parent_node is not None:
-        allowed = sorted(str(k) for k in error.parent_node.keys())
-        return f"{key}: no such key; allowed are {', '.join(allowed)}"
+        return f"{key}: no such key; allowed are {', '.join(sorted(map(str, error.parent_node.keys())))}"
     if "missing" in first.lower() or "'None'" in first:
         return f"{key}: is required and not set"
     return f"{key}: {first}"

@@ -32,8 +32,7 @@ _SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets", "lengt
 
 
 class Encodes(Protocol):
-    """The part of a task that is needed to encode its examples; the rest of it (`tasks.base.Task`) is no matter of
-    data."""
+    """The part of a task that encodes its examples; the rest of it (`tasks.base.Task`) is no matter of data."""
 
     #: How rows become examples.
     reader: Reader

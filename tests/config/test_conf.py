@@ -76,7 +76,7 @@ def test_data_sets_leave_out_what_is_usual() -> None:
     ("override", "message"),
     [
         ("dataset.carve.fraktion=0.2", "dataset.carve.fraktion: no such key; allowed are at_most, fraction, seed"),
-        ("dataset.carve=3", "dataset.carve=3: is a section; its keys are fraction, at_most, seed"),
+        ("dataset.carve=3", "dataset.carve=3: allowed are keys fraction, at_most, seed"),
         ("at_most=3", "at_most: no such key; meant may be dataset.carve.at_most"),
     ],
 )
