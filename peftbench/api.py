@@ -69,9 +69,9 @@ def sweep(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> lis
 
 
 def estimate(*, config_dir: PathLike | Sequence[PathLike] = (), **keys: Any) -> "pd.DataFrame":
-    """What runs would need, without weights, data or training: a row for each, with the names of its choices and the
-    columns of `peftbench estimate format=json` (`peak_bytes`, `parts.gradients`, `time_s.value`); `refused` says why a
-    run can't be estimated.
+    """The needs of runs, estimated without weights, data or training: a row for each, with the names of its choices and
+    the columns of `peftbench estimate format=json` (`peak_bytes`, `parts.gradients`, `time_s.value`); `refused` says
+    why a run can't be estimated.
 
     Args:
         config_dir, keys: as `sweep`, and `memory="8GB"`, `length=512`, `picture="memory.svg"` (docs/estimate.md).
@@ -139,7 +139,7 @@ def curve(run: Run | PathLike) -> "pd.DataFrame":
 
 
 def predictions(run: Run | PathLike) -> "pd.DataFrame":
-    """What a run answered to its evaluation splits, a row for each example, as its file has it (docs/records.md).
+    """The answers of a run to its evaluation splits, a row for each example, as its file has it (docs/records.md).
 
     Raises:
         ConfigError: it is no record, or its predictions weren't kept.
@@ -161,7 +161,7 @@ def predict(
     merged: bool = True,
     model_root: PathLike | None = None,
 ) -> "pd.DataFrame":
-    """What a finished run's model answers: the text columns, then `label` and `probability`, or `answer`.
+    """The answers of a finished run's model: the text columns, then `label` and `probability`, or `answer`.
 
     Args:
         run: as such, or its record's path.

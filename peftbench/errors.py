@@ -24,7 +24,7 @@ OUT_OF_MEMORY = (
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised for, is for want of memory."""
+    """True if an error, or one that it was raised for, is for want of memory."""
     while error is not None:
         if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
             return True

@@ -175,7 +175,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(paper: str, protocol: dict[str, Any], one: dict[str, Any], dataset: str) -> dict[str, Any] | None:
-    """What is expected of a data set; None: the paper prints nothing of it."""
+    """The row that is expected of a data set; None: the paper prints nothing of it."""
     figure = _figure(paper, one, dataset)
     if figure is None:
         return None

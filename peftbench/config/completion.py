@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], usage: str, commands: Sequence[str]) -> int:
 
 
 def candidates(before: Sequence[str], word: str, *, usage: str, commands: Sequence[str]) -> list[str]:
-    """What a word may become, given the words before it. Keys end in `=`, sections of keys in a dot."""
+    """The words that a word may become, given those before it. Keys end in `=`, sections of keys in a dot."""
     folders: list[Path] = []
     try:
         words, folders = config_dirs(list(before))
@@ -66,7 +66,7 @@ def candidates(before: Sequence[str], word: str, *, usage: str, commands: Sequen
 def _words(
     command: str | None, words: Sequence[str], usage: str, commands: Sequence[str], folders: Sequence[Path]
 ) -> list[str] | None:
-    """What a command takes; None: the keys of runs."""
+    """The words that a command takes; None: the keys of runs."""
     if command is None:
         return None
     if command == "help":
@@ -82,7 +82,7 @@ def _words(
 
 
 def _values(key: str, value: str, words: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """What a key's value may become; after a comma, what else may stand there."""
+    """The values that a key may take; after a comma, those that may stand there."""
     head, last = re.fullmatch(r"(.*[,\[(]|)([^,\[(]*)", value, re.DOTALL).groups()  # type: ignore[union-attr]
     taken = re.split(r"[,\[(]", head)
     if key in paths.groups():
@@ -106,7 +106,7 @@ def _keys(word: str, words: Sequence[str], folders: Sequence[Path]) -> list[str]
 
 
 def _default(key: str, words: Sequence[str], folders: Sequence[Path]) -> str | None:
-    """What a key has in the files that the line chooses."""
+    """The value that a key has in the files that the line chooses."""
     group, _, name = key.partition(".")
     pairs = _of_group(group, words, folders) if name else _of_file(paths.CONF / "config.yaml")
     return dict(pairs).get(name or key)
@@ -118,7 +118,12 @@ def _of_group(group: str, words: Sequence[str], folders: Sequence[Path]) -> list
     usual = re.search(rf"^  - {re.escape(group)}: (\S+)$", (paths.CONF / "config.yaml").read_text(), re.MULTILINE)
     named = [*(chosen[-1].strip("[]").split(",") if chosen else []), *([usual[1]] if usual else [])]
     files = paths.choice_files(group, folders)
-    return next((_of_file(files[name]) for name in named if name in files), [])
+    pairs = next((_of_file(files[name]) for name in named if name in files), [])
+    if group == "dataset":
+        from peftbench.config.dataset_types import USUAL  # Dataclasses, for which the other words needn't wait.
+
+        pairs += [(f"{at}.{key}", str(value)) for at, keys in USUAL.items() for key, value in keys.items()]
+    return pairs
 
 
 def _of_file(file: Path) -> list[tuple[str, str]]:

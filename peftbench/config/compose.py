@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from peftbench.config import hydra_compat, hydra_guard, identity, loading, paths, wording
+from peftbench.config.dataset_types import USUAL
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, first_line, nearest
 from peftbench.system import machine
@@ -71,7 +72,7 @@ def search_path(config_dirs: Sequence[Path]) -> list[str]:
 
 @contextmanager
 def resolving() -> Iterator[None]:
-    """Within this a value that refers to what isn't there is a ConfigError."""
+    """Raises ConfigError where, while entered, a value refers to what isn't there."""
     try:
         yield
     except OmegaConfBaseException as error:
@@ -80,7 +81,7 @@ def resolving() -> Iterator[None]:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Within this, configurations can be composed; each file is read once."""
+    """A session of Hydra: while entered, configurations can be composed, and each file is read once."""
     # Hydra has one global instance, and tuning composes while a launcher's Hydra is in that place.
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -152,14 +153,14 @@ def _check_launcher(override: Override) -> None:
 
 
 def _values(override: Override) -> list[Any]:
-    """What an override sets its key to, one value or each of the swept ones."""
+    """The values that an override sets its key to: one, or each of the swept ones."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
     return [override.value()]
 
 
 def composed(arguments: Sequence[str]) -> DictConfig:
-    """What Hydra makes of one run's overrides; its errors in one line."""
+    """The configuration that Hydra makes of one run's overrides; its errors in one line."""
     try:
         config = compose("config", overrides=list(arguments), return_hydra_config=True)
         hydra_guard.check(config.hydra, str(config.results_dir), parse(arguments))
@@ -201,4 +202,5 @@ def _meant(key: str, composed: DictConfig) -> list[str]:
     """The keys of a run, of its launcher, and the groups that end as an unknown key does."""
     run: Any = OmegaConf.to_container(composed, resolve=False)
     launcher = run.pop("hydra")["launcher"]
+    run["dataset"] |= USUAL  # A file may leave them out: they can be set all the same.
     return wording.meant(key, {**identity.settable(run), "hydra": {"launcher": launcher}, _LAUNCHER: None})

@@ -9,11 +9,12 @@ from peftbench.config.rules import between
 
 @dataclass(kw_only=True)
 class CarveConfig:
-    """The slice that is cut out of train: `fraction` of its rows, `at_most` so many, drawn with `seed`."""
+    """The slice that is cut out of train and never trained on: `fraction` of its rows, `at_most` so many, drawn with
+    `seed`. What a data set's file leaves out is as here."""
 
-    fraction: float = ruled(between(0, 0.9, above=True))
-    at_most: int = ruled(COUNT)
-    seed: int = ruled(between(0, 2**31))
+    fraction: float = field(default=0.1, metadata={"rule": between(0, 0.9, above=True)})
+    at_most: int = field(default=1000, metadata={"rule": COUNT})
+    seed: int = field(default=0, metadata={"rule": between(0, 2**31)})
 
 
 @dataclass(kw_only=True)
@@ -31,8 +32,8 @@ class SpanConfig:
 
 @dataclass(kw_only=True)
 class GenerationConfig:
-    """How answers are written: the most tokens, and of a beam search (more than one beam) the power of a text's length
-    that its log likelihood is divided by."""
+    """The settings by which answers are written: the most tokens, and of a beam search (more than one beam) the power
+    of a text's length that its log likelihood is divided by."""
 
     max_new_tokens: int = ruled(COUNT)
     num_beams: int = field(default=1, metadata={"rule": between(1, 64)})
@@ -41,8 +42,8 @@ class GenerationConfig:
 
 @dataclass(kw_only=True)
 class WritingConfig:
-    """How a number or a name is asked for and written, where answers as text are neither label words nor free: the text
-    around `{answer}`, its most tokens, and what a number is rounded to (null: nothing)."""
+    """The settings by which a number or a name is asked for and written, where answers as text are neither label words
+    nor free: the text around `{answer}`, its most tokens, and what a number is rounded to (null: nothing)."""
 
     template: str
     max_new_tokens: int = ruled(COUNT)

@@ -1,7 +1,7 @@
 """The dataclass of a data set: where its examples are, what its columns mean, how it is split and scored."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Optional
 
 from peftbench.config.dataset_parts import CarveConfig, GenerationConfig, SpanConfig, WritingConfig
@@ -18,7 +18,8 @@ _FILES = Rule(lambda x: "{split}" in x and ".." not in x, "a pattern with {split
 
 @dataclass(kw_only=True)
 class DatasetConfig:
-    """Where the examples are (hub path, generator or files), what their columns mean, how they are split and scored.
+    """A data set: where its examples are (hub path, generator or files), what their columns mean, how they are split
+    and scored.
 
     Attributes:
         task: the task type: classification, regression, multiple_choice, span_pair, multi_row, generation, mixture.
@@ -91,7 +92,7 @@ class DatasetConfig:
     )
     train: str
     evaluation: list[str] = ruled(NOT_EMPTY)
-    carve: CarveConfig
+    carve: CarveConfig = field(default_factory=CarveConfig, metadata={"anywhere": True})
     rows: dict[str, int] = field(metadata={"identity": False})
     metrics: dict[str, str] = field(
         default_factory=dict,
@@ -152,3 +153,11 @@ class DatasetConfig:
     max_length: Optional[int] = field(default=None, metadata={"identity": False, "rule": between(4, 1e6)})
     suite: Optional[str] = descriptive()
     title: Optional[str] = descriptive()
+
+
+#: The sections that a data set's file may leave out and the command line may set, as they are then.
+USUAL: dict[str, dict[str, Any]] = {
+    f.name: asdict(f.default_factory())
+    for f in fields(DatasetConfig)
+    if f.metadata.get("anywhere") and f.default_factory is not MISSING
+}

@@ -60,7 +60,7 @@ def _header(file: Path) -> str:
 
 
 def _facts(group: str, content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a method's file says of it in words; of other groups the source alone."""
+    """The facts that a method's file says of it, by label, in words; of other groups the source alone."""
     yield "source", str(content.get("source") or "")
     if group != "method":
         return
@@ -109,7 +109,8 @@ def _chosen(text: str, group: str) -> set[str]:
 
 
 def _numbers(group: str, name: str) -> Iterator[str]:
-    """Where records of it are: in results/ here, and in those that are published in a checkout."""
+    """Lines that say how many records of it there are, and where: in results/ here, and in those that are published in
+    a checkout."""
     depth = ("dataset", "model", "method").index(group)
     pattern = "/".join([*(["*"] * depth), name, *(["*"] * (2 - depth)), "*.json"])
     published = paths.PACKAGE.parent / "results" / "published"

@@ -10,7 +10,7 @@ PERTURBATIONS = ("typos", "case", "contractions")
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """What is asked of a trained model beside its score.
+    """The evaluation beside the score: what a trained model is asked.
 
     Attributes:
         calibration: whether its probabilities are compared with how often it is right.

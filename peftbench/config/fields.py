@@ -36,5 +36,5 @@ def sink(default: Any = dataclasses.MISSING, *, rule: Rule | None = None, **opti
 
 
 def is_sink(declared: "dataclasses.Field[Any]") -> bool:
-    """Whether a field was declared by `sink`."""
+    """True if a field was declared by `sink`."""
     return bool(declared.metadata.get("sink", False))

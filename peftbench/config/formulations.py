@@ -36,7 +36,7 @@ AUTO = {"encoder": "head", "decoder": "head", "encoder_decoder": "verbaliser", H
 
 
 def formulation(config: "RunConfig") -> str:
-    """How a run solves its task.
+    """The way in which a run solves its task.
 
     Raises:
         ConfigError: no such task type, or it isn't solved that way.
@@ -63,7 +63,7 @@ def formulation(config: "RunConfig") -> str:
 
 
 def described(config: Mapping[str, Any]) -> str:
-    """How a run would solve its task, whether or not it can be done so.
+    """The way in which a run would solve its task, whether or not it can be done so.
 
     Args:
         config: a run's configuration as its record keeps it; what is missing there is taken for the usual.
@@ -77,7 +77,7 @@ def described(config: Mapping[str, Any]) -> str:
 
 
 def _auto(family: str, task: str, possible: Sequence[str]) -> str:
-    """What `auto` means: the family's usual way, or the first that the method and the task both have."""
+    """The way that `auto` means: the family's usual way, or the first that the method and the task both have."""
     usual, solved_as = AUTO.get(family, "head"), _ways(task)
     shared = [name for name in possible if name in solved_as]
     return usual if usual in shared or not solved_as else [*shared, *solved_as][0]

@@ -70,7 +70,7 @@ class _Node:
     typed: Mapping[str, Any]
 
     def value(self, key: str) -> Any:
-        """What a key means now (`run.dir`); ConfigError where that can't be said."""
+        """The value that a key resolves to now (`run.dir`). Raises ConfigError where that can't be said."""
         try:
             return OmegaConf.select(self.node, key, throw_on_missing=True)
         except OmegaConfBaseException as error:
@@ -120,12 +120,13 @@ def check_text(key: str, text: str) -> None:
 
 
 def within(folder: str, root: str) -> bool:
-    """Whether a path lies in a folder, links followed."""
+    """True if a path lies in a folder, links followed."""
     return Path(folder).absolute().resolve().is_relative_to(Path(root).absolute().resolve())
 
 
 def _leaves(override: Override) -> Iterator[tuple[str, Any]]:
-    """What an override sets, by full key. Of a dictionary only what is in it: Hydra merges it into a file's."""
+    """The values that an override sets, by full key. Of a dictionary only what is in it: Hydra merges it into a
+    file's."""
     if not override.is_delete():
         yield from hydra_guard_launcher.flatten({str(override.key_or_group): override.value()})
 
@@ -147,7 +148,8 @@ def _folders(node: _Node) -> None:
 
 
 def _subdir(node: _Node) -> None:
-    """It is only known when a job starts: judged with what Hydra will put in."""
+    """Raises ConfigError for a sub-folder that leads out. It is only known when a job starts: judged with what Hydra
+    will put in."""
     subdir = str(node.raw["sweep"]["subdir"])
     named = subdir.replace("${hydra.job.override_dirname}", str(node.raw["job"]["override_dirname"]))
     plain = PurePath(_JOB.sub("0", named))

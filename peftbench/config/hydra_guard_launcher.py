@@ -89,7 +89,7 @@ def flatten(value: dict[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _builds(value: Any) -> bool:
-    """Whether a list holds what Hydra would build."""
+    """True if a list holds what Hydra would build."""
     if isinstance(value, dict):
         return any(_BUILDS.fullmatch(str(name)) or _builds(part) for name, part in value.items())
     return isinstance(value, list) and any(_builds(part) for part in value)

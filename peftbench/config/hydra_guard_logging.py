@@ -72,7 +72,7 @@ def _check_part(key: str, part: Any, allowed: tuple[str, ...], inside: Callable[
 
 
 def _check_file(key: str, value: Any, inside: Callable[[str], bool]) -> None:
-    """Of the results folder too only logs may be written to: a handler can empty its file."""
+    """Raises ConfigError unless a handler's file is a log within the results folder: a handler can empty its file."""
     file = _IN_JOB.sub("", str(value), count=1)
     below = file != str(value)
     leads_out = ".." in file.split("/") or (below and file.startswith("/"))

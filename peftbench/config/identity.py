@@ -79,7 +79,7 @@ def words(kind: type) -> set[str]:
 
 
 def description(config: RunConfig) -> dict[str, Any]:
-    """What a record keeps of its configuration: all but the sinks and places, nulls included."""
+    """A configuration as a record keeps it: all but the sinks and places, nulls included."""
 
     def described(part: Any) -> dict[str, Any]:
         fields = (f for f in dataclasses.fields(part) if not is_sink(f))
@@ -126,7 +126,7 @@ def settable(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_open(key: str) -> bool:
-    """Whether a key holds arguments of something else (an adapter), which may be added to."""
+    """True if a key holds arguments of something else (an adapter), which may be added to."""
     part: Any = RunConfig
     for name in key.split("."):
         types = {f.name: f.type for f in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else {}

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any
 
 from peftbench.config import paths, types
-from peftbench.config.dataset_types import DatasetConfig
+from peftbench.config.dataset_types import USUAL, DatasetConfig
 from peftbench.config.loading import read_yaml
 from peftbench.config.markdown import table as markdown_table
 from peftbench.config.values import as_word
@@ -108,7 +108,7 @@ def _of_type(kind: Any, prefix: str) -> Iterator[Key]:
 
 
 def _attributes(doc: str) -> dict[str, str]:
-    """What a docstring says under `Attributes:`; several names may stand before one colon."""
+    """The meanings that a docstring lists under `Attributes:`, by name; several names may stand before one colon."""
     section = doc.partition("Attributes:\n")[2]
     meanings: dict[str, str] = {}
     for entry in re.split(r"\n(?= {4}\w)", "\n" + section):
@@ -118,7 +118,7 @@ def _attributes(doc: str) -> dict[str, str]:
 
 
 def _above(source: str) -> dict[str, str]:
-    """What `#:` comments right above a field say."""
+    """The meanings that `#:` comments right above fields give, by field."""
     meanings: dict[str, str] = {}
     for comment, name in re.findall(r"((?:^ +#: .*\n)+) +(\w+):", source, flags=re.MULTILINE):
         meanings[name] = " ".join(line.strip().removeprefix("#: ") for line in comment.splitlines())
@@ -131,6 +131,8 @@ def _allowed(field: "dataclasses.Field[Any]", prefix: str) -> str:
     rule = field.metadata.get("rule")
     optional = type(None) in typing.get_args(field.type)
     text = rule.allowed if rule is not None else _type(field.type)
+    if prefix == "dataset." and field.name in USUAL:
+        text = f"{text}, by default {as_word(USUAL[field.name], space=' ')}"
     return f"{text}, or null" if optional else text
 
 

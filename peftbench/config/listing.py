@@ -102,7 +102,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What a file holds, read without Hydra, whose import takes half the time of this command.
+    """The content of a file, read without Hydra, whose import takes half the time of this command.
 
     Raises:
         ConfigError: as `loading.read_yaml`, which says what is wrong.

@@ -36,7 +36,7 @@ _NAMED = ("model", "method", "dataset", "hardware")
 def load(
     composed: DictConfig, choices: Mapping[str, str | None], overrides: Any = (), folders: Sequence[Path] = ()
 ) -> RunConfig:
-    """What Hydra composed, as a checked `RunConfig`.
+    """The configuration that Hydra composed, as a checked `RunConfig`.
 
     Args:
         composed: the configuration without its `hydra` node.
@@ -57,7 +57,7 @@ def load(
 def raw_values(
     composed: DictConfig, choices: Mapping[str, str | None], overrides: Any, folders: Sequence[Path]
 ) -> dict[Any, Any]:
-    """What Hydra composed as plain values, named as the fields of `RunConfig` are, and with short forms written out.
+    """The plain values that Hydra composed, named as the fields of `RunConfig` are, with short forms written out.
 
     Raises:
         OmegaConfBaseException: a value refers to what isn't there; ConfigError: a group has no choice.
@@ -147,7 +147,7 @@ def without(kind: Any, *names: str) -> type[Any]:
 
 
 def merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
-    _check_switches(kind, raw, prefix)
+    _check_kinds(kind, raw, prefix)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), raw))
     except OmegaConfBaseException as error:
@@ -159,7 +159,7 @@ def merged(kind: type[T], raw: dict[Any, Any], prefix: str) -> T:
 
 
 def _with_parts(config: RunConfig) -> RunConfig:
-    """With the parts of a mixture checked and typed as data sets are."""
+    """The configuration with the parts of its mixture checked and typed as data sets are."""
     if config.dataset.parts:
         config.dataset.parts = [_part(part, "parts") for part in config.dataset.parts]
     if config.dataset.held_out:
@@ -175,7 +175,7 @@ def _part(raw: dict[str, Any], key: str) -> DatasetConfig:
 
 
 def _sets_up(override: str) -> bool:
-    """Whether it changes method or model, and is no path."""
+    """True if an override changes method or model, and isn't one of a method's inputs, which are paths."""
     return override.startswith(("method.", "model.")) and not override.startswith("method.inputs.")
 
 
@@ -213,15 +213,17 @@ def _placeholder(kind: Any) -> Any:
     return None if type(None) in typing.get_args(kind) else (typing.get_origin(kind) or kind)()
 
 
-def _check_switches(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
-    """OmegaConf takes any number for true: `overwrite=17`."""
+def _check_kinds(kind: Any, raw: Mapping[Any, Any], prefix: str) -> None:
+    """Raises ConfigError for a number that OmegaConf takes for true (`overwrite=17`), or a value that is no section."""
     for f in dataclasses.fields(kind):
         value = raw.get(f.name)
         section = next(filter(dataclasses.is_dataclass, (f.type, *typing.get_args(f.type))), None)
         if section is not None and isinstance(value, Mapping):
-            _check_switches(section, value, f"{prefix}{f.name}.")
+            _check_kinds(section, value, f"{prefix}{f.name}.")
         elif f.type in (bool, Optional[bool]) and isinstance(value, int) and not isinstance(value, bool):
             raise ConfigError(f"{prefix}{f.name}={value}: allowed is true | false")
+        elif section is f.type and value is not None:
+            raise ConfigError(f"{prefix}{f.name}={value}: allowed are keys {', '.join(section.__dataclass_fields__)}")
 
 
 def load_composed(composed: DictConfig) -> RunConfig:
@@ -239,7 +241,7 @@ def search_path(places: Any) -> list[Path]:
 
 
 def interpolates(composed: DictConfig, key: str) -> bool:
-    """Whether any value refers to a key, as `${key}` does."""
+    """True if any value refers to a key, as `${key}` does."""
     text = OmegaConf.to_yaml(composed, resolve=False)
     return f"{key}}}" in text
 
@@ -248,8 +250,7 @@ def _type_message(error: OmegaConfBaseException, prefix: str) -> str:
     key = f"{prefix}{error.full_key or ''}".replace("method.target", "method._target_")
     first = first_line(error.msg or error)
     if "not in" in first and error.parent_node is not None:
-        allowed = sorted(str(k) for k in error.parent_node.keys())
-        return f"{key}: no such key; allowed are {', '.join(allowed)}"
+        return f"{key}: no such key; allowed are {', '.join(sorted(map(str, error.parent_node.keys())))}"
     if "missing" in first.lower() or "'None'" in first:
         return f"{key}: is required and not set"
     return f"{key}: {first}"
@@ -267,7 +268,7 @@ def interpolation_message(error: OmegaConfBaseException, composed: DictConfig) -
 
 
 def unresolved(error: OmegaConfBaseException) -> str:
-    """Which key refers to what isn't there, in one line."""
+    """A message that names the key which refers to what isn't there, in one line."""
     return f"{error.full_key or 'configuration'}: {first_line(error.msg or error)}"
 
 
@@ -292,7 +293,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_problem(error: Exception) -> str:
-    """Why a file can't be read as YAML, with the line, in one line."""
+    """The reason why a file can't be read as YAML, with the line and column, in one line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
     reason = problem or next(iter(str(error).splitlines()), type(error).__name__)

@@ -27,6 +27,8 @@ def expand(
         ConfigError: a part is no data set, is a mixture itself, or the parts can't be scored together.
     """
     _check_text(mixture, as_text)
+    if "carve" in mixture:
+        raise ConfigError("dataset.carve: a mixture has none; each part's rows are carved as its own file says")
     names = _named(mixture.get("parts"), folders)
     if not isinstance(names, list) or len(names) < 2 or len(set(map(str, names))) < len(names):
         raise ConfigError(f"dataset.parts={names}: allowed is a list of two or more different data sets")
@@ -48,7 +50,7 @@ def expand(
         "labels": [f"{part['name']}: {label}" for part in parts for label in part.get("labels") or []],
         "train": parts[0]["train"],
         "evaluation": [f"{part['name']}/{split}" for part in parts for split in part["evaluation"]],
-        "carve": parts[0]["carve"],
+        **({"carve": parts[0]["carve"]} if "carve" in parts[0] else {}),
         "rows": {f"{part['name']}/{split}": count for part in parts for split, count in part["rows"].items()},
         "metrics": metrics,
     }

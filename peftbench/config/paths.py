@@ -29,8 +29,8 @@ CLAIMS = "claims"
 
 
 def choice_files(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, Path]:
-    """What `<group>=` accepts: name -> file, for the files of conf/<group> (sub-folders included) and of the same
-    folder in each of `config_dirs`."""
+    """The choices that `<group>=` accepts: name -> file, for the files of conf/<group> (sub-folders included) and of
+    the same folder in each of `config_dirs`."""
     folders = [root / group for root in (CONF, *config_dirs)]
     return {
         str(file.relative_to(folder).with_suffix("")): file
@@ -68,5 +68,5 @@ KEYS = "keys"
 
 
 def listable() -> list[str]:
-    """What `peftbench list` takes: the groups in the plural, and `keys`."""
+    """The words that `peftbench list` takes: the groups in the plural, and `keys`."""
     return [*map(plural, groups()), KEYS]

@@ -11,7 +11,7 @@ from peftbench.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must satisfy (null is checked by its type), in code and in words."""
+    """The condition that a value must satisfy (null is checked by its type), in code and in words."""
 
     holds: Callable[[Any], bool]
     allowed: str
@@ -43,7 +43,7 @@ def one_of(*names: str) -> Rule:
 
 
 def check_finite(value: Any, key: str) -> None:
-    """No number anywhere may be infinite or NaN: a hash of it, and JSON, would not exist."""
+    """Raises ConfigError for a number anywhere that is infinite or NaN: a hash of it, and JSON, would not exist."""
     if isinstance(value, dict):
         for name, part in value.items():
             check_finite(part, f"{key}.{name}".lstrip("."))

@@ -66,7 +66,7 @@ def make_importable(folders: Iterable[Path]) -> None:
 
 
 def _named(path: str) -> Any:
-    """What a module (`a.b` of `a.b.c`) calls by the last name."""
+    """The object that a module (`a.b` of `a.b.c`) calls by the last name."""
     module, _, name = path.rpartition(".")
     if not module or not all(part.isidentifier() for part in path.split(".")):
         raise ImportError("not of the form package.module.name")

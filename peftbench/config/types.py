@@ -104,7 +104,7 @@ class MethodConfig:
 
 @dataclass(kw_only=True)
 class RecipeConfig:
-    """How it is trained, whatever the method and the machine."""
+    """The training, whatever the method and the machine."""
 
     optimizer: dict[str, Any]
     weight_decay: float = ruled(between(0, 10))

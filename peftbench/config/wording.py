@@ -13,7 +13,7 @@ from peftbench.errors import ConfigError, exact
 
 #: A choice's name in what is written behind `=`.
 _NAME = re.compile(r"[\w.+/-]+")
-#: Keys that a data set's file may leave out and the command line may set.
+#: Keys that a data set's file may leave out and the command line may set, they or what is below them.
 ANYWHERE = [f"dataset.{f.name}" for f in dataclasses.fields(DatasetConfig) if f.metadata.get("anywhere")]
 #: Several loggers of one run.
 _SEVERAL = re.compile(r"logger=\[([\w\s,.'\"/+-]*)\]", re.IGNORECASE)
@@ -35,8 +35,9 @@ def canonical(arguments: Sequence[str], allowed: Mapping[str, Sequence[str]]) ->
 
 
 def _anywhere(argument: str) -> str:
-    """With `++` before a key that any data set takes, whether its file has it or not."""
-    return f"++{argument}" if argument.partition("=")[0] in ANYWHERE else argument
+    """The argument with `++` before a key that any data set takes, whether its file has it or not."""
+    key = argument.partition("=")[0]
+    return f"++{argument}" if ".".join(key.split(".")[:2]) in ANYWHERE else argument
 
 
 def _cased(argument: str, allowed: Mapping[str, Sequence[str]]) -> str:
@@ -76,7 +77,7 @@ def check_spaces(arguments: Sequence[str]) -> None:
 
 
 def _is_open(last: str, so_far: str, following: str) -> bool:
-    """Whether an argument goes on in the following one."""
+    """True if an argument goes on in the following one."""
     if following.startswith("-") and not following.startswith("-="):
         return False
     bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", so_far)
@@ -85,7 +86,7 @@ def _is_open(last: str, so_far: str, following: str) -> bool:
 
 
 def hint(argument: str) -> str:
-    """What to write where Hydra can't read an argument; empty where nothing is known."""
+    """The advice on what to write where Hydra can't read an argument; empty where nothing is known."""
     key, equals, value = argument.partition("=")
     if value.endswith(",") or value.startswith(","):
         return f"ends or begins with a comma: several values are {key}=a,b, without spaces"

@@ -64,8 +64,8 @@ class ChosenRows:
         return order[ranks < shots], order[(ranks >= shots) & (ranks < 2 * shots)]
 
     def _units(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each row of `order`: the id of the unit it is sampled with (its group, else itself) and its class (0 if
-        the task has none)."""
+        """The units and classes of the rows of `order`: the id of the unit that each is sampled with (its group, else
+        itself), and its class (0 if the task has none)."""
         reader, split = self.reader, self.config.dataset.train
         groups = self._groups(split)
         classes = None if reader.grouped else reader.classes(sources.read(self.source, split, reader.columns))

@@ -32,7 +32,7 @@ _SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets", "lengt
 
 
 class Encodes(Protocol):
-    """What a task gives to encode its examples; the rest of it (`tasks.base.Task`) is no matter of data."""
+    """The part of a task that encodes its examples; the rest of it (`tasks.base.Task`) is no matter of data."""
 
     #: How rows become examples.
     reader: Reader
@@ -108,7 +108,7 @@ class Encoded(Dataset[int]):
 
     @property
     def hidden(self) -> bool:
-        """Whether the labels are kept secret: the examples can be answered, not scored."""
+        """True if the labels are kept secret: the examples can be answered, not scored."""
         if self.candidates is not None:
             return self.references is None
         return self.references is None and bool((self.labels == NO_LABEL).all())

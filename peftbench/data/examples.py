@@ -41,8 +41,8 @@ class Example:
 
 
 class Reader(Protocol):
-    """How a task type reads rows. Built from the data set's configuration: `Reader(config)` raises ConfigError for one
-    that it can't read by."""
+    """A task type's reader of rows. Built from the data set's configuration: `Reader(config)` raises ConfigError for
+    one that it can't read by."""
 
     #: `answers`: what metrics compare (labels, numbers or texts); `takes_labels`: labels are those that the data
     #: set declares.
@@ -66,7 +66,7 @@ class Reader(Protocol):
 
     @property
     def roles(self) -> list[Role]:
-        """What each column is read as, where the user's own file may write it in several ways."""
+        """The roles in which columns are read, one a column, where the user's own file may write it in several ways."""
         ...
 
     def check(self, table: pa.Table, where: str) -> None:

@@ -22,7 +22,7 @@ SHOTS = "{answered examples}"
 
 
 def split_name(split: str, shots: int) -> str:
-    """What a split is called in a record, scored with so many answered examples in the prompt."""
+    """The name of a split in a record, scored with so many answered examples in the prompt."""
     return f"{split}@{shots}" if shots else split
 
 
@@ -112,6 +112,6 @@ class Shots:
 
 
 def _said(example: Example) -> tuple[tuple[str, str], ...]:
-    """What a row says, whatever its case and white space."""
+    """The texts of a row, by name, whatever their case and white space."""
     texts = [*example.fields.items(), *((str(i), choice) for i, choice in enumerate(example.choices))]
     return tuple((name, " ".join(text.casefold().split())) for name, text in sorted(texts))

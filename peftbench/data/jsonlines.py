@@ -18,7 +18,7 @@ class NumberText(str):
 
 
 class Structure(str):
-    """What is neither a text nor a list of texts, in words."""
+    """A value that is neither a text nor a list of texts, in words."""
 
 
 class _Object(dict[str, Any]):

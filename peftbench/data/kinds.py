@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Kind(Enum):
-    """What the values of a column are, however the file writes them."""
+    """The kind of a column's values, however the file writes them."""
 
     #: A text, as it is written: `010` and `NA` too.
     TEXT = auto()
@@ -47,7 +47,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Columns:
-    """What was read of a file.
+    """The columns that were read of a file.
 
     Attributes:
         values: by asked-for name the value of every row: a text, None, or a list of such; anything else is a

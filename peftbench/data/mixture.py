@@ -67,8 +67,8 @@ def _joined_offsets(offsets: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _written(sets: Sequence[Encoded]) -> dict[str, Any]:
-    """What sets whose answers are written have beside labels. Groups of several sets have nothing in common: each
-    scores its own."""
+    """The fields that sets whose answers are written have beside labels, joined. Groups of several sets have nothing in
+    common: each scores its own."""
     targets = [examples.targets for examples in sets if examples.targets is not None]
     offsets = [examples.target_offsets for examples in sets if examples.target_offsets is not None]
     if len(targets) < len(sets):

@@ -44,8 +44,8 @@ Texts = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Repeats:
-    """Of an evaluation split, how many rows were scored, how many of them stand among the rows trained on word for
-    word, and how many if case and white space don't count."""
+    """The repeats in an evaluation split: how many rows were scored, how many of them stand among the rows trained on
+    word for word, and how many if case and white space don't count."""
 
     scored: int
     exact: int

@@ -50,8 +50,8 @@ class AdaLora(Hub):
         return task_loss + weight * torch.stack(norms).mean()
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """At the initial rank, cut singular values and all: peft would cut by the last step's pattern, which isn't that
-        of the step that was selected."""
+        """Saves at the initial rank, cut singular values and all: peft would cut by the last step's pattern, which
+        isn't that of the step that was selected."""
         config: Any = model.active_peft_config
         pattern, config.rank_pattern = config.rank_pattern, None
         super().save(model, folder)

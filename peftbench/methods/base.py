@@ -25,7 +25,7 @@ from peftbench.tasks.base import Task
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may look at when it is applied.
+    """The context of a method: what it may look at when it is applied.
 
     Attributes:
         model: names of the model's parts; `task`: what is solved.
@@ -93,24 +93,24 @@ class Method:
         return []
 
     def needs_mask(self, model: nn.Module) -> bool:
-        """Whether the adapted model reads `attention_mask` where padding stands behind a text and no position looks at
+        """True if the adapted model reads `attention_mask` where padding stands behind a text and no position looks at
         a later one: to count a text's tokens, or to put something before or into it."""
         # int8 looks for outliers at all positions, and padding has other values there without a mask.
         return bool((self.config.quantization or {}).get("load_in_8bit"))
 
     def needs_answer_places(self, model: nn.Module) -> bool:
-        """Whether the adapted model is called with `answer_places` where answers are texts: to put something before
+        """True if the adapted model is called with `answer_places` where answers are texts: to put something before
         them."""
         return False
 
     def needs_all_positions(self, model: nn.Module) -> bool:
-        """Whether the adapted model's last layer must be computed at every position though its task head reads one
+        """True if the adapted model's last layer must be computed at every position though its task head reads one
         (`models.one_position`): where the method looks at shapes, or at other positions outside attention."""
         # int8 looks for outliers in a column of all positions: Dettmers et al., arXiv 2208.07339, section 3.2.
         return bool((self.config.quantization or {}).get("load_in_8bit"))
 
     def reads_weights(self, model: nn.Module) -> bool:
-        """Whether something reads a frozen weight of a linear layer other than that layer's own matrix product: rounded
+        """True if something reads a frozen weight of a linear layer other than that layer's own matrix product: rounded
         once (`model.dtype`), such a weight would change the results."""
         return False
 
@@ -148,6 +148,6 @@ class Method:
         return None
 
     def deployed(self, model: nn.Module) -> AbstractContextManager[None]:
-        """While entered, the model answers as before, without the parts that only training needs: what is saved, and
-        what inference speed is measured on. Left, it can be trained again."""
+        """Puts the model, while entered, into the form that is saved and that inference speed is measured on: it
+        answers as before, without the parts that only training needs. Left, it can be trained again."""
         return nullcontext()

@@ -20,11 +20,11 @@ class ZeroShot(Method):
         return model.requires_grad_(False)
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """There is nothing to keep."""
+        """Saves nothing: there is nothing to keep."""
 
 
 class Majority(ZeroShot):
-    """Always the commonest class of the training examples, or their mean number; the model isn't looked at."""
+    """The commonest class of the training examples, or their mean number, always; the model isn't looked at."""
 
     def refusal(self, config: RunConfig) -> str | None:
         if config.dataset.labels is None and config.dataset.task != "regression":

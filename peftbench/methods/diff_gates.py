@@ -99,7 +99,7 @@ def _noise(alpha: torch.Tensor) -> torch.Tensor:
 
 
 class DiffTuner(ShiftTuner):
-    """Its layers may be replaced by sparse ones once the mask is fixed (`diff_pruning.narrow`)."""
+    """A tuner whose layers may be replaced by sparse ones once the mask is fixed (`diff_pruning.narrow`)."""
 
     method = "diff_pruning"
     prefix = "diff_"

@@ -91,7 +91,7 @@ class DiffPruning(Hub):
         return [_FixMask(self)]
 
     def may_select(self, step: int) -> bool:
-        """Only what is sparse is scored."""
+        """True once the differences are sparse: only then is a step scored."""
         return step >= self._narrow_at
 
     def at_the_end(self, model: Any) -> Any:
@@ -103,7 +103,8 @@ class DiffPruning(Hub):
         return model
 
     def fix_mask(self, step: int) -> None:
-        """At the end of the first phase: the dense tensors leave the optimiser, the kept values take their place."""
+        """Takes the dense tensors out of the optimiser at the end of the first phase, and puts the kept values in their
+        place."""
         if step == self._narrow_at:
             self._narrow(largest(self._model, self.config.args["density"]))
 

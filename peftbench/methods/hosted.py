@@ -20,7 +20,7 @@ class Prompted(ZeroShot):
 
     @property
     def shots(self) -> int:
-        """How many answered examples stand in every prompt."""
+        """The number of answered examples in every prompt."""
         return int(self.config.args.get("shots", 0))
 
 

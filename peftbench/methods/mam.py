@@ -39,7 +39,7 @@ class HybridParallelLinear(ParallelLinear):
 
 
 class PrefixTuner(AdapterTuner):
-    """What tuners with a prefix among their parts share."""
+    """A tuner with a prefix among its parts."""
 
     prefix = "hybrid_"
     tuner_layer_cls = AdapterLayer

@@ -14,8 +14,8 @@ NEAREST = 5
 
 
 def nearest_tokens(vectors: torch.Tensor, embeddings: torch.Tensor, tokenizer: Any) -> list[list[dict[str, Any]]]:
-    """For each of n vectors, (n, width), the nearest of the vocabulary's embeddings, (tokens, width), nearest first:
-    `token` as the tokenizer spells it and `similarity`, the cosine."""
+    """The tokens of the vocabulary whose embeddings, (tokens, width), are nearest to each of n vectors, (n, width),
+    nearest first: `token` as the tokenizer spells it and `similarity`, the cosine."""
     cosines = F.normalize(vectors.float(), dim=1) @ F.normalize(embeddings.float(), dim=1).T
     nearest = cosines.topk(min(NEAREST, cosines.shape[1]), dim=1)
     return [

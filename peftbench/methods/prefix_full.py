@@ -160,7 +160,7 @@ class PrefixFull(Hub):
 
 @contextmanager
 def _kept(model: Any) -> Iterator[None]:
-    """While entered, keys and values are tensors, and the configuration says so: loaded, they need no MLP."""
+    """Turns keys and values, while entered, into tensors, and the configuration says so: loaded, they need no MLP."""
     config = model.active_peft_config
     layers = [module for module in model.modules() if isinstance(module, MadePrefixLinear)]
     with torch.no_grad():  # All are made before the first is put in its place: they share.

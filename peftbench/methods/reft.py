@@ -123,7 +123,7 @@ class ReftTuner(MaskedTuner):
     _check_merge_allowed = refuse_merge
 
     def check_target(self, name: str, module: nn.Module) -> None:
-        """Any module will do that puts out hidden states."""
+        """Accepts any module: all will do that put out hidden states."""
 
     def wrap(self, name: str, module: nn.Module, config: ReftConfig) -> ReftLayer:
         return ReftLayer(module, self.model.config.hidden_size, self.reading)

@@ -21,7 +21,7 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a model is loaded from.
+    """The source that a model is loaded from.
 
     Attributes:
         folder: with weights and tokenizer; None: the model is built at random from `model.config`.

@@ -38,7 +38,7 @@ def _heads(projected: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _attend(attention: Any, parts: tuple[torch.Tensor, ...], mask: torch.Tensor | None, **named: Any) -> torch.Tensor:
-    """What the first token reads, (n, 1, d), by the attention that the model's configuration names.
+    """The values that the first token reads, (n, 1, d), by the attention that the model's configuration names.
 
     parts: query (n, heads, 1, width), key and value (n, heads, keys, width).
     """
@@ -162,7 +162,8 @@ def _deberta(
 def _deberta_positions(
     attention: Any, query: torch.Tensor, key: torch.Tensor, distances: torch.Tensor, embeddings: torch.Tensor
 ) -> torch.Tensor:
-    """What distances add to the first token's scores (He et al., arXiv 2006.03654, equation 4), (n * heads, 1, keys).
+    """The term that distances add to the first token's scores (He et al., arXiv 2006.03654, equation 4), (n * heads, 1,
+    keys).
 
     query: (n * heads, 1, width); key: (n * heads, keys, width); distances: (keys, keys), of a query (row) to a key;
     embeddings: of distances from -span to span.

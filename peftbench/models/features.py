@@ -202,7 +202,7 @@ def _keys(named: dict[str, Any]) -> tuple[list[bytes], torch.Tensor]:
 
 
 def _parted(output: Any) -> tuple[int | None, torch.Tensor]:
-    """How many values a layer returns (None: hidden states by themselves), and the hidden states."""
+    """The number of values that a layer returns (None: hidden states by themselves), and the hidden states."""
     if isinstance(output, torch.Tensor):
         return None, output
     if isinstance(output, tuple) and not any(value is not None for value in output[1:]):

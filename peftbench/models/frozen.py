@@ -24,7 +24,7 @@ _LINEAR = (nn.Linear, Conv1D)
 
 
 def weights(model: nn.Module, head: Sequence[str]) -> dict[str, nn.Parameter]:
-    """By name the weights that may be kept in bfloat16 once they are frozen: 32-bit ones of the base's linear layers,
+    """The weights, by name, that may be kept in bfloat16 once they are frozen: 32-bit ones of the base's linear layers,
     each a layer's own, outside the modules named `head`."""
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     added = {id(module) for layer in model.modules() if isinstance(layer, BaseTunerLayer) for module in _added(layer)}

@@ -59,7 +59,7 @@ def parts(model: nn.Module) -> Parts:
 
 
 def _is_embedding(model: nn.Module, name: str) -> bool:
-    """Whether a parameter outside the layers is an embedding's: by its module's class, or by name for the norms of
+    """True if a parameter outside the layers is an embedding's: by its module's class, or by name for the norms of
     embeddings."""
     return "embed" in name or isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Embedding)
 

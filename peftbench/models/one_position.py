@@ -44,7 +44,7 @@ def install(model: nn.Module) -> bool:
 
 
 def installed(model: nn.Module) -> bool:
-    """Whether a layer of the model is narrowed."""
+    """True if a layer of the model is narrowed."""
     return any(isinstance(module, _Narrowed) for module in model.modules())
 
 
@@ -64,7 +64,7 @@ def _reads_first(head: Any) -> bool:
 
 
 def _as_written(layer: Any) -> bool:
-    """Whether a layer and its attention are transformers' own: an adapter may have wrapped them whole."""
+    """True if a layer and its attention are transformers' own: an adapter may have wrapped them whole."""
     own = type(layer).__module__
     return (
         _name(type(layer)) in LAYERS

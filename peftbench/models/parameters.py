@@ -58,5 +58,5 @@ def count(model: nn.Module, head: list[str]) -> dict[str, int | None]:
 
 
 def in_head(name: str, head: Sequence[str]) -> bool:
-    """Whether a parameter belongs to the task head, by its dotted name."""
+    """True if a parameter belongs to the task head, by its dotted name."""
     return not set(head).isdisjoint(name.split("."))

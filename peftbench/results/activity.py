@@ -41,7 +41,7 @@ class Owner:
     born: str | None
 
     def alive(self) -> bool | None:
-        """Whether the process still runs; None where that can't be known from this host."""
+        """True if the process still runs; None where that can't be known from this host."""
         if self.host != socket.gethostname():
             return None
         return self.born == _born(self.pid) and (self.born is not None or _exists(self.pid))
@@ -49,7 +49,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Status:
-    """What a status file holds. `PREFIX` is the first word of the file's name."""
+    """The content of a status file. `PREFIX` is the first word of the file's name."""
 
     PREFIX: ClassVar[str]
 
@@ -191,7 +191,7 @@ def _shown(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _born(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None where the kernel doesn't say."""
+    """The time at which a process started, in the kernel's ticks; None where the kernel doesn't say."""
     try:
         # proc(5): behind the name, which may hold anything, the state is field 3 and the start field 22.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

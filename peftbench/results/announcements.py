@@ -130,7 +130,7 @@ def ended(root: str | os.PathLike[str], run: ExpectedRecord, since: float) -> Ru
 
 
 def _made(root: str | os.PathLike[str], sweep: SweepActivity) -> bool:
-    """Whether all runs of a sweep are recorded, so that the same command line would find nothing to do."""
+    """True if all runs of a sweep are recorded, so that the same command line would find nothing to do."""
     return not sweep.undecided and all(_completed(ended(root, run, sweep.started)) for run in sweep.runs)
 
 
@@ -139,7 +139,8 @@ def _completed(record: RunRecord | None) -> bool:
 
 
 def _changed(file: Path) -> int | None:
-    """When a file was last changed, in Unix nanoseconds; None: the file is missing or can't be looked at."""
+    """The time at which a file was last changed, in Unix nanoseconds; None: the file is missing or can't be looked
+    at."""
     try:
         return file.stat().st_mtime_ns
     except (OSError, ValueError):

@@ -28,7 +28,7 @@ def recorded(split: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _are(kind: type, values: Any, length: int) -> bool:
-    """Whether these are as many fractions (float), or counts (int)."""
+    """True if these are `length` fractions (float), or counts (int)."""
     if not isinstance(values, list) or len(values) != length:
         return False
     kinds, most = ((int,), _MOST) if kind is int else ((int, float), 1)

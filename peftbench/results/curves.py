@@ -34,7 +34,7 @@ class Point(TypedDict):
 
 
 def thinned(points: Sequence[Point], *, always: int | None, most: int) -> list[Point]:
-    """At most `most` points, in their order: the evaluations, and of the others as many as fit, evenly, the last among
+    """Points, at most `most`, in their order: the evaluations, and of the others as many as fit, evenly, the last among
     them. Of more evaluations than that, an even choice.
 
     Args:
@@ -49,7 +49,7 @@ def thinned(points: Sequence[Point], *, always: int | None, most: int) -> list[P
 
 
 def _evenly(numbers: Sequence[int], most: int) -> list[int]:
-    """At most so many of some numbers, evenly, from the first to the last."""
+    """Some of the numbers, at most `most`, evenly, from the first to the last."""
     if len(numbers) <= most:
         return list(numbers)
     if most < 2:

@@ -23,7 +23,7 @@ class FinishedRun:
 
     @property
     def is_adapter(self) -> bool:
-        """Whether the weights are an adapter, which needs its base model."""
+        """True if the weights are an adapter, which needs its base model."""
         return (self.weights / "adapter_config.json").is_file()
 
 

@@ -14,7 +14,7 @@ _PROBE = 1 << 16
 
 
 class Folder(StrEnum):
-    """What may lie under a results folder; under its `trials`, which is one too, again."""
+    """The folders that may lie under a results folder; under its `trials`, which is one too, again."""
 
     RECORDS = "records"
     PREDICTIONS = "predictions"

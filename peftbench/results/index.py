@@ -109,7 +109,8 @@ def _stamp(listed: "os.DirEntry[str]") -> Stamp | None:
 
 
 def _fresh(file: Path, parts: Parts) -> tuple[RunRecord | RecordError, str, "array[int] | None"]:
-    """What a file holds, read from it; None for the numbers: not to be kept."""
+    """The record that a file holds, read from it, its run's key, and its numbers; None for the numbers: not to be
+    kept."""
     record = read(file)
     if isinstance(record, RecordError):
         return record, "", None
@@ -150,7 +151,7 @@ def _put_together(numbers: "array[int]", parts: Parts) -> RunRecord:
 
 @functools.cache
 def _version() -> str:
-    """What an index is good for: the code that reads records, checks them and makes their keys."""
+    """The version of the code that reads records, checks them and makes their keys: an index is good for that alone."""
     return fingerprint.of_code(paths.PACKAGE)
 
 
@@ -192,7 +193,7 @@ def _write(root: Path, index: _Index) -> None:
 
 
 def writable(root: Path) -> bool:
-    """Whether caches may be written into a results folder: not into what comes with the project."""
+    """True if caches may be written into a results folder: not into what comes with the project."""
     return paths.published() not in (folder := root.resolve(), *folder.parents) and os.access(root, os.W_OK)
 
 

@@ -27,7 +27,7 @@ def protocol(config: dict[str, Any]) -> int:
 
 
 def _marks_moved(dataset: dict[str, Any]) -> bool:
-    """Whether a span pair is read otherwise than in the first version: its words are looked for by number, which wasn't
+    """True if a span pair is read otherwise than in the first version: its words are looked for by number, which wasn't
     compared with the text then, or both stand in one text, where they may nest."""
     spans = dataset.get("spans") or []
     return any(span.get("word") for span in spans) or len({span["text"] for span in spans}) < len(spans)

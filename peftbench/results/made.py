@@ -28,7 +28,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """How it ended: `completed`, or another of `results.records.STATUSES`."""
+        """The status in which it ended: `completed`, or another of `results.records.STATUSES`."""
         return self.record.status
 
     @property

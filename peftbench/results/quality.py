@@ -37,7 +37,7 @@ def figures(what: str, load: Load, threads: int) -> dict[str, float | None]:
 
 
 def is_busy(cores_fraction: float | None) -> bool:
-    """Whether something that had this share of its cores was made on a busy machine. False where it isn't known."""
+    """True if something that had this share of its cores was made on a busy machine. False where it isn't known."""
     return cores_fraction is not None and cores_fraction < QUIET
 
 

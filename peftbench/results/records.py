@@ -161,6 +161,6 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _hidden(record: RunRecord) -> bool:
-    """Whether the scored split's labels are hidden: it was answered, and has no score."""
+    """True if the scored split's labels are hidden: it was answered, and has no score."""
     split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0])
     return isinstance(split, dict) and split.get("score", 0) is None

@@ -43,7 +43,7 @@ def outstanding(record: RunRecord) -> list[str]:
 
 
 def resumable(record: RunRecord) -> bool:
-    """Whether a stopped run is resumed for what its draft lacks: for measurements that the configuration asks for by
+    """True if a stopped run is resumed for what its draft lacks: for measurements that the configuration asks for by
     name. Not for speeds and memory, which would cost the evaluation once more."""
     return bool(set(outstanding(record)) - set(MEASUREMENTS))
 

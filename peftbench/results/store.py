@@ -40,7 +40,7 @@ _ENDED = "record.json"
 
 @dataclass(frozen=True)
 class Places:
-    """Where one run may write.
+    """The places where one run may write.
 
     Attributes:
         unfinished: its state until its record is there.
@@ -95,7 +95,7 @@ class ResultStore:
         folders.check_writable(self.root, {_cell(config) for config in configs})
 
     def completed(self, config: RunConfig, key: str) -> bool:
-        """Whether a record that can be believed (`reading.home`) says that this run is completed."""
+        """True if a record that can be believed (`reading.home`) says that this run is completed."""
         return home(self._file(config, key)) is not None
 
     def put(self, config: RunConfig, record: RunRecord) -> Path:
@@ -155,7 +155,7 @@ class ResultStore:
         shutil.rmtree(self.root / Folder.UNFINISHED / key, ignore_errors=True)
 
     def left_out(self, config: RunConfig, key: str) -> bool:
-        """Whether the last command line that composed this run found it not applicable."""
+        """True if the last command line that composed this run found it not applicable."""
         note = read(names.not_applicable(self._file(config, key)))
         return isinstance(note, RunRecord) and note.key == key and note.status == "not_applicable"
 
@@ -245,7 +245,7 @@ def _complete(temporary: Path, target: Path, record: RunRecord, *, overwrite: bo
 
 
 def _is_of(other: RunRecord | RecordError, record: RunRecord) -> bool:
-    """Whether a file that was read holds a record of the same run, with the same status."""
+    """True if a file that was read holds a record of the same run, with the same status."""
     if isinstance(other, RecordError) or (other.key, other.status) != (record.key, record.status):
         return False
     return reading.key_of(other) == reading.key_of(record)

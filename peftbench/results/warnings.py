@@ -20,7 +20,7 @@ _TIMED = {"train": "train_time_s", "inference": "inference_latency_ms"}
 
 
 class Kind(StrEnum):
-    """What a warning is about."""
+    """The subject of a warning."""
 
     #: The step that was selected is the last: more of them might have been better.
     STILL_IMPROVING = "still_improving"

@@ -25,7 +25,7 @@ from peftbench.run.training.tuner import FineTuner, gather
 
 
 def is_asked(config: RunConfig) -> bool:
-    """Whether anything is evaluated beyond the score."""
+    """True if anything is evaluated beyond the score."""
     return config.evaluation is not None or bool(config.dataset.slices)
 
 
@@ -61,7 +61,7 @@ def evaluated(
 
 
 def _down(config: RunConfig) -> bool:
-    """Whether less is better."""
+    """True if a lower score is better."""
     return set(config.dataset.metrics.values()) == {"min"}
 
 

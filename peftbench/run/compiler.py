@@ -21,7 +21,7 @@ NAME = "torch._dynamo"
 
 
 class _StandIn(ModuleType):
-    """What is imported in the compiler's place."""
+    """A module that is imported in the compiler's place."""
 
     def __getattr__(self, name: str) -> Any:
         """A name that this file doesn't know: the compiler is imported for it."""
@@ -55,8 +55,8 @@ def _allow(function: Any) -> Any:
 
 @contextlib.contextmanager
 def put_off() -> Iterator[None]:
-    """Within this, imports get of the compiler the two names that they want while they are made, and what bitsandbytes
-    compiles is compiled when it is called. Optimisers can be made afterwards without the compiler, too."""
+    """Puts the compiler's import off: while entered, imports get the two names that they want of it, and what
+    bitsandbytes compiles is compiled when it is called. Optimisers can be made afterwards without the compiler, too."""
     if NAME in sys.modules:
         yield
         return
@@ -85,7 +85,7 @@ def _waits() -> bool:
 
 
 def _add_param_group() -> Any:
-    """What making an optimiser calls that mustn't be compiled."""
+    """The method that making an optimiser calls, which mustn't be compiled."""
     return torch.optim.Optimizer.add_param_group.__wrapped__  # type: ignore[attr-defined]
 
 
@@ -108,7 +108,7 @@ class _AnyCompiled(type):
 
 
 class OptimizedModule(metaclass=_AnyCompiled):
-    """What a module that `torch.compile` made is an instance of."""
+    """The class of modules that `torch.compile` made."""
 
 
 def disable(function: Any = None, recursive: bool = True, **options: Any) -> Any:

@@ -15,7 +15,7 @@ from peftbench.system.process_group import Emit
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run is given in its process.
+    """The context of a run: what it is given in its process.
 
     Attributes:
         prepared: the run: its configuration, its key, and where its inputs are.

@@ -18,7 +18,7 @@ from peftbench.tasks.table import build as build_task
 
 
 def count(runs: Sequence[tuple[Mapping[str, Any], RunConfig]], emit: Emit) -> None:
-    """In a process of its own: emits as `result` the counts of every row; None where its method can't be built so."""
+    """Emits as `result`, in a process of its own, the counts of every row; None where its method can't be built so."""
     emit({"result": [_tried(row, run) for row, run in runs]})
 
 

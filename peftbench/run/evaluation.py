@@ -88,7 +88,8 @@ def headline(splits: Sequence[dict[str, Any] | None]) -> float | None:
 
 
 def rows_in_train(repeats: Repeats | None) -> dict[str, int | None]:
-    """How many of a split's scored rows were trained on, as `metrics` has it; nulls where that wasn't counted."""
+    """The numbers of a split's scored rows that were trained on, as `metrics` has them; nulls where they weren't
+    counted."""
     rows, exact, folded = (None, None, None) if repeats is None else (repeats.scored, repeats.exact, repeats.folded)
     return {"rows": rows, "rows_in_train": exact, "rows_in_train_folded": folded}
 

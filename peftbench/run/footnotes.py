@@ -60,7 +60,7 @@ def _of_held_out(data: TaskDataModule) -> Iterator[str]:
 
 
 def _of_split(split: str, source: DataSource, data: TaskDataModule) -> Iterator[str]:
-    """How a split differs from the official one, and what of it is scored."""
+    """Sentences on how a split differs from the official one, and what of it is scored."""
     dataset = data.config.dataset
     official = dataset.rows.get(split)
     if split not in source.files:
@@ -83,7 +83,7 @@ def _of_split(split: str, source: DataSource, data: TaskDataModule) -> Iterator[
 
 
 def _of_training(source: DataSource, data: TaskDataModule, trains: bool) -> Iterator[str]:
-    """How much of the training split was used."""
+    """Sentences on how much of the training split was used."""
     dataset, recipe = data.config.dataset, data.config.recipe
     available = sources.count(source, dataset.train)
     trained = len(data.train.rows.unique())

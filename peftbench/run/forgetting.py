@@ -45,7 +45,7 @@ Answers = dict[str, dict[str, Scores]]
 
 @dataclass(frozen=True)
 class Asking:
-    """What the tuned model and its base are asked, and how.
+    """The questions to the tuned model and its base, and how they are asked.
 
     Attributes:
         precision: entered around a model's calls (autocast).
@@ -83,7 +83,7 @@ class Asking:
         return None if positions is None else positions - backbones.virtual_tokens(self.config)
 
     def base_answers(self, task: Task, checkpoint: Checkpoint) -> Answers:
-        """What the untuned model answers; from the cache if it was asked before."""
+        """The answers of the untuned model; from the cache if it was asked before."""
         config = self.config
         identity = {
             "benchmarks": {name: vars(benchmark) for name, benchmark in (config.forgetting or {}).items()},

@@ -136,7 +136,7 @@ def _rows(benchmark: BenchmarkConfig, part: str, questions: Questions) -> Callab
 
 
 def ask(lm: Any, benchmark: BenchmarkConfig, tasks: Mapping[str, Any]) -> dict[str, Scores]:
-    """By part the scores of all its questions, in their order.
+    """The scores of all questions of each part, by part, in their order.
 
     Args:
         lm: of `language_model`.
@@ -160,7 +160,7 @@ def _firsts(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _cut(lm: Any, benchmark: BenchmarkConfig, sample: Mapping[str, Any]) -> bool:
-    """Whether a prompt was too long, and lost its beginning."""
+    """True if a prompt was too long, and lost its beginning."""
     prompt, *_ = (
         next(iter(sample["arguments"].values())).values()
         if isinstance(sample["arguments"], dict)

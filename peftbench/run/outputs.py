@@ -117,8 +117,8 @@ def _predictions(
 
 
 def _statistics(predictions: Any, examples: Encoded, task: Any) -> dict[str, pa.Array]:
-    """What intervals are made of where answers are texts: of metrics of texts what they make of each example
-    (`metrics.by_example`); of labels and numbers that were written, what the texts count as."""
+    """The figures that intervals are made of where answers are texts: of metrics of texts what they make of each
+    example (`metrics.by_example`); of labels and numbers that were written, what the texts count as."""
     columns = {
         answers.EXAMPLE + name: pa.array(numbers, pa.list_(pa.float64()))
         for name, numbers in task.statistics(predictions, examples).items()

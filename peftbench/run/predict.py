@@ -110,7 +110,7 @@ def _batch(examples: Encoded, rows: list[int]) -> Any:
 
 
 def precision(config: RunConfig) -> Any:
-    """What a run's forward passes are entered in on a CPU (autocast)."""
+    """The context of a run's forward passes on a CPU (autocast)."""
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.hardware.precision == "bf16-mixed")
 
 

@@ -152,7 +152,7 @@ def set_up(context: RunContext) -> tuple[FineTuner, TaskDataModule]:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training leaves behind.
+    """The results that training leaves behind.
 
     Attributes:
         trainer: Lightning's, with the device and the precision that the run goes on in.

@@ -27,7 +27,7 @@ class Shares:
 
     @contextlib.contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
-        """Within this the model is computed."""
+        """Counts the time while it is entered as the model's."""
         own, wall = time.process_time(), time.perf_counter()
         try:
             yield

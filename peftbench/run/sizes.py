@@ -33,7 +33,7 @@ Count = Callable[[float], int | None]
 
 
 def choose(asked: Sequence[tuple[RunConfig, Sequence[str]]], emit: Emit) -> None:
-    """In a process of its own: emits as `result`, for each run, what `of` says of its budgets."""
+    """Emits as `result`, in a process of its own, what `of` says of each run's budgets."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft warns of sizes that are only looked at.
         emit({"result": [of(config, budgets) for config, budgets in asked]})

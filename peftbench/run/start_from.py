@@ -76,5 +76,5 @@ def _taken(
 
 
 def _answers(run: RunConfig) -> tuple[str, object]:
-    """What the outputs of a run's task head mean: its task, with its labels or else its data set."""
+    """The meaning of the outputs of a run's task head: its task, with its labels or else its data set."""
     return run.dataset.task, run.dataset.labels or run.dataset.name

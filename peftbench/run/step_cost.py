@@ -102,7 +102,7 @@ def measure(
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """How long some work takes, with what it gives the GPU to do."""
+    """The seconds that some work takes, with what it gives the GPU to do."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_initialized():

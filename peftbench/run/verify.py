@@ -43,7 +43,7 @@ def verify(cells: list[tuple[RunConfig, Checkpoint]], data: list[tuple[DataSourc
 
 
 def problem_with(config: RunConfig, checkpoint: Checkpoint) -> Problem | None:
-    """What is wrong with a run, whatever its examples are."""
+    """The problem that a run has, whatever its examples are."""
     try:
         _check(config, checkpoint)
     except ConfigError as error:
@@ -57,7 +57,7 @@ def problem_with(config: RunConfig, checkpoint: Checkpoint) -> Problem | None:
 def _too_long(
     config: RunConfig, checkpoint: Checkpoint, source: DataSource, cache: Path, fitting: set[str]
 ) -> Problem | None:
-    """What is wrong with a run whose examples are too long for the model.
+    """The problem of a run whose examples are too long for the model.
 
     Args:
         fitting: describes the examples, model and recipe of runs that were found to fit, whatever their method; gets

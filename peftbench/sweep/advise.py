@@ -22,7 +22,7 @@ _PANELS, _ROWS, _SEEDS = 3, 12, 5
 
 @dataclass(frozen=True)
 class Limits:
-    """What a method may cost: bytes of memory, trained parameters (a number, or below 1 a share of the model),
+    """The most that a method may cost: bytes of memory, trained parameters (a number, or below 1 a share of the model),
     milliseconds of latency."""
 
     memory: int | None = None
@@ -118,7 +118,7 @@ def _asked(shown: Sequence[Panel], limits: Limits) -> list[str]:
 
 
 def _best(rows: Sequence[Row]) -> list[Row]:
-    """Of the rows that train anything, those that can't be told from the best; where none was tested, the first."""
+    """The rows that train something and can't be told from the best; where none was tested, the first."""
     methods = [replace(row) for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
     advice.mark(methods)
     return [row for row in methods if row.tied] or methods[:1]
@@ -132,7 +132,7 @@ def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> 
 
 
 def unfit(row: Row, estimates: dict[str, Estimate], limits: Limits) -> str | None:
-    """Why a method is out of question; None: it isn't. What nobody measured or estimated is no reason."""
+    """The reason why a method is out of question; None: it isn't. What nobody measured or estimated is no reason."""
     one = estimates.get(row.method)
     latency = row.figure("efficiency", "inference_latency_ms_merged")
     latency = latency or row.figure("efficiency", "inference_latency_ms")
@@ -180,7 +180,7 @@ class Choice:
 
 
 def choose(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> Choice | None:
-    """What a panel recommends; None: no method with evidence keeps within the limits."""
+    """The method that a panel recommends; None: no method with evidence keeps within the limits."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
     best = _best(rows)
     if not best:
@@ -200,7 +200,7 @@ def choose(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> Choi
 
 
 def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: Sequence[str]) -> list[str]:
-    """What to run: the recommended method, and the sweep that would settle what is open."""
+    """Lines on what to run: the recommended method, and the sweep that would settle what is open."""
     choice, asked = choose(panel, estimates, limits), " ".join(words)
     if choice is None:
         return ["No method with evidence keeps within these limits."]

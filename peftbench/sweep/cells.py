@@ -60,7 +60,7 @@ def plan(arguments: Sequence[str], *, multirun: bool, config_dirs: Sequence[Path
 
 
 def _narrowed(swept: Sequence[Override], overrides: Sequence[Override]) -> bool:
-    """Whether the command line replaces values of a prepared sweep but not its `exclude`, which may then meet no
+    """True if the command line replaces values of a prepared sweep but not its `exclude`, which may then meet no
     run."""
     keys = {override.get_key_element() for override in overrides}
     return "exclude" not in keys and not keys.isdisjoint(override.get_key_element() for override in swept)

@@ -71,8 +71,8 @@ _FEW = 4
 
 
 def _named(words: Sequence[str], folders: Sequence[Path]) -> tuple[dict[str, list[str]], list[Path]]:
-    """By group the choices that files are, and the folders that they lie in: `folders`, and those that are laid out
-    as conf/ around a file.
+    """The choices that files are, by group, and the folders that they lie in: `folders`, and those that are laid out as
+    conf/ around a file.
 
     Raises:
         ConfigError: a file lies in no group.
@@ -102,13 +102,13 @@ def _choice(file: Path, folders: Sequence[Path]) -> tuple[str, str] | None:
 
 
 def _file(choice: str, folders: Sequence[Path]) -> str:
-    """How messages name the file of `group=name`."""
+    """The path by which messages name the file of `group=name`."""
     group, _, name = choice.partition("=")
     return paths.shown(paths.choice_files(group, folders)[name])
 
 
 def _unreadable(folders: Sequence[Path]) -> dict[tuple[str, str], str]:
-    """By group and name what is wrong with every file that is no YAML: nothing can be composed of it."""
+    """The problem of every file that is no YAML, by group and name: nothing can be composed of it."""
     problems: dict[tuple[str, str], str] = {}
     for group in [*paths.groups(), paths.SHARED]:
         for name, file in paths.choice_files(group, folders).items():
@@ -151,7 +151,7 @@ def _runs(group: str, name: str, folders: Sequence[Path]) -> list[RunConfig]:
 
 @functools.cache
 def _one_a_family(folders: tuple[Path, ...]) -> list[str]:
-    """Of the models that are built from their file, so that nothing must be loaded, the first of each family."""
+    """The first model of each family among those that are built from their file, so that nothing must be loaded."""
     first: dict[str, str] = {}
     for name, file in sorted(paths.choice_files("model", folders).items()):
         try:

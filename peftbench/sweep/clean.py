@@ -39,7 +39,7 @@ _NAMED = 10
 
 @dataclass
 class Sweepings:
-    """What is deleted of a kind: paths and bytes. `dry`: nothing is."""
+    """The files of one kind that are deleted: paths and bytes. `dry`: none is."""
 
     kind: str
     dry: bool
@@ -93,7 +93,7 @@ def _before(root: Path, age: float) -> float:
 
 
 def _alive(owner: activity.Owner, heard: float, limit: float) -> bool:
-    """Whether a process may still run; of another machine's, whether it was heard of since `limit`."""
+    """True if a process may still run; of another machine's, whether it was heard of since `limit`."""
     alive = owner.alive()
     return heard >= limit if alive is None else alive
 
@@ -175,7 +175,7 @@ def _caches(root: Path, before: float, dry: bool) -> Sweepings:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, links left out: they may lead anywhere."""
+    """The entries of a folder, links left out: they may lead anywhere."""
     if folder.is_symlink() or not folder.is_dir():
         return []
     return [path for path in sorted(folder.iterdir()) if not path.is_symlink()]
@@ -193,7 +193,7 @@ def _size(path: Path) -> int:
 
 
 def _changed(path: Path) -> float:
-    """When something in it changed last, in Unix seconds."""
+    """The time at which something in it changed last, in Unix seconds."""
     return max(_stat(each, "st_mtime") for each in _below(path))
 
 

@@ -132,7 +132,7 @@ def _holds(condition: dict[str, Wanted], run: dict[str, Any]) -> bool:
 
 
 def _values_of(condition: dict[str, Wanted], facts: Sequence[dict[str, Any]]) -> str:
-    """What the runs have for a condition's keys."""
+    """The values that the runs have for a condition's keys."""
     return "; ".join(
         f"{key} is {', '.join(dict.fromkeys(as_word(run[key]) for run in facts if key in run))}" for key in condition
     )

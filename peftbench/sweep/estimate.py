@@ -90,7 +90,7 @@ def as_json(estimates: Sequence[Estimate]) -> str:
 
 
 def cells(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
-    """By run its names, figures by part and forecasts; or `refused`."""
+    """The estimates by run: its names, figures by part and forecasts; or `refused`."""
     shown = []
     for one in estimates:
         names = {part: getattr(one.config, part).name for part in ("model", "method", "dataset", "hardware")}

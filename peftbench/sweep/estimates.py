@@ -18,7 +18,7 @@ def seconds(configs: Sequence[RunConfig], *, anywhere: bool = False) -> list[flo
 
 
 def times(configs: Sequence[RunConfig], *, anywhere: bool = False) -> list[list[float]]:
-    """For each run what the completed records like it (`_alike`) took, in seconds, training time scaled to the run's
+    """The seconds that the completed records like each run (`_alike`) took, training time scaled to the run's
     examples."""
     return [
         [t for record in alike if (t := _scaled(record, config)) is not None]
@@ -35,7 +35,7 @@ def memory(configs: Sequence[RunConfig], *, anywhere: bool = False) -> list[floa
 
 
 def _alike(configs: Sequence[RunConfig], anywhere: bool) -> list[list[RunRecord]]:
-    """For each run the completed records of the same method, model, data set and hardware on a processor of this name,
+    """The completed records of the same method, model, data set and hardware as each run, on a processor of this name,
     or of any."""
     by_likeness: dict[Any, list[RunRecord]] = defaultdict(list)
     for root in {config.results_dir for config in configs}:
@@ -48,7 +48,7 @@ def _alike(configs: Sequence[RunConfig], anywhere: bool) -> list[list[RunRecord]
 
 
 def _likeness(config: dict[str, Any], environment: dict[str, Any]) -> tuple[Any, ...]:
-    """What two runs must have in common for one's time to say something of the other's."""
+    """The values that two runs must have in common for one's time to say something of the other's."""
     names = (config[part]["name"] for part in ("method", "model", "dataset"))
     # Without nulls: a key that a record's time didn't know of.
     hardware = tuple(sorted((k, str(v)) for k, v in config.get("hardware", {}).items() if v is not None))

@@ -16,7 +16,7 @@ from peftbench.system import process
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked beside the runs.
+    """The options of an estimate beside its runs.
 
     Attributes:
         memory: a budget in bytes; None: none.
@@ -34,7 +34,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is estimated of a run.
+    """The estimate of a run.
 
     Attributes:
         cell: what `run.estimate.cells` says of it (or `refused`).
@@ -52,7 +52,7 @@ class Estimate:
 
     @property
     def refused(self) -> str | None:
-        """Why there is no estimate."""
+        """The reason why there is no estimate."""
         return self.cell.get("refused")
 
     @property

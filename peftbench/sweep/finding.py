@@ -72,5 +72,5 @@ def _recorded(cells: Sequence[RunConfig]) -> list[RunRecord]:
 
 
 def _run(config: RunConfig) -> str:
-    """What makes two configurations the same run."""
+    """A text that is equal for two configurations of the same run."""
     return repr(sorted(flat(identity(config)).items()))

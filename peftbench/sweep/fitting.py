@@ -58,7 +58,7 @@ def hold(composed: Cells) -> Held:
 
 
 def _reason(one: Estimate, size: int, *, fit: bool) -> str | None:
-    """Why a run is left out; None: it fits, or nobody can tell."""
+    """The reason why a run is left out; None: it fits, or nobody can tell."""
     own = micro_batch_size(one.config)
     if one.refused or (one.largest is not None and (fit or one.largest >= own)):
         return None
@@ -71,7 +71,7 @@ def _reason(one: Estimate, size: int, *, fit: bool) -> str | None:
 
 
 def _words(one: Estimate, *, fit: bool) -> list[str]:
-    """What a run's command line gets besides."""
+    """The words that a run's command line gets besides."""
     smaller = fit and one.largest is not None and one.largest < micro_batch_size(one.config)
     return [f"{_KEY}={one.largest}"] if smaller else []
 

@@ -86,7 +86,7 @@ def _by(value: float, cases: Sequence[float], basis: str) -> Forecast:
 
 
 def _reached(roots: set[str]) -> dict[str, list[float]]:
-    """By precision, the operations a second that training reached in the records of a processor of this name."""
+    """The operations a second that training reached in the records of a processor of this name, by precision."""
     reached: dict[str, list[float]] = {}
     for root in roots:
         for _, record in ResultStore(root).scan():

@@ -58,7 +58,7 @@ def hydra_job(composed: DictConfig) -> None:
 
 @contextlib.contextmanager
 def _quietly(stopped: Path | None, *, alone: bool) -> Iterator[None]:
-    """In a launcher's worker, swallow KeyboardInterrupt (Ctrl-C or SIGTERM): a launcher would answer an exception by
+    """Swallow KeyboardInterrupt (Ctrl-C or SIGTERM) in a launcher's worker: a launcher would answer an exception by
     killing its other workers, which are saving their state.
 
     Args:

@@ -39,7 +39,7 @@ def _count(name: str, text: str) -> int:
 
 
 def lines(figures: dict[str, Any], how: dict[str, Any]) -> list[str]:
-    """What was measured (`run.latency.figures`), as plain text."""
+    """The figures that were measured (`run.latency.figures`), as lines of plain text."""
     base = figures["rows"][0]
     rows = [["", "", "one text", "", f"batch of {how['batch_size']}", ""]]
     for row in figures["rows"]:
@@ -71,7 +71,7 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 
 def _notes(group: dict[str, Any]) -> list[str]:
-    """What switching costs in a group, and what a batch that mixes it gives."""
+    """Lines on what switching costs in a group, and what a batch that mixes it gives."""
     names = ", ".join(group["names"])
     switch = f"{names}: {group['load_ms']:.2f} ms to load one, {group['switch_ms']:.2f} ms to switch (set_adapter)"
     if group["refused"] is not None:

@@ -37,7 +37,7 @@ _HYDRA_SHOWS = (
 
 @dataclass(frozen=True)
 class Launched:
-    """What became of a command line.
+    """The outcome of a command line.
 
     Attributes:
         status: the exit status.
@@ -191,7 +191,7 @@ def _several(
 
 
 def _done(cell: PreparedRun) -> bool:
-    """Whether a run is recorded; what killed processes left of it is then deleted."""
+    """True if a run is recorded; what killed processes left of it is then deleted."""
     store = ResultStore(cell.config.results_dir)
     done = store.completed(cell.config, cell.key)
     if done and not cell.config.overwrite:

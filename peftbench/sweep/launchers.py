@@ -14,7 +14,7 @@ from peftbench.system.gpus import gpus
 
 @dataclass(frozen=True)
 class Launcher:
-    """How a launcher works.
+    """A launcher and how it works.
 
     Attributes:
         name: Hydra's name of it.
@@ -51,7 +51,7 @@ NONE = Launcher()
 
 
 def describe(launcher: DictConfig, configs: Sequence[RunConfig]) -> Launcher:
-    """What Hydra's `hydra.launcher` node means for these runs.
+    """The launcher that Hydra's `hydra.launcher` node means for these runs.
 
     Raises:
         ConfigError: a number in it can't be.
@@ -101,8 +101,8 @@ def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
 
 
 def _slurm(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
-    """What a job asks for is what its run's `hardware` says, unless the command line says otherwise; its memory and
-    time are known later (`slurm.sized`)."""
+    """The launcher of Slurm, whose jobs ask for what their runs' `hardware` says, unless the command line says
+    otherwise; their memory and time are known later (`slurm.sized`)."""
     cpus = launcher.cpus_per_task or _cpus(configs, workers=True)
     asked, gpus_asked = {} if launcher.cpus_per_task else {"cpus_per_task": cpus}, ("gpus_per_node", "gres", _PER_TASK)
     if any(config.hardware.accelerator == "gpu" for config in configs) and not _says(launcher, *gpus_asked):
@@ -124,7 +124,7 @@ _PER_TASK = "gpus_per_task"
 
 
 def _says(launcher: Any, *names: str) -> bool:
-    """Whether one of a launcher's arguments is set."""
+    """True if one of a launcher's arguments is set."""
     return any(launcher.get(name) is not None for name in names)
 
 

@@ -54,7 +54,7 @@ class Plan:
     trials: int = 0
 
     def seconds(self) -> float | None:
-        """Until the end, as far as the records know."""
+        """The seconds until the end, as far as the records know."""
         estimates = [run.estimate_s for run in self.todo if run.estimate_s is not None]
         if len(estimates) < len(self.todo):
             return None
@@ -156,7 +156,7 @@ def side_by_side(plan: Plan) -> str | None:
 
 
 def _small(run: PlannedRun) -> bool:
-    """Whether a run takes minutes at the most: by its estimate, or else by the examples that it goes through."""
+    """True if a run takes minutes at the most: by its estimate, or else by the examples that it goes through."""
     if run.estimate_s is not None:
         return run.estimate_s <= SMALL_S
     config = run.cell.config

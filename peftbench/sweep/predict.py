@@ -39,7 +39,7 @@ def answers(
     separator: str | None = None,
     encoding: str | None = None,
 ) -> dict[str, Any]:
-    """What a finished run's model answers to a file of texts: `columns`, their names, and `rows`, a list each.
+    """The answers of a finished run's model to a file of texts: `columns`, their names, and `rows`, a list each.
 
     Args:
         record: the path of the run's record.
@@ -55,7 +55,7 @@ def answers(
 
 
 def ask(function: str, *values: Any, module: str = "predict") -> dict[str, Any]:
-    """What a function of `run` results in, which loads a finished run in a fresh process.
+    """The result of a function of `run`, which loads a finished run in a fresh process.
 
     Raises:
         ConfigError: it says what is the user's to mend.

@@ -83,5 +83,5 @@ def verify(cells: Sequence[PreparedRun], *, leave_out: bool) -> dict[str, str]:
 
 
 def _alike(cell: PreparedRun) -> str:
-    """What is checked of a cell: all of it but the seed."""
+    """The part of a cell that is checked, as text: all of it but the seed."""
     return repr(replace(cell.config, seed=0))

@@ -118,7 +118,7 @@ def _print(rows: Sequence[Sequence[str]]) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line asks to reproduce.
+    """A request to reproduce, as a command line makes it.
 
     Attributes:
         words: Hydra's, without data set, seed and the command's own.

@@ -35,12 +35,12 @@ class Sized:
 
     @property
     def off(self) -> float:
-        """How far it is from the budget, as a share of that."""
+        """The distance from the budget, as a share of that."""
         return self.weights / self.wanted - 1
 
     @property
     def reason(self) -> str | None:
-        """Why it is left out; None: it isn't."""
+        """The reason why it is left out; None: it isn't."""
         if self.config.match is None:
             return None
         name = f"method={self.config.method.name} on model={self.config.model.name}"
@@ -53,7 +53,7 @@ class Sized:
 
     @property
     def words(self) -> list[str]:
-        """What the run's command line gets besides."""
+        """The words that the run's command line gets besides."""
         return [f"method.{key}={as_word(value)}" for key, value in self.values.items()]
 
 
@@ -94,7 +94,7 @@ def show(made: Sequence[Sized], reasons: Sequence[str]) -> None:
 
 
 def _place(one: Sized) -> tuple[str, float]:
-    """By model, then by budget."""
+    """The place of a size in the order: by model, then by budget."""
     return one.config.model.name, one.wanted
 
 

@@ -69,7 +69,7 @@ def _most(values: Iterator[float | None]) -> float | None:
 
 
 def starts_again(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether Slurm has put this job in the queue again (`scontrol requeue`, preemption): it counts the starts."""
+    """True if Slurm has put this job in the queue again (`scontrol requeue`, preemption): it counts the starts."""
     job = environ.get("SLURM_JOB_ID")
     if job is None:
         return False
@@ -81,13 +81,13 @@ def starts_again(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def _say(command: list[str]) -> str:
-    """What a command of Slurm's prints."""
+    """The text that a command of Slurm's prints."""
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @contextlib.contextmanager
 def watched(launcher: Launcher) -> Iterator[None]:
-    """Within this the command learns of jobs that Slurm ended, without accounting too, and waits for the others.
+    """Lets the command learn, while entered, of jobs that Slurm ended, without accounting too, and wait for the others.
 
     submitit asks `sacct` alone. Without accounting that fails, with a line for each try, and a job that was cancelled
     is waited for for ever. And one job without a result would end the wait for all.
@@ -115,7 +115,7 @@ def watched(launcher: Launcher) -> Iterator[None]:
 
 
 def _accounting() -> bool:
-    """Whether `sacct` answers."""
+    """True if `sacct` answers."""
     try:
         _say(["sacct", "--noheader", "--jobs=1"])
     except (OSError, subprocess.SubprocessError):
@@ -139,7 +139,7 @@ def _by_squeue(watcher: Any) -> Any:
 
 
 def states(listed: str, jobs: set[str]) -> dict[str, dict[str, str]]:
-    """What submitit is told of jobs: their `State` by what squeue lists (`<id>|<state>`, a line a job).
+    """The states of jobs as submitit is told them: `State` by what squeue lists (`<id>|<state>`, a line a job).
 
     A job that isn't listed any more has ended some minutes ago. A state that submitit doesn't know would be an end to
     it: such a job is said to run.

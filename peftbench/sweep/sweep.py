@@ -13,7 +13,7 @@ from peftbench.sweep.plan import PlannedRun
 
 @dataclass
 class Sweep:
-    """What a command line wants made.
+    """The runs that a command line wants made.
 
     Attributes:
         arguments: the command line, with Hydra's search path.
@@ -60,7 +60,7 @@ class Sweep:
 
 
 def recorded(run: PlannedRun) -> bool:
-    """Whether a run has its record, or is a trial that was ended early."""
+    """True if a run has its record, or is a trial that was ended early."""
     return _store(run).completed(run.cell.config, run.cell.key) or tuning.pruned(run.cell) is not None
 
 

@@ -30,7 +30,7 @@ _WAITING = 3
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a sweep stands."""
+    """The state of a sweep."""
 
     sweep: SweepActivity
     ended: dict[str, RunRecord]
@@ -56,7 +56,7 @@ class Standing:
 
 
 def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> Standing:
-    """Where a sweep stands by its files: records of ended runs, status files of running ones."""
+    """The state of a sweep by its files: records of ended runs, status files of running ones."""
     states = {state.run: state for state in activity.running(root)}
     ended = {
         run.run: record for run in sweep.runs if (record := announcements.ended(root, run, sweep.started)) is not None
@@ -117,7 +117,7 @@ def _row(state: RunActivity) -> list[RenderableType]:
 
 
 def ended_line(name: str, record: RunRecord) -> Text:
-    """How a run ended, in one line."""
+    """The line that says how a run ended."""
     if record.status != "completed":
         where = f" (log: {record.log})" if record.log else ""
         error = line(f", {redact.redact(str(record.error))}{where}")
@@ -134,8 +134,8 @@ def ended_line(name: str, record: RunRecord) -> Text:
 
 @contextlib.contextmanager
 def watching(root: str, sweep: SweepActivity, console: Console) -> Iterator[Callable[[SweepActivity], None]]:
-    """While a sweep runs: a line for every run that ends, and on a terminal the table below; yields what takes the
-    sweep with more runs. A thread that looks at files, so that it is the same for every launcher."""
+    """Shows, while a sweep runs, a line for every run that ends, and on a terminal the table below; yields what takes
+    the sweep with more runs. A thread that looks at files, so that it is the same for every launcher."""
     from rich.live import Live  # Takes over the terminal: only here.
 
     watcher, stop = _Watcher(root, sweep, console), threading.Event()

@@ -26,7 +26,7 @@ def name(config: RunConfig) -> str:
 
 
 def watched_by_another() -> bool:
-    """Whether this is a launcher's worker in a sweep that another process watches."""
+    """True if this is a launcher's worker in a sweep that another process watches."""
     return os.environ.get(table.WATCHED, pid := str(os.getpid())) != pid
 
 
@@ -38,13 +38,13 @@ def line(config: RunConfig, text: str) -> None:
 
 
 def outcome(config: RunConfig, record: RunRecord, seconds: float) -> None:
-    """How a run ended, in one line; in a sweep the one that watches it says it."""
+    """Print how a run ended, in one line; in a sweep the process that watches it does."""
     if table.WATCHED not in os.environ:
         console.print(table.ended_line(name(config), record))
 
 
 def failed_launcher(launcher: str, error: Exception) -> None:
-    """Why a launcher gave up, in one line."""
+    """Print why a launcher gave up, in one line."""
     first = next(iter(str(error).strip().splitlines()), "")
     text = escape.line(redact.redact(f"hydra/launcher={launcher} failed: {type(error).__name__}: {first}"))
     console.print(text, markup=False)

@@ -144,7 +144,7 @@ class Study:
 
 
 def studies(runs: Sequence[PlannedRun], config_dirs: Sequence[Path]) -> tuple[list[Study], list[PlannedRun]]:
-    """What is to be tuned, and the runs that have nothing to tune, which stay as they are.
+    """The studies that are to be made, and the runs that have nothing to tune, which stay as they are.
 
     Raises:
         ConfigError: the split that trials are judged on isn't carved from train, or Optuna isn't installed.
@@ -214,7 +214,7 @@ def rounds(tuned: Sequence[Study]) -> Iterator[list[tuple[Study, PlannedRun]]]:
 
 
 def selection_score(cell: PreparedRun) -> float | None:
-    """What a run scored on the selection split; None: it isn't completed."""
+    """The score of a run on the selection split; None: it isn't completed."""
     record = _record(cell)
     selection = None if record is None else record.metrics.get("selection")
     return None if selection is None else selection.get("score")
@@ -241,7 +241,7 @@ def _examples(record: RunRecord | None) -> int | None:
 
 
 def _search(config: types.RunConfig) -> dict[str, Any]:
-    """By key, within the method or (of `tune_space`) of the run, what is allowed."""
+    """The values that are allowed by key, within the method or (of `tune_space`) of the run."""
     set_by_match = (config.method.size or []) if config.match is not None else []
     own = {key: allowed for key, allowed in (config.method.search or {}).items() if key not in set_by_match}
     return {**own, **(config.tune_space or {})}

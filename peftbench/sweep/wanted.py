@@ -27,7 +27,7 @@ class Wanted:
     @classmethod
     @functools.cache  # Runs share most of their values, and reading one takes a millisecond.
     def read(cls, text: str) -> "Wanted":
-        """What Hydra would read; text that it can't read is text (`[ab]*`)."""
+        """The value that Hydra would read; text that it can't read is text (`[ab]*`)."""
         try:
             value = OverridesParser.create().parse_override(f"x={text}").value()
         except (HydraException, ValueError):
@@ -35,7 +35,7 @@ class Wanted:
         return cls(text, _plain(value))
 
     def meets(self, actual: Any) -> bool:
-        """Whether a run's value is this one; a text may match by the wildcards of file names."""
+        """True if a run's value is this one; a text may match by the wildcards of file names."""
         return _equal(self.value, actual) or fnmatch.fnmatchcase(as_word(actual), self.text)
 
 
@@ -54,7 +54,7 @@ def _equal(wanted: Any, actual: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Without Hydra's own kind of text."""
+    """The value without Hydra's own kind of text."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, list):

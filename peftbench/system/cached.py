@@ -46,7 +46,7 @@ def read(entry: Path, load: Callable[[Path], T]) -> T | None:
 
 
 def holds(entry: Path) -> bool:
-    """Whether an entry is there with the bytes that were written. Touches its checksum's file: the entry was used."""
+    """True if an entry is there with the bytes that were written. Touches its checksum's file: the entry was used."""
     checksum = beside(entry)
     try:
         if not (entry.is_file() and checksum.is_file()):

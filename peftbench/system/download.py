@@ -205,7 +205,7 @@ def _download(repository: str, kind: str, revision: str, select: Select) -> None
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's own lines: what failed is said in one of ours."""
+    """Silences the library's own lines: what failed is said in one of ours."""
     from huggingface_hub.utils import logging as library
 
     before = library.get_verbosity()

@@ -16,7 +16,7 @@ _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 def line(text: object) -> str:
-    """For a terminal: one line, in which what would move the cursor or turn the text is written out."""
+    """A text for a terminal: one line, in which what would move the cursor or turn the text is written out."""
     written = str(text)
     if len(written) > _LONGEST:
         written = f"{written[:_LONGEST]}…"
@@ -28,24 +28,24 @@ def _written_out(match: re.Match[str]) -> str:
 
 
 def markdown(text: object) -> str:
-    """For Markdown, within a line: shown as it is written."""
+    """A text for Markdown, within a line: shown as it is written."""
     return re.sub(r"[\\`*]|\](?=[(\[])", r"\\\g<0>", html.escape(line(text), quote=False))
 
 
 def begin(text: object) -> str:
-    """For Markdown, where a line or a list's entry begins."""
+    """A text for Markdown, where a line or a list's entry begins."""
     written = markdown(text)
     match = _BEGIN.match(written)
     return written if match is None else f"{match[1]}\\{written[match.end(1) :]}"
 
 
 def table_cell(text: object) -> str:
-    """For a cell of a table in Markdown."""
+    """A text for a cell of a table in Markdown."""
     return markdown(text).replace("|", "\\|")
 
 
 def code(text: object) -> str:
-    """For Markdown, as code: between more backticks than are in it."""
+    """A text for Markdown, as code: between more backticks than are in it."""
     written = line(text)
     longest = max(map(len, re.findall("`+", written)), default=0)
     fence, space = "`" * (longest + 1), " " if longest else ""
@@ -53,11 +53,11 @@ def code(text: object) -> str:
 
 
 def markup(text: object) -> str:
-    """For HTML in Markdown."""
+    """A text for HTML in Markdown."""
     return html.escape(line(text))
 
 
 def cell(text: object) -> str:
-    """For a CSV file's cell: no spreadsheet takes it for a formula."""
+    """A text for a CSV file's cell: no spreadsheet takes it for a formula."""
     written = line(text)
     return f"'{written}" if written.lstrip().startswith(_FORMULA) else written

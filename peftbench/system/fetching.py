@@ -89,7 +89,7 @@ class Patience:
 
 @contextlib.contextmanager
 def patience() -> Iterator[Patience]:
-    """While it lasts, huggingface_hub's requests have an end."""
+    """Gives huggingface_hub's requests a time limit while entered."""
     from huggingface_hub import constants, get_session, set_client_factory
 
     patient = Patience(float(constants.HF_HUB_DOWNLOAD_TIMEOUT))

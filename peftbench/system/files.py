@@ -85,7 +85,8 @@ def write(target: Path, fill: Callable[[Path], object], *, durable: bool = True)
 
 
 def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
-    """As `write`, for a folder of files; replaces the folder that is there. `fill` is given an empty folder."""
+    """Writes a folder of files, as `write` does a file; replaces the folder that is there. `fill` is given an empty
+    folder."""
     make_folder(target.parent)
     unnamed = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     unnamed.mkdir()
@@ -119,7 +120,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spared(what: str, lost: list[str]) -> Iterator[None]:
-    """Within this, a failure to write (a full disk, a library's error) is logged and noted, and the run goes on: its
+    """Logs and notes a failure to write (a full disk, a library's error) while entered, and the run goes on: its
     numbers are worth more than the file.
 
     Args:
@@ -144,7 +145,7 @@ def make_folder(folder: Path) -> None:
 
 
 def is_named(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the file that has this name now, links followed: another process may have replaced it."""
+    """True if an open file is the file that has this name now, links followed: another process may have replaced it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:

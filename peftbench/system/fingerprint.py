@@ -57,8 +57,8 @@ Stamp = tuple[int, int, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """What changes when a file, or the names in a folder, change: size, time of change in ns (its own, which nobody
-    can set, too), inode."""
+    """The figures that change when a file, or the names in a folder, change: size, time of change in ns (its own, which
+    nobody can set, too), inode."""
     return stamp_of(path.stat())
 
 

@@ -23,9 +23,9 @@ def gpus() -> list[str]:
 
 @contextlib.contextmanager
 def own_gpu(wanted: int) -> Iterator[None]:
-    """Within this, children see as many GPUs as are wanted (0: those that this process sees), such that no other run
-    of this user on this machine has, while there are. Each is a file with a lock of the kernel's, which its owner's
-    death frees."""
+    """Lets children see, while entered, as many GPUs as are wanted (0: those that this process sees), such that no
+    other run of this user on this machine has, while there are. Each is a file with a lock of the kernel's, which its
+    owner's death frees."""
     devices = gpus()
     if not wanted or len(devices) < 2 or wanted > len(devices):
         yield

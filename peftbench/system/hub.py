@@ -12,7 +12,7 @@ YES = {"1", "ON", "YES", "TRUE"}
 
 @functools.cache
 def reachable() -> bool:
-    """Whether the hub answers. If not, this process and its children work from the local cache alone.
+    """True if the hub answers. If not, this process and its children work from the local cache alone.
 
     Must be called before huggingface_hub is imported: it reads HF_HUB_OFFLINE at import, and without it every call
     retries for 23 to 46 s.
@@ -32,5 +32,5 @@ def reachable() -> bool:
 
 
 def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a whole commit id, which can't come to mean something else."""
+    """True if a revision is a whole commit id, which can't come to mean something else."""
     return revision is not None and len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)

@@ -17,7 +17,7 @@ class _TimeOver(BaseException):
 
 @contextlib.contextmanager
 def until(end: float) -> Iterator[None]:
-    """Within this, the main thread's work is dropped at `end`, between two of Python's instructions: one call into
+    """Drops the main thread's work, while entered, at `end`, between two of Python's instructions: one call into
     compiled code, such as a matrix product, comes to its end. Other threads can't be interrupted, and aren't.
 
     Args:

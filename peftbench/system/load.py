@@ -67,7 +67,7 @@ class Counters:
     cores: int
 
     def until(self, later: "Counters") -> Load:
-        """What was used between this moment and a later one."""
+        """The load between this moment and a later one."""
         busy = None if self.busy_s is None or later.busy_s is None else later.busy_s - self.busy_s
         # A worker that died unnoticed took its counter with it.
         return Load(later.wall_s - self.wall_s, max(0.0, later.own_s - self.own_s), busy, later.cores)

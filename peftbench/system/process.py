@@ -50,15 +50,15 @@ class Stopped(KeyboardInterrupt):
 
 
 class _StopRequest:
-    """When this process was last asked to stop by SIGTERM or SIGHUP (`time.monotonic`); whether it is leaving
-    already."""
+    """The time at which this process was last asked to stop by SIGTERM or SIGHUP (`time.monotonic`); whether it is
+    leaving already."""
 
     at = float("-inf")
     leaving = False
 
 
 class _Server:
-    """Whether a process was asked of the fork server."""
+    """The fork server's state: whether a process was asked of it."""
 
     used = False
 
@@ -74,7 +74,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within this SIGTERM (a scheduler) and SIGHUP (a closed terminal) raise KeyboardInterrupt, as Ctrl-C does.
+    """Makes SIGTERM (a scheduler) and SIGHUP (a closed terminal), while entered, raise KeyboardInterrupt, as Ctrl-C
+    does.
 
     A launcher's own handlers of SIGUSR1 and SIGUSR2 stay. submitit's has the job put in the queue again and leaves by
     SystemExit; the SIGTERM by which Slurm then ends the job is no second question. Where it fails instead, the process
@@ -110,7 +111,7 @@ def stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _leaving() -> Iterator[None]:
-    """Within this, a further SIGTERM or SIGHUP changes nothing; Ctrl-C still does."""
+    """Ignores a further SIGTERM or SIGHUP while entered; Ctrl-C still counts."""
     before, _asked.leaving = _asked.leaving, True
     try:
         yield
@@ -130,8 +131,8 @@ def undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_main() -> Iterator[None]:
-    """Within this there is an empty `__main__`: processes that are started would import a script, which would call for
-    them again."""
+    """Puts an empty `__main__` in place while entered: processes that are started would import a script, which would
+    call for them again."""
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield

@@ -138,7 +138,7 @@ _LOST = ("gloo", "Connection closed by peer", "NCCL", "c10d", "store->get")
 
 
 def _of_another(error: BaseException) -> bool:
-    """Whether an error only says that another rank has ended."""
+    """True if an error only says that another rank has ended."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"DistError"}) or any(sign in str(error) for sign in _LOST)
 

@@ -41,7 +41,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run's processes: the `result`, or a `status` (see records.STATUSES) with the `error` in one
+    """The outcome of a run's processes: the `result`, or a `status` (see records.STATUSES) with the `error` in one
     line, and the log of the one that failed."""
 
     result: Any = None
@@ -90,14 +90,14 @@ class Member:
 
     @property
     def failed(self) -> bool:
-        """Whether the process failed. Ranks other than 0 may end without an outcome, by exit code 0."""
+        """True if the process failed. Ranks other than 0 may end without an outcome, by exit code 0."""
         if self.outcome is not None:
             return self.outcome.status != "completed"
         return self.gone and (self.rank == 0 or self.process.exitcode != 0)
 
     @property
     def is_consequence(self) -> bool:
-        """Whether this failure is a consequence: the process lost its connection to another rank, or was told to stop
+        """True if this failure is a consequence: the process lost its connection to another rank, or was told to stop
         (which rank 0 reports)."""
         return self.lost or (self.rank > 0 and self.outcome is not None and self.outcome.status == "interrupted")
 

@@ -53,7 +53,7 @@ def _stay_here() -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Within this a process outside of any run is the only rank of a process group, for code that needs one on a
+    """Makes a process outside of any run, while entered, the only rank of a process group, for code that needs one on a
     CPU."""
     _stay_here()
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
@@ -83,12 +83,12 @@ def rank() -> int:
 
 
 def on_gpus() -> bool:
-    """Whether each rank has a GPU."""
+    """True if each rank has a GPU."""
     return dist.is_initialized() and "nccl" in dist.get_backend_config()
 
 
 def is_first() -> bool:
-    """Whether this is rank 0, which writes files and reports."""
+    """True if this is rank 0, which writes files and reports."""
     return rank() == 0
 
 
@@ -99,7 +99,7 @@ def barrier() -> None:
 
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
-    """Within this rank 0 goes first, and the other ranks wait until it is through: they find the files that it made."""
+    """Lets rank 0 go first, and the other ranks wait until it is through: they find the files that it made."""
     if not is_first():
         barrier()
     yield
@@ -162,7 +162,7 @@ def share(count: int) -> range:
 
 
 def takes(index: int) -> bool:
-    """Whether the batch of this number is this rank's to score."""
+    """True if the batch of this number is this rank's to score."""
     return index % world() == rank()
 
 
@@ -219,8 +219,8 @@ def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 @contextlib.contextmanager
 def own_draws() -> Iterator[None]:
-    """Within this torch's random numbers (dropout's) differ from rank to rank. Afterwards the generators of all ranks
-    are in the same state again, so that a saved state needs rank 0's alone."""
+    """Makes torch's random numbers (dropout's) differ from rank to rank while entered. Afterwards the generators of all
+    ranks are in the same state again, so that a saved state needs rank 0's alone."""
     if world() == 1:
         yield
         return

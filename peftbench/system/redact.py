@@ -126,7 +126,7 @@ def folder(path: Path, patterns: Iterable[str]) -> None:
 
 
 def install() -> None:
-    """From here on what this process logs, and a traceback that ends it, is redacted, whoever's handler writes it."""
+    """Redacts from here on what this process logs, and a traceback that ends it, whoever's handler writes it."""
     if logging.getLogRecordFactory() is not _record:
         logging.setLogRecordFactory(_record)
         sys.excepthook = _excepthook
@@ -159,7 +159,7 @@ def _is_secret(name: str) -> bool:
 
 @functools.cache
 def _worth(value: str) -> bool:
-    """Whether a value can be replaced without shredding text: long enough, or short and no plain word or number; and
+    """True if a value can be replaced without shredding text: long enough, or short and no plain word or number; and
     not the name of a file that is there (a key's file)."""
     if len(value) < _SHORTEST or (len(value) < _LONG and (value.isalpha() or _number(value))):
         return False
@@ -172,7 +172,7 @@ def _worth(value: str) -> bool:
 
 
 def _is_word(form: str) -> bool:
-    """Whether a value may stand in an ordinary word or number: then it is only replaced as a whole one."""
+    """True if a value may stand in an ordinary word or number: then it is only replaced as a whole one."""
     return len(form) < _LONG or _number(form) or (form.isalpha() and len(form) < 2 * _LONG)
 
 

@@ -26,7 +26,7 @@ def install() -> None:
 
 
 def asked() -> bool:
-    """Whether this process got SIGTERM."""
+    """True if this process got SIGTERM."""
     return _state.asked
 
 
@@ -43,7 +43,7 @@ def ask(asked: bool = True) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Within this SIGTERM raises nothing: the code asks `asked` where it can stop."""
+    """Keeps SIGTERM from raising anything while entered: the code asks `asked` where it can stop."""
     _state.deferred = True
     try:
         yield

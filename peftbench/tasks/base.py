@@ -13,7 +13,7 @@ from peftbench.data.encode import Encoded, Encodes
 
 @dataclass(frozen=True)
 class Answered:
-    """What metrics compare.
+    """The answers and right ones that metrics compare.
 
     Attributes:
         answers: (n,) labels, numbers or texts; `right`: the same, or a list of right texts each.
@@ -53,7 +53,7 @@ class Task(Encodes, Protocol):
         ...
 
     def predictions(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """What scoring needs of the model's outputs, (n, ...): logits, unless answers are written."""
+        """The part of the model's outputs that scoring needs, (n, ...): logits, unless answers are written."""
         ...
 
     def decide(self, predictions: np.ndarray) -> np.ndarray:

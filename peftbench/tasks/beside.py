@@ -28,9 +28,9 @@ def beside(config: DatasetConfig, answered: Answered, *, judged: bool) -> dict[s
 
 
 def by_class(names: list[str], answered: Answered) -> dict[str, list[Any]]:
-    """Of C classes, by `labels`: `precision`, `recall`, `f1` (fractions; 0 where nothing is answered or right as the
-    class, as the metrics have it), `n` right ones, and `confusion`, (C, C) counts: a line a right class, a column an
-    answer."""
+    """The figures of C classes, by `labels`: `precision`, `recall`, `f1` (fractions; 0 where nothing is answered or
+    right as the class, as the metrics have it), `n` right ones, and `confusion`, (C, C) counts: a line a right class, a
+    column an answer."""
     right, answers = np.asarray(answered.right, int), np.asarray(answered.answers, int)
     confusion = np.bincount(right * len(names) + answers, minlength=len(names) ** 2).reshape(len(names), -1)
     hits, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)

@@ -22,7 +22,7 @@ from peftbench.tasks.shared import Posing, by_example, encoding
 
 
 class ScoredLabels(Posing):
-    """What all ways share that end in one number a label: predictions are these logits, (n, labels).
+    """A way to pose a task that ends in one number a label: predictions are these logits, (n, labels).
 
     Loss: cross entropy of the logits against labels (n,).
     """

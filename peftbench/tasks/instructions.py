@@ -114,7 +114,7 @@ class TextMixture:
         return by_part
 
     def answered(self, predictions: list[str], examples: Any) -> Answered:
-        """What the texts count as, part by part."""
+        """The answers that the texts count as, part by part."""
         start, by_part = 0, []
         for part, part_examples in examples.pieces:
             by_part.append(self.parts[part].answered(predictions[start : start + len(part_examples)], part_examples))
@@ -124,14 +124,15 @@ class TextMixture:
         return Answered([a for one in by_part for a in one.answers], [r for one in by_part for r in one.right])
 
     def statistics(self, predictions: list[str], examples: Any) -> dict[str, list[list[float] | None]]:
-        """Of a split of one part what that part's task says; several have no score of one metric."""
+        """The statistics of a split of one part, as that part's task has them; several have no score of one metric."""
         if len(examples.pieces) > 1:
             return {}
         part, part_examples = examples.pieces[0]
         return self.parts[part].statistics(predictions, part_examples)
 
     def beside(self, predictions: list[str], examples: Any) -> dict[str, Any]:
-        """Of a split of one part what that part's task says; of several nothing: their answers aren't the same."""
+        """The figures beside the score of a split of one part, as that part's task has them; of several nothing: their
+        answers aren't the same."""
         if len(examples.pieces) > 1:
             return {"also": None, "classes": None}
         part, part_examples = examples.pieces[0]

@@ -118,7 +118,7 @@ class Mixture(ScoredLabels):
         return by_part
 
     def statistics(self, predictions: np.ndarray, examples: Any) -> dict[str, list[list[float] | None]]:
-        """Of a split of one part what that part's task says; several have no score of one metric."""
+        """The statistics of a split of one part, as that part's task has them; several have no score of one metric."""
         if len(examples.pieces) > 1:
             return {}
         part, part_examples = examples.pieces[0]
@@ -127,7 +127,8 @@ class Mixture(ScoredLabels):
         return made
 
     def beside(self, predictions: np.ndarray, examples: Any) -> dict[str, Any]:
-        """Of a split of one part what that part's task says; of several nothing: their classes aren't the same."""
+        """The figures beside the score of a split of one part, as that part's task has them; of several nothing: their
+        classes aren't the same."""
         if len(examples.pieces) > 1:
             return {"also": None, "classes": None}
         part, part_examples = examples.pieces[0]

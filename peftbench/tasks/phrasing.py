@@ -42,12 +42,12 @@ class Phrasing:
         return int.from_bytes(digest[:8], "big") % len(self.templates)
 
     def chats(self, tokenizer: PreTrainedTokenizerBase, family: str) -> bool:
-        """Whether questions are put in the tokenizer's chat format."""
+        """True if questions are put in the tokenizer's chat format."""
         return self.chat is not False and has_chat(tokenizer, family)
 
 
 def has_chat(tokenizer: PreTrainedTokenizerBase, family: str) -> bool:
-    """Whether a model's tokenizer has a chat format: a template of user's and assistant's turns."""
+    """True if a model's tokenizer has a chat format: a template of user's and assistant's turns."""
     return family == "decoder" and bool(getattr(tokenizer, "chat_template", None))
 
 

@@ -86,8 +86,8 @@ class Posing:
         return predictions.argmax(axis=1)
 
     def answered(self, predictions: Any, examples: Encoded) -> Answered:
-        """What the metrics compare. Where examples propose candidates, a group's answer is the one whose label 1 is
-        likeliest."""
+        """The answers that the metrics compare. Where examples propose candidates, a group's answer is the one whose
+        label 1 is likeliest."""
         if examples.candidates is not None:
             chosen = best_of_groups(label_one(predictions), numbers(examples))
             answers = np.array([examples.candidates[i] for i in chosen], dtype=object)
@@ -107,7 +107,7 @@ class Posing:
 
 
 def _by_row(answered: Answered, examples: Encoded, names: Iterable[str]) -> dict[str, list[list[float] | None]]:
-    """What metrics of texts are made of, at the first row of each text's group."""
+    """The statistics that metrics of texts are made of, at the first row of each text's group."""
     rows = np.arange(len(examples))
     if examples.groups is not None and len(answered.answers) < len(examples):
         rows = np.unique(examples.groups.numpy(), return_index=True)[1]

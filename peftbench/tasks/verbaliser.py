@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[Any, TaskType]] = {
 
 @dataclass
 class InTemplate(ScoredLabels):
-    """What all ways share that score an answer where a template asks for it, by a language model.
+    """A way to pose a task that scores an answer where a template asks for it, by a language model.
 
     Attributes:
         mask: id of the token that holds the answer's place in a masked model's text.

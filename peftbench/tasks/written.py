@@ -30,7 +30,8 @@ _EXACT = decimal.Context(prec=1000)
 
 @dataclass
 class Written(Text):
-    """What both share: `dataset.writing` says how the answer is asked for and how long it may be."""
+    """A task whose answer is a number or a name as text: `dataset.writing` says how it is asked for and how long it may
+    be."""
 
     @classmethod
     def check(cls, data: DatasetConfig) -> tuple[list[str], str, WritingConfig]:

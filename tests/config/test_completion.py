@@ -52,6 +52,7 @@ def test_keys_go_down_into_the_files_that_the_line_chooses(asked: Callable) -> N
     assert "method.adapter.r=" in asked("method=lora", "method.adapter.")
     assert "method.adapter.r=" not in asked("method=ia3", "method.adapter.")
     assert {"recipe.epochs=", "recipe.eval_steps="} <= set(asked("recipe.e"))
+    assert asked("dataset=sst2", "dataset.carve.f") == ["dataset.carve.fraction="]
     assert asked("overwrite=") == ["overwrite=true", "overwrite=false"]
     assert asked("save_adapters=f") == ["save_adapters=false"]
 

@@ -1,13 +1,17 @@
 """Every configuration file: described, composed, valid; and a broken one is found."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from peftbench.config import compose, loading, paths
+from peftbench.config.dataset_parts import CarveConfig
+from peftbench.config.dataset_types import USUAL
+from peftbench.errors import ConfigError
 from peftbench.sweep.cells import plan as plan_cells
-from tests.helpers.composed import composed
+from tests.helpers.composed import composed, written
 
 FILES = {f"{group}={name}": file for group in paths.groups() for name, file in paths.choice_files(group).items()}
 
@@ -49,6 +53,36 @@ def test_a_data_set_is_whole(name: str) -> None:
     file = paths.choice_files("dataset")[name].read_text()
     pinned = data.revision or data.commit or "\n# No commit is known" in file
     assert data.parts or data.generator or (data.path and pinned)
+
+
+def test_data_sets_leave_out_what_is_usual() -> None:
+    """What is carved out of train has one home, `CarveConfig`; a file says what differs, the command line the rest."""
+    repeated = {
+        (name, section, key)
+        for name, file in written("dataset").items()
+        for section, usual in USUAL.items()
+        for key, value in file.get(section, {}).items()
+        if usual[key] == value
+    }
+    assert USUAL
+    assert repeated == set()
+    assert composed(["dataset=sst2"]).dataset.carve == CarveConfig()
+    assert composed(["dataset=samsum", "model=tiny_llama"]).dataset.carve == CarveConfig(at_most=100)
+    set_two = composed(["dataset=samsum", "model=tiny_llama", "dataset.carve={seed: 3, fraction: 0.2}"])
+    assert set_two.dataset.carve == CarveConfig(fraction=0.2, at_most=100, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.carve.fraktion=0.2", "dataset.carve.fraktion: no such key; allowed are at_most, fraction, seed"),
+        ("dataset.carve=3", "dataset.carve=3: allowed are keys fraction, at_most, seed"),
+        ("at_most=3", "at_most: no such key; meant may be dataset.carve.at_most"),
+    ],
+)
+def test_a_section_that_files_leave_out_is_checked(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        compose.one(["dataset=sst2", override])
 
 
 @pytest.mark.slow

@@ -176,6 +176,7 @@ def test_a_mixture_is_learnt(train, selection: str) -> None:
         (["dataset.mixing=temperature"], "dataset.temperature: goes with dataset.mixing=temperature"),
         (["dataset.temperature=2"], "dataset.temperature: goes with dataset.mixing=temperature"),
         (["dataset.mixing=temperature", "dataset.temperature=-1"], "dataset.temperature=-1"),
+        (["dataset.carve.fraction=0.2"], "dataset.carve: a mixture has none"),
     ],
 )
 def test_what_is_no_mixture_is_refused(overrides: list[str], message: str) -> None:

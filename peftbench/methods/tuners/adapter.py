@@ -116,7 +116,7 @@ class AdapterTuner(BaseTuner):
     reads_all_positions: ClassVar[bool] = False
 
     def reads_weights(self) -> bool:
-        """Whether its layers read the weight of the linear layer that they wrap, beside calling it."""
+        """True if its layers read the weight of the linear layer that they wrap, beside calling it."""
         return False
 
     def is_default_target(self, module: nn.Module) -> bool:
@@ -189,7 +189,8 @@ class AdapterTuner(BaseTuner):
 
 
 class TokenMask:
-    """What layers must know of the sequence that is being read: `mask`, (n, length), ones at real tokens, or None."""
+    """The mask of the sequence that is being read, which layers must know: `mask`, (n, length), ones at real tokens, or
+    None."""
 
     mask: torch.Tensor | None = None
 

@@ -47,7 +47,7 @@ class SequenceClassifier(PeftModelForSequenceClassification):
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """As peft's own, which raises where there is a soft prompt."""
+        """Disables the adapter as peft's own does, which raises where there is a soft prompt."""
         if not self.active_peft_config.is_prompt_learning:
             with super().disable_adapter():
                 yield

@@ -11,7 +11,8 @@ from torch import nn
 
 @contextmanager
 def made(model: PeftModel) -> Iterator[None]:
-    """While entered, the active prompt is the vectors that its network makes, computed once, and the network is gone.
+    """Replaces the active prompt, while entered, by the vectors that its network makes, computed once; the network is
+    gone.
 
     So Li and Liang, arXiv 2101.00190, section 4.3: "once training is complete, these reparametrization parameters can
     be dropped". peft computes them at every call of a model that was trained, for a prefix once a row of the batch; of

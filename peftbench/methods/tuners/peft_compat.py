@@ -67,7 +67,7 @@ def use_for_sequence_classification(model_class: type[PeftModel]) -> None:
 
 
 def reads_weights(config: Any) -> bool:
-    """Whether an adapter's layers read the weight that they adapt. DoRA divides by its norm: LoRA with a switch."""
+    """True if an adapter's layers read the weight that they adapt. DoRA divides by its norm: LoRA with a switch."""
     return config.peft_type in READ_WEIGHTS or bool(getattr(config, "use_dora", False))
 
 

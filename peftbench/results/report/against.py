@@ -42,7 +42,7 @@ class Change:
 
     @property
     def fell(self) -> bool:
-        """Whether the score is lower by more than noise."""
+        """True if the score is lower by more than noise."""
         return self.p is not None and self.p < _ALPHA and self.after < self.before
 
 
@@ -56,12 +56,12 @@ class Comparison:
 
     @property
     def fell(self) -> bool:
-        """Whether a score fell by more than noise."""
+        """True if a score fell by more than noise."""
         return any(change.fell for change in self.changes)
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """What changed between the runs of two folders."""
+    """The changes between the runs of two folders."""
     (old, doubled), (new, doubled_after) = _by_run(before.completed), _by_run(after.completed)
     both = sorted(old.keys() & new.keys())
     cells = sorted({run[:4] for run in both})

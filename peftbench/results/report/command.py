@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _said(board: Leaderboard, results: Results) -> Said:
-    """What is told of a leaderboard on the terminal."""
+    """The words of a leaderboard for the terminal."""
     return Said(
         wide=redact.redact(score_tables.wide(board)) if board.rows else "",
         narrow=redact.redact(render_markdown.scores(board)) if board.rows else "No completed runs yet.",
@@ -170,7 +170,8 @@ def renderers() -> list[ModuleType]:
 
 
 def formats() -> list[str]:
-    """What `format` may be: what is written into the folder, and what is made on request alone (`export_*`)."""
+    """The values that `format` may have: what is written into the folder, and what is made on request alone
+    (`export_*`)."""
     return [name.partition("_")[2] for prefix in ("render_", "export_") for name in _names(prefix)]
 
 

@@ -32,7 +32,7 @@ def groups(
 
 
 def _newest(records: Sequence[RunRecord]) -> dict[str, int]:
-    """By formulation the newest protocol."""
+    """The newest protocol of each formulation."""
     newest: dict[str, int] = {}
     for record in records:
         how = formulations.described(record.config)
@@ -41,8 +41,8 @@ def _newest(records: Sequence[RunRecord]) -> dict[str, int]:
 
 
 def _conditions(record: RunRecord, newest: Mapping[str, int]) -> dict[str, str]:
-    """What two scores must have in common to be compared, beside their data: how the step was chosen, what tuning was
-    allowed, which examples were scored, and what the score means."""
+    """The conditions that two scores must have in common to be compared, beside their data: how the step was chosen,
+    what tuning was allowed, which examples were scored, and what the score means."""
     recipe = record.config.get("recipe") or {}
     split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0]) or {}
     current = newest[formulations.described(record.config)] == (record.protocol or 0)

@@ -48,7 +48,7 @@ class Memory:
 
 
 class Estimates(msgspec.Struct, forbid_unknown_fields=True):
-    """What the file holds: bytes by part, and reasons, by the keys of runs."""
+    """The content of the file: bytes by part, and reasons, by the keys of runs."""
 
     parts: dict[str, dict[str, Count]] = {}
     refused: dict[str, str] = {}
@@ -83,7 +83,7 @@ def measured(record: RunRecord) -> dict[str, int] | None:
 def collect(
     records: Iterable[RunRecord], cells: Mapping[int, tuple[Row, str]], estimates: Mapping[str, dict[str, int]]
 ) -> list[Memory]:
-    """Of every cell that has it measured the run that needs the most.
+    """The memory of every cell where it was measured: of the run that needs the most.
 
     Args:
         cells: by a record's `id` its row and column.

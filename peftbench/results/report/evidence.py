@@ -34,7 +34,7 @@ _ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Sure:
-    """What is known of a cell's score.
+    """The certainty of a cell's score.
 
     Attributes:
         interval: of other seeds and examples, where the predictions are there; else what `basis` says.
@@ -165,8 +165,8 @@ def _scored(records: Sequence[RunRecord], roots: Mapping[int, Path]) -> _Scored:
 
 
 def _interval(scored: _Scored, records: Sequence[RunRecord]) -> Interval | None:
-    """Of seeds and examples; else of seeds alone; of one seed without predictions Wilson's, if its score is a share.
-    Within what its metrics can be."""
+    """The interval over seeds and examples; else over seeds alone; of one seed without predictions Wilson's, if its
+    score is a share. It stays within what its metrics can be."""
     made = intervals.cell(scored.examples) if scored.examples is not None else intervals.by_seeds(scored.scores)
     metrics = records[0].config["dataset"].get("metrics") or {}
     if made is None:
@@ -242,7 +242,8 @@ def _left_out(panel: Panel, rows: Sequence[RowName]) -> list[str]:
 
 
 def _standings(panels: Sequence[Panel]) -> list[Standing]:
-    """Of every model and conditions with several data sets, the rows that are compared on all of them."""
+    """The standings of every model and conditions with several data sets: of the rows that are compared on all of
+    them."""
     by_model: dict[tuple[str, str], list[Panel]] = defaultdict(list)
     for panel in panels:
         by_model[panel.model, panel.conditions].append(panel)

@@ -31,8 +31,8 @@ def chosen(results: Results, wanted: Mapping[str, str]) -> Results:
 
 
 def by_budget(results: Results, wanted: Mapping[str, str]) -> dict[str, Results]:
-    """By each budget of trained weights that `budget` names the results of the runs that keep to it, as `match` would
-    have it: within `tolerance`, or else that of conf/config.yaml. Empty where no budget is named.
+    """The results by each budget of trained weights that `budget` names: those of the runs that keep to it, as `match`
+    would have it: within `tolerance`, or else that of conf/config.yaml. Empty where no budget is named.
 
     Raises:
         ConfigError: a budget or a tolerance that can't be read, or that no run keeps to.
@@ -62,8 +62,8 @@ def _within(results: Results, budget: str, tolerance: float) -> Results:
 
 
 def _keeps_to(params: Mapping[str, int | None], budget: str, tolerance: float) -> bool:
-    """Whether a run's trained weights outside the head are those of a budget. Of adapters that are weights of the
-    model (BitFit) or beside it (LoRA) records say the sum alone: the model has the total, or that less the adapter."""
+    """True if a run's trained weights outside the head are those of a budget. Of adapters that are weights of the model
+    (BitFit) or beside it (LoRA) records say the sum alone: the model has the total, or that less the adapter."""
     trained, total = params.get("adapter"), params.get("total")
     if not trained or not total:
         return False

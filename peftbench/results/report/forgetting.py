@@ -79,7 +79,7 @@ def by_heading(benchmarks: Sequence[Forgot]) -> dict[str, dict[tuple[str, str, s
 
 
 def _suffixes(benchmarks: Sequence[Forgot]) -> list[str]:
-    """For each benchmark a suffix that names its questions, where others of that name were asked too, and how many of
+    """A suffix for each benchmark, which names its questions, where others of that name were asked too, and how many of
     them were cut, where that differs within a row; else ""."""
     sets: dict[Any, set[str]] = defaultdict(set)
     cuts: dict[Any, set[int]] = defaultdict(set)

@@ -56,7 +56,7 @@ def _fitting(
 
 @dataclass(frozen=True)
 class Names:
-    """What rows are called in a table.
+    """The names of rows in a table.
 
     Attributes:
         shared: settings that all rows have, said once.

@@ -58,7 +58,7 @@ def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
 
 
 def _firsts(records: list[RunRecord], descriptions: list[Any]) -> dict[Any, RunRecord]:
-    """By what records say of themselves the first of those that say it."""
+    """The first record of each description, by that."""
     firsts: dict[Any, RunRecord] = {}
     for record, what in zip(records, descriptions, strict=True):
         firsts.setdefault(what, record)
@@ -66,7 +66,8 @@ def _firsts(records: list[RunRecord], descriptions: list[Any]) -> dict[Any, RunR
 
 
 def _described(record: RunRecord) -> tuple[Any, ...]:
-    """What a row's name is made of. Sections go by their identity: those of records that were read are shared."""
+    """The parts that a row's name is made of. Sections go by their identity: those of records that were read are
+    shared."""
     environment, config = record.environment, record.config
     return (
         *((name, _same(value)) for name, value in config.items() if name != "seed"),
@@ -79,12 +80,12 @@ def _described(record: RunRecord) -> tuple[Any, ...]:
 
 
 def _same(value: Any) -> Any:
-    """What is equal where JSON values are, and perhaps not even then; never where they differ."""
+    """A token of a JSON value: two are equal only where the values are, and perhaps not even then."""
     return (type(value), id(value)) if isinstance(value, dict | list) else (type(value), value)
 
 
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
-    """For every record the settings in which rows differ. A choice of `hardware=` stands by its name; its parts are
+    """The settings in which rows differ, for every record. A choice of `hardware=` stands by its name; its parts are
     named where records of that name differ in them."""
     by_dataset = _by_dataset(records)
     described = [
@@ -123,7 +124,7 @@ def _tuned(record: RunRecord) -> set[str]:
 
 
 def _by_dataset(records: Iterable[RunRecord]) -> defaultdict[str | None, set[str]]:
-    """By experiment the keys that it sets for some data set: they may differ within its row."""
+    """The keys that an experiment sets for some data set, by experiment: they may differ within its row."""
     keys: defaultdict[str | None, set[str]] = defaultdict(set)
     for record in records:
         keys[record.config.get("experiment")].update(record.config.get("by_dataset") or ())
@@ -193,7 +194,7 @@ def _deciding(record: RunRecord, group: str) -> dict[str, str]:
 
 
 def _differences(described: list[dict[str, str]], groups: list[Any]) -> list[dict[str, str]]:
-    """For every description its entries that differ within its group, sorted by key."""
+    """The entries of every description that differ within its group, sorted by key."""
     members: dict[Any, list[dict[str, str]]] = defaultdict(list)
     for values, group in zip(described, groups, strict=True):
         members[group].append(values)

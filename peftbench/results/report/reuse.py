@@ -27,7 +27,7 @@ _LIBRARIES = ("numpy", "scipy", "pyarrow", "jinja2")
 
 
 class Said(msgspec.Struct):
-    """What a report of all runs of one folder says.
+    """The words of a report of all runs of one folder.
 
     Attributes:
         wide, narrow: its tables for wide terminals and for others; "" where there is no completed run.
@@ -48,15 +48,16 @@ class Said(msgspec.Struct):
 
 
 class Sources(msgspec.Struct):
-    """What a report is made of: its hash, and whether all of it changed so long ago that no change can be missed."""
+    """The sources that a report is made of: their hash, and whether all of them changed so long ago that no change can
+    be missed."""
 
     made_of: str
     settled: bool
 
 
 def sources(root: Path) -> Sources | None:
-    """What the report of a results folder is made of, to be asked for before anything is read; None: so little that
-    making it anew takes no longer than this."""
+    """The sources that the report of a results folder is made of, to be asked for before anything is read; None: so
+    little that making it anew takes no longer than this."""
     start, newest, count = time.time_ns(), 0, 0
     versions = [sys.version, *map(importlib.metadata.version, _LIBRARIES), fingerprint.of_code(paths.PACKAGE)]
     hashed = hashlib.sha256("\0".join(versions).encode())
@@ -98,7 +99,7 @@ def keep(root: Path, made_of: Sources | None, summary: Said, written: Sequence[P
 
 
 def last(root: Path, made_of: Sources | None) -> Said | None:
-    """What the last report said, if this one would say the same and its files are as it wrote them."""
+    """The words of the last report, if this one would say the same and its files are as it wrote them."""
     if made_of is None:
         return None
     with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):  # Whatever is wrong with it, it is made anew.
@@ -115,7 +116,7 @@ def last(root: Path, made_of: Sources | None) -> Said | None:
 
 
 def _holds(file: Path, hashed: str) -> bool:
-    """Whether a file has the bytes that were written, and none of the secrets that there may be by now."""
+    """True if a file has the bytes that were written, and none of the secrets that there may be by now."""
     content = file.read_bytes()
     text = content.decode()
     return hashlib.sha256(content).hexdigest() == hashed and redact.redact(text) == text

@@ -24,7 +24,7 @@ with its 95 % interval; sd is the sample standard deviation over seeds.
 
 
 def one_data_set(board: Leaderboard, column: str) -> list[str]:
-    """Of every model with runs on a data set a heading and a table, the best first."""
+    """A heading and a table of every model with runs on a data set, the best first."""
     models = sorted({row.model for row in board.rows if row.cells[column] is not None})
     parts: list[str] = []
     for model in models:
@@ -45,7 +45,7 @@ def order(board: Leaderboard) -> list[RowName]:
 
 
 def name_of(row: Row) -> RowName:
-    """What a row is known by."""
+    """The name that a row is known by."""
     return row.method, row.model, row.variant
 
 
@@ -62,7 +62,7 @@ def _line(board: Leaderboard, row: Row, column: str, name: str) -> list[str]:
 
 
 def sure_of(board: Leaderboard, row: Row, column: str) -> Sure:
-    """How sure a cell is."""
+    """The certainty of a cell."""
     return board.evidence.cells.get((name_of(row), column), Sure(None, None))
 
 
@@ -78,7 +78,7 @@ def interval(sure: Sure) -> str:
 
 
 def _bases(board: Leaderboard, rows: list[Row], column: str) -> list[str]:
-    """What the intervals are of, once for the table."""
+    """The seeds and examples that the intervals are of, once for the table."""
     sures = [sure_of(board, row, column).interval for row in rows]
     made = [one for one in sures if one is not None]
     if not made:
@@ -96,7 +96,7 @@ def _bases(board: Leaderboard, rows: list[Row], column: str) -> list[str]:
 
 
 def over_data_sets(board: Leaderboard) -> list[str]:
-    """Of every model the rows that have a mean over all data sets, with the ranks between which each lies."""
+    """Tables by model of the rows that have a mean over all data sets, with the ranks between which each lies."""
     parts: list[str] = []
     for model in sorted({row.model for row in board.rows if row.mean is not None}):
         rows = [row for row in board.rows if row.model == model and row.mean is not None]

@@ -95,7 +95,7 @@ def _suites(record: RunRecord) -> list[str]:
 
 @functools.cache
 def _official(name: str) -> dict[str, Any]:
-    """What the file of a suite's data set says of where its rows are, what is asked and how it is scored."""
+    """The keys of the file of a suite's data set that say where its rows are, what is asked and how it is scored."""
     file = read_yaml(paths.choice_files("dataset")[name])
     return {key: value for key, value in file.items() if key in _OFFICIAL}
 

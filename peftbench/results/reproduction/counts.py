@@ -61,7 +61,7 @@ def shape(row: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def judge(row: Mapping[str, Any], counts: Mapping[str, int] | None) -> Judged:
-    """What our count says of a row.
+    """The judgement on a row by our count.
 
     Args:
         counts: `adapter`, `trainable`, `total`, ...; None: it couldn't be made, as the row's `skip` says.
@@ -91,7 +91,7 @@ def _same(printed: str, counted: int, counts: Mapping[str, int]) -> bool:
 
 
 def agrees(printed: str, figure: float) -> bool:
-    """Whether a number, rounded or cut to as many digits, is the printed one: 0.3M, 737K, 1,024, 0.83%."""
+    """True if a number, rounded or cut to as many digits, is the printed one: 0.3M, 737K, 1,024, 0.83%."""
     match = re.fullmatch(r"([\d,]+)(?:\.(\d+))?([KkM%]?)", printed)
     if match is None:
         return False

@@ -25,7 +25,7 @@ _STEP = 0.1
 
 @dataclass(frozen=True)
 class Design:
-    """What a judgement rests on.
+    """The design that a judgement rests on.
 
     Attributes:
         statistic: mean, median or best.
@@ -62,7 +62,7 @@ def _factor(design: Design) -> float:
 
 
 def _largest(deviation: float, difference: Any, estimate: Any, floor: float) -> Any:
-    """Of each case, off by d = 1, the largest c k with which it would count as equal: (1 - |1 + difference|) / s."""
+    """The largest c k of each case, off by d = 1, with which it would count as equal: (1 - |1 + difference|) / s."""
     return (1 - np.abs(1 + deviation * difference)) / np.maximum(deviation * estimate, floor)
 
 

@@ -39,7 +39,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Answer:
-    """What records say of a check, with the numbers that say it, and the intervals that they are of."""
+    """The answer of records to a check, with the numbers that say it, and the intervals that they are of."""
 
     answer: str
     numbers: str
@@ -87,7 +87,7 @@ def read(name: str, content: dict[str, Any]) -> Finding:
 
 
 def judge(finding: Finding, records: Sequence[RunRecord], missing: Sequence[str] = ()) -> Result:
-    """What records of the finding's sweep say of it.
+    """The result for a finding by the records of its sweep.
 
     Args:
         missing: cells of the sweep that aren't recorded.

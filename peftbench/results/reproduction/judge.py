@@ -71,7 +71,7 @@ def floor(expected: ExpectedConfig, rows: int | None) -> float | None:
 
 
 def unknown(expected: ExpectedConfig) -> list[str]:
-    """What the paper doesn't say and a verdict needs."""
+    """The facts that the paper doesn't say and a verdict needs."""
     missing = [words for name, words in _REQUIRED.items() if getattr(expected, name) is None]
     return [f"the paper doesn't say {words}" for words in missing]
 

@@ -100,7 +100,7 @@ def _same_processor(runs: Sequence[RunRecord], exact: dict[str, Any]) -> bool:
 
 
 def _bit_equal(runs: Sequence[RunRecord], values: Sequence[float], exact: dict[str, Any]) -> bool:
-    """Whether every seed that the record has, and no other, scored the same."""
+    """True if every seed that the record has, and no other, scored the same."""
     scored = {run.config["seed"]: value for run, value in zip(runs, values, strict=True)}
     return scored == dict(zip(exact["seeds"], exact["scores"], strict=True))
 
@@ -135,7 +135,7 @@ def _started(runs: dict[int, RunRecord]) -> bool:
 
 
 def _deciding(config: RunConfig) -> dict[str, Any]:
-    """What decides a run's result, flat, but for what may differ."""
+    """The values that decide a run's result, flat, but for those that may differ."""
     parts = {name: part for name, part in identity(config).items() if name not in _FREE}
     return flat(parts)
 
@@ -170,13 +170,13 @@ def _differing(wanted: dict[str, Any], actual: dict[str, Any]) -> str:
 
 
 def _changes(official: RunConfig, composed: RunConfig) -> list[str]:
-    """What a command line made different from the row."""
+    """The differences that a command line made from the row, in a sentence."""
     differing = _differing(_deciding(official), _deciding(composed))
     return [f"the runs differ from the row in {differing}"] if differing else []
 
 
 def _protocol(runs: Sequence[RunRecord], expected: ExpectedConfig, official: RunConfig) -> list[str]:
-    """Where base, selection or data aren't the paper's."""
+    """Sentences on where base, selection or data aren't the paper's."""
     reasons = []
     base = {run.config["model"].get("checkpoint") or run.config["model"]["name"] for run in runs}
     if expected.base is not None and base != {expected.base}:
@@ -200,7 +200,7 @@ def start_of(record: RunRecord) -> str | None:
 
 
 def _start(runs: Sequence[RunRecord], records: Iterable[RunRecord], expected: ExpectedConfig) -> list[str]:
-    """Why the runs don't start where the paper's do."""
+    """The reasons why the runs don't start where the paper's do."""
     if expected.start is None:
         return []
     by_key = {record.key: record for record in records}
@@ -244,6 +244,6 @@ def _row_count(official: RunConfig, expected: ExpectedConfig) -> int | None:
 
 
 def _machine(runs: Sequence[RunRecord]) -> list[str]:
-    """What of the machine may move a score."""
+    """Sentences on what of the machine may move a score."""
     precision = {run.config["hardware"]["precision"] for run in runs} - {"32-true"}
     return [f"Made in {name} precision." for name in sorted(precision)]

@@ -64,7 +64,7 @@ def write() -> list[Path]:
 
 
 def _can_be_run(record: RunRecord) -> bool:
-    """Whether files of conf/ name all of it: no mixture, and no other data by the name of a data set."""
+    """True if files of conf/ name all of a run: no mixture, and no other data by the name of a data set."""
     if not all(record.config[group]["name"] in paths.choices(group) for group in _CHOSEN):
         return False
     data = record.config["dataset"]
@@ -72,7 +72,7 @@ def _can_be_run(record: RunRecord) -> bool:
 
 
 def _named(study: str, records: Sequence[RunRecord]) -> dict[str, dict[str, Runs]]:
-    """By experiment and data set the runs that differ in the seed alone."""
+    """The runs that differ in the seed alone, by experiment and data set."""
     alike: dict[tuple[str, ...], dict[str, Runs]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda record: (record.config["dataset"]["name"], record.key)):
         config = record.config
@@ -137,7 +137,7 @@ def _composed(words: tuple[str, ...]) -> RunConfig:
 
 
 def _row(study: str, runs: Runs) -> dict[str, Any]:
-    """What is expected of runs that differ in the seed alone."""
+    """The row that runs which differ in the seed alone are expected to reproduce."""
     runs = sorted(runs, key=lambda run: run.config["seed"])
     config, scores = runs[0].config, [run.score or 0.0 for run in runs]
     comparable = runs[0].protocol == protocol(config)

@@ -34,7 +34,8 @@ def short(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def facts(row: Row) -> list[str]:
-    """What stands beside a verdict, a sentence each: the claim and its source, what decides, what would, departures."""
+    """The facts that stand beside a verdict, a sentence each: the claim and its source, what decides, what would,
+    departures."""
     lines = (
         [] if row.expected is None else [f"claim: {printed(row.expected)}, {_of(row.expected)} ({row.expected.source})"]
     )
@@ -89,12 +90,12 @@ def printed(expected: ExpectedConfig) -> str:
 
 
 def _digits(expected: ExpectedConfig) -> int:
-    """As many decimals of a percentage as the paper prints, two at the most."""
+    """The number of decimals of a percentage that the paper prints, two at the most."""
     return next((n for n in (0, 1) if expected.rounding >= 0.0049 * 10**-n), 2)
 
 
 def _of(expected: ExpectedConfig) -> str:
-    """What the printed figure is."""
+    """A description of the printed figure: its statistic, metric, split and selection."""
     seeds = "an unknown number of seeds" if expected.seeds is None else f"{expected.seeds} seeds"
     statistic = f"{expected.statistic or 'unknown statistic'} of {seeds}" if expected.seeds != 1 else "one seed"
     metric = f"{expected.metric or 'an unknown metric'} on {expected.split or 'an unknown split'}"
@@ -111,7 +112,7 @@ def ours(verdict: Verdict) -> str:
 
 
 def deciding(verdict: Verdict) -> str:
-    """What decides a verdict, in a sentence."""
+    """The grounds that decide a verdict, in a sentence."""
     if verdict.reasons:
         return "; ".join(verdict.reasons)
     if verdict.exact:

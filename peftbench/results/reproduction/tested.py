@@ -31,7 +31,8 @@ class Tested:
 
 
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
-    """What a finding's file holds: the sweep's `finding:` block, keys of records, and how many runs the sweep has."""
+    """The content of a finding's file: the sweep's `finding:` block, keys of records, and how many runs the sweep
+    has."""
 
     finding: dict[str, Any]
     keys: list[str]
@@ -53,7 +54,7 @@ def keep(root: Path, name: str, block: Mapping[str, Any], records: Sequence[RunR
 
 
 def lacking(made: int, runs: int) -> list[str]:
-    """What a finding needs of whose runs not all are recorded."""
+    """The runs that a finding still lacks, in a sentence; empty where all are recorded."""
     return [f"{runs - made} of its {runs} runs"] if made < runs else []
 
 

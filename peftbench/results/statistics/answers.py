@@ -26,7 +26,7 @@ _TEXTS = ("answer", "candidate", "references")
 
 @dataclass(frozen=True)
 class Examples:
-    """What a run scored on each example.
+    """The scores of a run on each example.
 
     Attributes:
         units: (N,) ascending numbers that tell examples apart: the first row of each in the split's file.
@@ -38,7 +38,7 @@ class Examples:
 
 
 def file(root: Path, record: RunRecord) -> Path | None:
-    """Where a record's predictions are; None: its names are no folders' names."""
+    """The file of a record's predictions; None: its names are no folders' names."""
     parts = [*(str(record.config[group]["name"]) for group in ("dataset", "model", "method")), f"{record.key}.parquet"]
     if any(Path(part).name != part for part in parts):  # A record from elsewhere may name any path.
         return None
@@ -104,8 +104,8 @@ def _table(predictions: Path, split: str | None) -> dict[str, Any] | None:
 
 
 def _plain(table: Any) -> dict[str, Any]:
-    """By name the columns that have no gaps, as arrays, texts as lists; of lists of what metrics make of an example the
-    rows that have one, (u,), and these, (u, k). Raises ValueError where they aren't of one length."""
+    """The columns that have no gaps, by name, as arrays, texts as lists; of lists of what metrics make of an example
+    the rows that have one, (u,), and these, (u, k). Raises ValueError where they aren't of one length."""
     import pyarrow as pa
 
     plain: dict[str, Any] = {}
@@ -151,7 +151,8 @@ def _metric(name: str, table: dict[str, Any], groups: np.ndarray) -> Jackknife |
 
 
 def _exact(table: dict[str, Any]) -> Jackknife:
-    """Whether a text is one of the right ones, white space at the ends and its width aside."""
+    """The jackknife of exact matches: 1 where a text is one of the right ones, white space at the ends and its width
+    aside."""
     same = [
         " ".join((text or "").split()) in {" ".join(right.split()) for right in texts}
         for text, texts in zip(table["answer"], table["references"], strict=True)

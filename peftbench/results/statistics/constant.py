@@ -31,7 +31,7 @@ class Constant:
 
 
 def of_labels(metric: str, confusion: Sequence[Sequence[int]]) -> Constant | None:
-    """Beside a metric over labels; None where it isn't one, or of fewer than two examples.
+    """The best constant answer beside a metric over labels; None where it isn't one, or of fewer than two examples.
 
     Args:
         confusion: (C, C) counts, a line a right class, a column an answer.
@@ -50,7 +50,7 @@ def of_labels(metric: str, confusion: Sequence[Sequence[int]]) -> Constant | Non
 
 
 def of_correlation(metric: str, value: float, n: int) -> Constant | None:
-    """Beside Pearson's or Spearman's correlation of n pairs; None: it is neither, or of too few."""
+    """The constant answer beside Pearson's or Spearman's correlation of n pairs; None: it is neither, or of too few."""
     if metric not in ("pearson", "spearman") or n < 4:
         return None
     extra = value**2 / 2 if metric == "spearman" else 0.0

@@ -17,7 +17,7 @@ FEW_SEEDS = 3
 
 
 class Basis(StrEnum):
-    """What an interval is made of, as readers are told."""
+    """The basis of an interval: what it is made of, as readers are told."""
 
     CROSSED = "seeds and examples"
     EXAMPLES = "examples of one seed"
@@ -44,7 +44,7 @@ class Interval:
 
     @property
     def few_seeds(self) -> bool:
-        """Whether it rests on a deviation over two or three seeds."""
+        """True if it rests on a deviation over two or three seeds."""
         return 1 < self.seeds <= FEW_SEEDS
 
 
@@ -148,7 +148,7 @@ def wilson(right: float, n: int) -> tuple[float, float]:
 
 
 def is_binary(scores: np.ndarray) -> bool:
-    """Whether every score is right (1) or wrong (0)."""
+    """True if every score is right (1) or wrong (0)."""
     return bool(((scores == 0) | (scores == 1)).all())
 
 

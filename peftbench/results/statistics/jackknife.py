@@ -34,19 +34,19 @@ def _is(name: str) -> Callable[[Metric], Metric]:
 
 
 def from_left_out(whole: float | np.ndarray, without: np.ndarray) -> Jackknife:
-    """Of a metric of all N units, and (N,) values without each."""
+    """The jackknife of a metric of all N units, and of (N,) values without each."""
     n = len(without)
     return Jackknife(float(whole), np.asarray(n * whole - (n - 1) * without))
 
 
 def from_scores(scores: np.ndarray) -> Jackknife:
-    """Of a mean of (N,) scores, which are their own pseudo-values."""
+    """The jackknife of a mean of (N,) scores, which are their own pseudo-values."""
     return Jackknife(float(scores.mean()), np.asarray(scores, float))
 
 
 @_is("accuracy")
 def accuracy(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
-    """Of rows that are units each, right or wrong."""
+    """The jackknife of rows that are units each, right or wrong."""
     right = (answers == labels).astype(float)
     sums, counts = _by_group(right, groups), _by_group(np.ones(len(right)), groups)
     if (counts == 1).all():
@@ -181,13 +181,13 @@ def spearman(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jac
 
 @_is("em")
 def em(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
-    """Of a group, 1 where all its answers are right."""
+    """The jackknife of groups, 1 where all answers of one are right."""
     return from_scores(_by_group(answers != labels, groups) == 0)
 
 
 @_is("gender_parity")
 def gender_parity(answers: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Jackknife:
-    """Of a pair, 1 where it is answered alike."""
+    """The jackknife of pairs, 1 where one is answered alike."""
     low, high = np.full(int(groups.max()) + 1, np.inf), np.full(int(groups.max()) + 1, -np.inf)
     np.minimum.at(low, groups, answers)
     np.maximum.at(high, groups, answers)

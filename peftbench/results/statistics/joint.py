@@ -67,7 +67,7 @@ class Joint:
 
 
 def crossed(scores: Sequence[np.ndarray]) -> Joint:
-    """Of (S_k, N) scores of K methods on the same N examples; the numbers of seeds may differ."""
+    """The joint estimate of (S_k, N) scores of K methods on the same N examples; the numbers of seeds may differ."""
     by_method = [parts(one) for one in scores]
     examples = by_method[0].examples
     columns = np.stack([one.by_example for one in by_method])
@@ -83,7 +83,7 @@ def crossed(scores: Sequence[np.ndarray]) -> Joint:
 
 
 def by_seeds(scores: Sequence[np.ndarray]) -> Joint:
-    """Of (S_k,) scores of K methods, two seeds each or more, on these very examples."""
+    """The joint estimate of (S_k,) scores of K methods, two seeds each or more, on these very examples."""
     own = np.array([np.var(one, ddof=1) / len(one) for one in scores])
     free = [len(one) - 1.0 for one in scores]
     total = own[:, None] + own
@@ -96,7 +96,7 @@ def by_seeds(scores: Sequence[np.ndarray]) -> Joint:
 
 
 def ties(joint: Joint) -> list[bool]:
-    """For each method whether it can't be told from the best: multiple comparisons with the best.
+    """A flag for each method, true if it can't be told from the best: multiple comparisons with the best.
 
     A method leaves if the largest studentised lead of another over it exceeds the .95 quantile of that largest lead
     where all means are equal. Source: Hsu, Ann. Statist. 9 (1981) 1026.
@@ -142,7 +142,7 @@ def improvement(better_by_data_set: Sequence[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where methods stand by their mean over data sets. 1 is the best; methods with one mean share their mean rank.
+    """The ranks of methods by their mean over data sets. 1 is the best; methods with one mean share their mean rank.
 
     Attributes:
         low, high: (K,) the ranks that hold 95 % of the draws.
@@ -179,8 +179,8 @@ class Share:
 
 
 def way(joint: Joint, start: int, end: int) -> list[Share | None] | None:
-    """For each method how far it is on the way from one (the linear probe) to another (full fine-tuning): 0 and 1 are
-    these two. None where that way isn't separated from zero, since a share of nothing says nothing.
+    """The share of the way from one method (the linear probe) to another (full fine-tuning) that each method has gone:
+    0 and 1 are these two. None where that way isn't separated from zero, since a share of nothing says nothing.
     """
     span = joint.means[end] - joint.means[start]
     if span <= 0 or span <= t_quantile(joint.df) * joint.se[start, end]:

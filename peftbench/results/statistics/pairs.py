@@ -47,8 +47,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Needed:
-    """What would separate a difference of the observed size in four of five studies, all else as it is. None: no number
-    within reach would, the other source of variance alone is too large."""
+    """The numbers of seeds and of examples that would separate a difference of the observed size in four of five
+    studies, all else as it is. None: no number within reach would, the other source of variance alone is too large."""
 
     seeds: int | None
     examples: int | None
@@ -104,7 +104,7 @@ class Seeded:
 
 
 def seeded(scores: np.ndarray) -> Seeded:
-    """Of (S,) scores of two seeds or more."""
+    """The mean of (S,) scores of two seeds or more, with its variance."""
     return Seeded(float(scores.mean()), float(np.var(scores, ddof=1)) / len(scores), len(scores))
 
 

@@ -34,7 +34,7 @@ _VALUES = ("meta tensor", "register_meta", "set_data", "_local_scalar_dense", "n
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a run beside its memory as it is.
+    """The options of a run's estimate: what is asked beside its memory as it is.
 
     Attributes:
         length: tokens of an example; None: `recipe.max_length`.
@@ -101,7 +101,7 @@ def _peak(config: RunConfig, wanted: Wanted, examples: int) -> int:
 
 
 def _checkpointed(config: RunConfig, wanted: Wanted) -> dict[str, int] | None:
-    """By micro batch the peak with gradient checkpointing; None where the method refuses it."""
+    """The peak with gradient checkpointing, by micro batch; None where the method refuses it."""
     hardware = replace(config.hardware, gradient_checkpointing=True)
     with_it = replace(config, hardware=hardware)
     try:
@@ -172,8 +172,8 @@ def _base(config: RunConfig, shaped: ModelConfig, task: Task) -> nn.Module:
 def footprint(
     config: RunConfig, tuner: FineTuner, faking: fakes.Faking, wanted: Wanted, special: int, *, examples: int
 ) -> Footprint:
-    """What is in memory while the model trains in micro batches of `examples`. Where a global batch takes several of
-    them, of two: gradients are there while the second goes forward."""
+    """The memory that the model takes while it trains in micro batches of `examples`. Where a global batch takes
+    several of them, that of two: gradients are there while the second goes forward."""
     config = shapes.labelled(config)
     several = 1 + (examples < -(-config.recipe.batch_size // config.hardware.devices))
     tuner.micro_batch_size = examples if several > 1 else None
@@ -198,7 +198,7 @@ def _why(config: RunConfig, error: Exception) -> str:
 
 
 def looks_at_values(error: Exception) -> bool:
-    """Whether an error is that of a method which looks at the values of weights that have none."""
+    """True if an error is that of a method which looks at the values of weights that have none."""
     return any(sign in f"{type(error).__name__} {error}" for sign in _VALUES)
 
 

@@ -14,7 +14,7 @@ _SMALL = 1 << 22
 
 
 class Faking(TorchDispatchMode):
-    """Within it operations on fake tensors give fake tensors; small ones on real tensors alone are computed."""
+    """A mode in which operations on fake tensors give fake tensors; small ones on real tensors alone are computed."""
 
     def __init__(self, device: str) -> None:
         super().__init__()

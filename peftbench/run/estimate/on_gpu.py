@@ -22,8 +22,8 @@ def device(config: RunConfig) -> str:
 
 @contextlib.contextmanager
 def kernels(config: RunConfig) -> Iterator[None]:
-    """Within this a run on a GPU meets CUDA's attention, which writes no scores out, and its dropout, which keeps a
-    mask of one byte an element, though its tensors are the CPU's."""
+    """Puts in place, while entered, what a run on a GPU meets: CUDA's attention, which writes no scores out, and its
+    dropout, which keeps a mask of one byte an element, though its tensors are the CPU's."""
     if config.hardware.accelerator != "gpu" or device(config) != "cpu":
         yield
         return

@@ -63,7 +63,8 @@ class _Storage:
 
 
 class Tracker(TorchDispatchMode):
-    """Within it every operation's results are followed. Declare what was there before, then `enter` the phases."""
+    """A mode in which every operation's results are followed. Declare what was there before, then `enter` the
+    phases."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +118,7 @@ class Tracker(TorchDispatchMode):
         self._events.append((-1 - index, len(self._phases) - 1))
 
     def footprint(self, steps: int) -> Footprint:
-        """What was in memory, of everything since the tracker was made.
+        """The footprint of everything since the tracker was made: what was in memory.
 
         Args:
             steps: how many steps were made, for `flops`.

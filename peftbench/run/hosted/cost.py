@@ -28,7 +28,7 @@ def prices(hosted: HostedConfig) -> dict[str, float | None]:
 
 
 def footnote(method: str, hosted: HostedConfig, figures: dict[str, float | int | None]) -> list[str]:
-    """What a run cost in words, where its prices were given."""
+    """The cost of a run in words, where its prices were given."""
     paid = figures["hosted_price"]
     if paid is None:
         return []
@@ -39,7 +39,7 @@ def footnote(method: str, hosted: HostedConfig, figures: dict[str, float | int |
 
 
 def foreseen(config: RunConfig, rows: Rows, max_tokens: int) -> list[str]:
-    """What would be sent, and what it may cost, in lines."""
+    """Lines that say what would be sent, and what it may cost."""
     hosted, questions = settings(config), rows.questions
     file, epochs = len(job.content(rows.training)), config.recipe.epochs
     asked = sum(len(name(chat).encode()) for chat in questions)

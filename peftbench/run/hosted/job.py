@@ -25,7 +25,7 @@ _ENDED_BADLY = ("failed", "cancelled")
 
 @dataclass(frozen=True)
 class JobState:
-    """What is known of a run's job; nulls for steps that weren't taken.
+    """The state of a run's job, as far as it is known; nulls for steps that weren't taken.
 
     Attributes:
         token: the word in the file's name that only this run has.

@@ -28,7 +28,7 @@ _FREE = "Answer with the missing text alone, and with nothing before or after it
 
 @dataclass(frozen=True)
 class Rows:
-    """What a hosted run sends.
+    """The rows that a hosted run sends.
 
     Attributes:
         data: the run's data, whose slices have labels and rows, and no tokens.
@@ -78,7 +78,7 @@ def load(config: RunConfig, source: DataSource, cache: Path) -> Rows:
 
 
 def _system(task: Text) -> str:
-    """What the model is told before every question, unless the configuration says otherwise."""
+    """The system message before every question, unless the configuration says otherwise."""
     return _LISTED.format(", ".join(task.words)) if task.words and not _choices(task) else _FREE
 
 

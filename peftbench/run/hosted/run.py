@@ -96,7 +96,7 @@ def _record(context: RunContext, sent: Rows, answers: Answers, state: JobState |
 
 
 def _scores(sent: Rows, split: str, texts: list[str]) -> dict[str, Any]:
-    """What a record says of a split; its loss is null: the server tells no likelihood of the right answer."""
+    """The figures of a split in a record; its loss is null: the server tells no likelihood of the right answer."""
     examples = sent.data.slices[split]
     assert examples is not None
     values = dict.fromkeys(sent.task.metrics) if examples.hidden else sent.task.score(texts, examples)

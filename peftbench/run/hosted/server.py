@@ -74,8 +74,8 @@ class Server:
         )
 
     def _made(self, make: Callable[[], str], look: Callable[[], str | None]) -> str:
-        """What `look` finds, or else what `make` makes. The answer to `make` may be lost, in this process's end or on
-        the way, after the server has done it: it is looked for before every try."""
+        """The id that `look` finds, or else the one that `make` makes. The answer to `make` may be lost, in this
+        process's end or on the way, after the server has done it: it is looked for before every try."""
         for tries_left in range(self.config.retries, -1, -1):
             existing = look()
             if existing is not None:
@@ -96,7 +96,7 @@ class Server:
         return next((job.id for _, job in listed if job.training_file == file), None)
 
     def job(self, job: str) -> Job:
-        """How far a job is."""
+        """The state of a job."""
         now = self._client.fine_tuning.jobs.retrieve(job)
         why = now.error.message if now.error is not None else None
         return Job(job, now.status, now.fine_tuned_model, now.trained_tokens, now.created_at, now.finished_at, why)

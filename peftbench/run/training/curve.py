@@ -84,7 +84,7 @@ class Curve(Callback):
         return curves.thinned(points, always=selected, most=curves.MOST)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run needs to go on with its curve in another process."""
+        """The state that a run needs to go on with its curve in another process."""
         losses = None if self._sum is None else self._sum.item()
         return {"points": self._points, "sum": losses, "count": self._count, "lr": self._lr}
 

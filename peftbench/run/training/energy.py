@@ -88,7 +88,7 @@ class Energy(Callback):
         self._left_out, self._looked = 0.0, 0.0
 
     def joules(self) -> float | None:
-        """What training took; None where the machine can't tell."""
+        """The energy that training took, in joules; None where the machine can't tell."""
         return self._joules
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:

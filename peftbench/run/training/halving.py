@@ -47,7 +47,7 @@ class Halving(Callback):
         return [(step * self._batch, score) for step, score in self._curve.scores()]
 
     def behind(self) -> bool:
-        """Whether Optuna's pruner would end this trial after its last score."""
+        """True if Optuna's pruner would end this trial after its last score."""
         import optuna
 
         assert self._rule is not None
@@ -69,7 +69,7 @@ def record(scores: Scores) -> dict[str, Any]:
 
 
 def _replayed(trial: Any, scores: Scores) -> bool:
-    """Whether the pruner ends a trial after the last of these scores, all of which it notes."""
+    """True if the pruner ends a trial after the last of these scores, all of which it notes."""
     ended = False
     for examples, score in scores:
         trial.report(score, examples)

@@ -44,7 +44,7 @@ class JoinedRanks(DDPStrategy):
 
 
 def _sharded(module: Any) -> bool:
-    """Whether a FineTuner's weights are shared out over ranks (FSDP)."""
+    """True if a FineTuner's weights are shared out over ranks (FSDP)."""
     return getattr(module, "shards", None) is not None
 
 

@@ -43,8 +43,8 @@ def factory(recipe: RecipeConfig, lr: float, mesh: DeviceMesh | None = None) -> 
 
 
 def _refusal(make: MakeOptimizer, mesh: DeviceMesh | None) -> str | None:
-    """Why an optimiser can't be used, or None if it can. It is tried by a step: nothing else tells which optimisers
-    torch's DTensor supports (fused AdamW, but not fused SGD)."""
+    """The reason why an optimiser can't be used, or None if it can. It is tried by a step: nothing else tells which
+    optimisers torch's DTensor supports (fused AdamW, but not fused SGD)."""
     try:
         make([{"params": [nn.Parameter(torch.zeros(1))]}])
     except (TypeError, ValueError) as error:

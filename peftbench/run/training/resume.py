@@ -142,7 +142,7 @@ class RunState(Callback):
                 self._flags.clear()
 
     def _due(self) -> bool:
-        """Whether it is time for a state by this rank's clock."""
+        """True if it is time for a state by this rank's clock."""
         waited = time.monotonic() - self._last
         return self._every_s is not None and waited >= max(self._every_s, _SHARE * self._cost_s if self._every_s else 0)
 
@@ -201,7 +201,7 @@ class RunState(Callback):
 
 
 def _weights(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
-    """By name everything that training may have changed: also weights that are in the optimiser but frozen now."""
+    """The weights that training may have changed, by name: also those that are in the optimiser but frozen now."""
     stepped = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     weights = changing(model)
     rest = [(name, p.data) for name, p in model.named_parameters() if id(p) in stepped and name not in weights]

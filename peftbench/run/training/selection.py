@@ -119,12 +119,12 @@ class SelectBest(Callback):
 
 
 def changing(model: nn.Module) -> dict[str, torch.Tensor]:
-    """By name what training can change: trained parameters, and buffers, in which some adapters prune or count. All
-    ranks must call it where weights are sharded; the first gets them whole."""
+    """The tensors that training can change, by name: trained parameters, and buffers, in which some adapters prune or
+    count. All ranks must call it where weights are sharded; the first gets them whole."""
     trained = {name: saved(p.data) for name, p in model.named_parameters() if p.requires_grad}
     return trained | {name: buffer for name, buffer in model.named_buffers() if buffer.numel()}
 
 
 def maximise(config: DatasetConfig) -> bool:
-    """Whether a higher score is better on this data set, whose metrics all point the same way."""
+    """True if a higher score is better on this data set, whose metrics all point the same way."""
     return set(config.metrics.values()) == {"max"}

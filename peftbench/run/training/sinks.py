@@ -69,7 +69,7 @@ def _sink(target: str) -> Callable[..., Logger]:
 
 
 def _own_arguments(sink: Callable[..., Logger], config: RunConfig, key: str, folder: Path) -> dict[str, Any]:
-    """What a sink is given besides the arguments of its configuration."""
+    """The arguments that a sink is given besides those of its configuration."""
     if isinstance(sink, type):
         return {"save_dir": str(folder)}
     offered = {"config": config, "key": key, "folder": folder}
@@ -115,7 +115,7 @@ def _check(target: str) -> None:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
         status: the record's status.

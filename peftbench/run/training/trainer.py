@@ -18,7 +18,7 @@ def total_steps(config: RunConfig, samples: int) -> int:
 
 
 def validates(config: RunConfig) -> bool:
-    """Whether there are several evaluations to select between: one at the end alone leaves no choice."""
+    """True if there are several evaluations to select between: one at the end alone leaves no choice."""
     recipe = config.recipe
     several = recipe.eval_steps is not None or recipe.epochs > 1 or recipe.max_steps is not None
     return several and recipe.selection != "last"

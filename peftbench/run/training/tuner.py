@@ -186,8 +186,8 @@ class FineTuner(L.LightningModule):
         self.log_dict({"selection/score": scores["score"], "selection/loss": scores["loss"]})
 
     def predict(self, batch: Batch) -> dict[str, Any]:
-        """Of a batch of n examples: `predictions` (n, ...) or n texts, `index` (n,), and the sum `loss` of the task's
-        losses with the number of its `terms`."""
+        """The answers to a batch of n examples: `predictions` (n, ...) or n texts, `index` (n,), and the sum `loss` of
+        the task's losses with the number of its `terms`."""
         outputs = self(batch)
         losses = self.task.losses(outputs, batch)
         answers = self._texts(batch) if self.task.generates else self.task.predictions(outputs, batch).cpu()
@@ -237,7 +237,8 @@ class FineTuner(L.LightningModule):
         return texts
 
     def writing(self) -> dict[str, float]:
-        """How fast this process generated texts, by its name in a record's `efficiency`; empty if it didn't."""
+        """The speed at which this process generated texts, by its name in a record's `efficiency`; empty if it
+        didn't."""
         return {"inference_generated_tokens_per_s": self._written / self._writing_s} if self._writing_s else {}
 
     def scores(self, predicted: list[dict[str, Any]], examples: Encoded) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class WandbRun(WandbLogger, Closing):
 
 
 def _answers(url: str, timeout_s: float) -> bool:
-    """Whether a server takes a connection. Behind a proxy True: only the proxy could tell."""
+    """True if a server takes a connection. Behind a proxy True: only the proxy could tell."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     parts = urlsplit(url)

@@ -9,7 +9,7 @@ CORPUS = ("bleu", "chrf")
 
 
 def statistics(name: str, predictions: Texts, references: References) -> list[list[float]] | None:
-    """Of n texts each its own score, where the metric is their mean; of a corpus metric the numbers that it adds up
+    """The score of each of n texts, where the metric is their mean; of a corpus metric the numbers that it adds up
     (`sacrebleu_compat.statistics`), of BLEU then also 1 where it counts no n-grams that are longer than all texts, else
     0. None for other metrics.
     """

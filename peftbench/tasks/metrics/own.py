@@ -19,7 +19,7 @@ from peftbench.tasks.metrics.scope import LABELS, TEXTS, Answers, Metric
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is a dotted path or that of a file: ours are plain words."""
+    """True if a name is a dotted path or that of a file: ours are plain words."""
     return "." in name or "/" in name
 
 
@@ -43,7 +43,7 @@ def load(name: str, key: str) -> Metric:
 
 
 def takes_groups(metric: Metric) -> bool:
-    """Whether a metric is called with `groups` too."""
+    """True if a metric is called with `groups` too."""
     return "groups" in inspect.signature(metric).parameters
 
 
@@ -68,7 +68,7 @@ def fingerprints(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def number(name: str, value: Any) -> float:
-    """What a metric returned, as a number.
+    """The number that a metric returned.
 
     Raises:
         ConfigError: it is none, or isn't finite.

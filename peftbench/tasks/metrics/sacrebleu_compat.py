@@ -8,7 +8,7 @@ from typing import Any
 
 
 def statistics(metric: Any, predictions: Sequence[str], streams: Sequence[Sequence[str | None]]) -> list[list[int]]:
-    """Of each of n texts the k numbers whose sums make a metric's corpus score.
+    """The k numbers of each of n texts whose sums make a metric's corpus score.
 
     BLEU: the lengths of text and reference, then n-grams that are right and that are there, by n. chrF: by n the
     n-grams of the text, of its reference, and of both.

@@ -13,7 +13,7 @@ _Metric = TypeVar("_Metric", bound=Metric)
 
 @dataclass(frozen=True)
 class Scope:
-    """What a metric can score.
+    """The scope of a metric: what it can score.
 
     Attributes:
         kind: what it compares: labels, numbers or texts.
@@ -34,7 +34,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a data set is answered with.
+    """The answers that a data set takes.
 
     Attributes:
         kind: labels, numbers or texts.

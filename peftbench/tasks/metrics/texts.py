@@ -143,7 +143,7 @@ def _corpus(metric: Any, predictions: Texts, references: References) -> float:
 
 
 def streams(references: References) -> list[list[str | None]]:
-    """As sacrebleu takes them: the first reference of every text, then the second, ...; None where a text has no
+    """The references as sacrebleu takes them: the first of every text, then the second, ...; None where a text has no
     more."""
     most = max(len(texts) for texts in references)
     return [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]

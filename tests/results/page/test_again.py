@@ -21,6 +21,7 @@ CASES = {
     "machine": ["hardware=cpu_bf16", "hardware.threads=1", "hardware.micro_batch_size=4"],
     "formulation": ["model=tiny_llama", "formulation=verbaliser", "dataset=sst2"],
     "data": ["dataset=sst2", "dataset.carve.fraction=0.2", "dataset.template='It is {sentence}: {answer}, no?'"],
+    "carved": ["dataset=samsum", "model=tiny_llama", "dataset.carve.seed=3"],
     "beside": ["dataset=sst2", "dataset.also=[f1,f1_macro]", "recipe.patience=2", "recipe.class_weights=balanced"],
     "halving": ["method=lora", "tune=4", "tune_halving={examples: 64, factor: 2}"],
     "space": ["method=lora", "tune=4", "tune_space={recipe.epochs: [1, 2], method.head_lr: [0.001, 0.01]}"],

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peftbench.config import loading, mixture, paths
+from peftbench.config.dataset_types import USUAL
 from peftbench.config.values import as_word, safe
 from peftbench.config.wording import ANYWHERE
 from peftbench.errors import ConfigError
@@ -49,7 +50,8 @@ def _set(config: Mapping[str, Any]) -> Iterator[str]:
         if written is None:
             continue
         # A key that the file hasn't isn't named: whoever reads its records may have another version of it.
-        named = {key: value for key, value in section.items() if key in written or f"{group}.{key}" in ANYWHERE}
+        beside = {key for key in section if f"{group}.{key}" in ANYWHERE and key not in USUAL}
+        named = {key: value for key, value in section.items() if key in written or key in beside}
         yield from _differing(group, named, written)
     for key, usual in _DEFAULTS.items():
         if (value := config.get(key, usual)) != usual:
@@ -72,7 +74,7 @@ def _differing(prefix: str, section: Mapping[str, Any], written: Mapping[str, An
 
 @functools.cache
 def _written(group: str, name: str) -> dict[str, Any] | None:
-    """What a choice's file says, the files that it is built on below it; None where there is no such choice."""
+    """The content of a choice's file, the files that it is built on below it; None where there is no such choice."""
     file = paths.choice_files(group).get(name)
     if file is None:
         return None
@@ -87,6 +89,7 @@ def _written(group: str, name: str) -> dict[str, Any] | None:
     written = below | content
     if group == "dataset":
         mixture.take_templates(written, ())  # As of any composed data set: only parts of mixtures have them.
+        written |= {key: usual | written.get(key, {}) for key, usual in USUAL.items()}
     return written
 
 

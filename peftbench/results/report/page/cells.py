@@ -85,7 +85,7 @@ def _ends(interval: Interval | None) -> Ends | None:
 
 
 def _basis(interval: Interval | None) -> str | None:
-    """What an interval is of, in words."""
+    """The seeds and examples that an interval is of, in words."""
     if interval is None:
         return None
     examples = "" if interval.examples is None else f"{interval.examples} examples"
@@ -96,7 +96,8 @@ def _basis(interval: Interval | None) -> str | None:
 
 
 def _warnings(runs: Sequence[RunRecord]) -> list[str]:
-    """What decides whether the score means anything. Busy machines are said of the figures that they made worthless."""
+    """The warnings that decide whether the score means anything. Busy machines are said of the figures that they made
+    worthless."""
     warned = [one for record in runs for one in (record.warnings or warnings.of(record))]
     return list(dict.fromkeys(one["text"] for one in warned if one["kind"] not in _OF_FIGURES))
 
@@ -108,7 +109,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _metrics(runs: Sequence[RunRecord], score: Estimate) -> dict[str, Estimate]:
-    """What the score is the mean of, on the first evaluation split. Where it is of one metric, they are the same."""
+    """The metrics that the score is the mean of, on the first evaluation split. Where there is one, they are the
+    same."""
     split = (runs[0].config["dataset"].get("evaluation") or [""])[0]
     values = [(record.metrics.get(split) or {}).get("values") or {} for record in runs]
     means = {name: _mean([one.get(name) for one in values]) for name in values[0]}

@@ -48,7 +48,7 @@ def _axis(axis: Axis, top: float) -> str:
 
 
 def _range(axis: Axis) -> Ends:
-    """From the lowest to the highest finite number, with some room."""
+    """The ends of an axis: the lowest and the highest finite number, with some room."""
     numbers = [number for one in axis.compared for number in _numbers(one) if math.isfinite(number)]
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     room = _MARGIN * (high - low) or 0.5 * abs(high) or 1.0

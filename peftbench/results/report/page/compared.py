@@ -61,8 +61,8 @@ def improvements(rows: Mapping[RowName, Row], standings: Sequence[evidence.Stand
 
 
 def notes(board: Leaderboard) -> dict[tuple[RowName, str], list[tuple[str, str]]]:
-    """By cell: how far it is from its panel's best, what would separate the two, and how far it is on the way from the
-    linear probe to full fine-tuning, and in which share of draws its row is the best."""
+    """Notes by cell: how far it is from its panel's best, what would separate the two, and how far it is on the way
+    from the linear probe to full fine-tuning, and in which share of draws its row is the best."""
     by_cell: dict[tuple[RowName, str], list[tuple[str, str]]] = defaultdict(list)
     for panel in board.evidence.panels:
         best = panel.rows[0]

@@ -68,7 +68,7 @@ def value(cost: Cost, figures: Mapping[str, float | None]) -> float | None:
 
 
 def spoilt(cost: Cost, busy: Mapping[str, str]) -> str | None:
-    """Why a figure isn't to be compared; None: it is. What took turns on a busy machine was slowed alike."""
+    """The reason why a figure isn't to be compared; None: it is. What took turns on a busy machine was slowed alike."""
     return busy.get(cost.figure) if cost.over is None else None
 
 

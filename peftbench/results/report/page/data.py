@@ -92,7 +92,8 @@ def _row_id(name: RowName) -> str:
 
 
 def _settings(board: Leaderboard) -> dict[tuple[RowName, str], dict[str, str]]:
-    """By row and column the configuration of a cell's first run, flat, without the names of the cell and its seed."""
+    """The configuration of each cell's first run, by row and column, flat, without the names of the cell and its
+    seed."""
     return {
         cell: flat({key: value for key, value in runs[0].config.items() if key != "seed"})
         for cell, runs in board.runs.items()

@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Class:
-    """How a cell answers one class, as fractions: means over its runs; `n`: examples of it, of one run."""
+    """The figures of one class in a cell, as fractions: means over its runs; `n`: examples of it, of one run."""
 
     label: str
     precision: float
@@ -126,8 +126,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is compared with each other: rows of one data set and model, best first. `conditions` say what they share
-    that others of the data set and model don't."""
+    """The rows of one data set and model that are compared with each other, best first. `conditions` say what they
+    share that others of the data set and model don't."""
 
     column: Column
     model: str
@@ -213,7 +213,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Axis:
-    """What is drawn to one scale; `unit` is that of its numbers."""
+    """An axis: what is drawn to one scale; `unit` is that of its numbers."""
 
     unit: str
     compared: Sequence[Compared]

@@ -75,7 +75,7 @@ def stairs(best: Sequence[tuple[float, float]]) -> str:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a picture's axes lie: its ground, left and right end."""
+    """The places of a picture's axes: its ground, left and right end."""
 
     bottom: int = _BOTTOM
     left: int = _LEFT

@@ -99,7 +99,7 @@ def _figure(
 
 
 def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
-    """By kind, in the order of the page."""
+    """The pictures by kind, in the order of the page."""
     figures: dict[str, list[dict[str, Any]]] = {"forest": [], "pareto": [], "sweeps": [], "curves": []}
     by_id = {column.id: column for column in document.columns}
     for panel in document.panels[:_MOST]:

@@ -41,7 +41,7 @@ def lines(tested: Sequence["Tested"]) -> list[list[str]]:
 
 
 def facts(result: "Result") -> list[str]:
-    """What an answer rests on, a sentence each: the source, the numbers of every check, what is missing."""
+    """The facts that an answer rests on, a sentence each: the source, the numbers of every check, what is missing."""
     return [
         f"source: {result.finding.source}",
         *(f"{answer.answer}: {words}" for answer in result.checks for words in _numbers(answer)),

@@ -33,7 +33,7 @@ def text(words: object, x: float, y: float, **attributes: object) -> str:
 
 
 def title(words: object) -> str:
-    """What a pointer shows on an element."""
+    """The text that a pointer shows on an element."""
     return element("title", html.escape(escape.line(words)))
 
 
@@ -50,14 +50,14 @@ def short(words: str, width: int) -> str:
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
-    """From values to points; values that are all the same lie in the middle."""
+    """The scale from values to points; values that are all the same lie in the middle."""
     if high <= low:
         return lambda value: (start + end) / 2
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
 def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
-    """As `linear`, of positive values, by their logarithms."""
+    """The scale as `linear` has it, of positive values, by their logarithms."""
     inner = linear(math.log(low), math.log(high), start, end)
     return lambda value: inner(math.log(value))
 

@@ -14,7 +14,7 @@ _FIRST = ("recipe.train_samples", "recipe.shots", "r", "rank")
 def sweeps(
     columns: Sequence[Column], rows: Sequence[Row], settings: Mapping[tuple[str, str], Mapping[str, str]]
 ) -> list[Sweep]:
-    """What was varied, by data set and setting.
+    """The settings that were varied, by data set and setting.
 
     Args:
         settings: by row and column (ids) the cell's configuration, flat, without names and seeds.
@@ -54,13 +54,13 @@ def _lines(column: Column, rows: Sequence[Row], settings: Mapping[str, Mapping[s
 
 
 def _order(key: str) -> tuple[int, str]:
-    """Where a setting stands among those that could be drawn."""
+    """The place of a setting among those that could be drawn."""
     places = [place for place, name in enumerate(_FIRST) if key == name or key.endswith(f".{name}")]
     return (min(places, default=len(_FIRST)), key)
 
 
 def _follows(settings: Mapping[str, Mapping[str, str]], key: str, other: str) -> bool:
-    """Whether a setting's value follows from another's."""
+    """True if a setting's value follows from another's."""
     pairs = {(values.get(other), values.get(key)) for values in settings.values()}
     return len(pairs) == len({first for first, _ in pairs})
 

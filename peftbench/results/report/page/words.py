@@ -64,7 +64,8 @@ def _list(rows: Sequence[Row]) -> str:
 
 
 def _untrained(column: Column, equal: Sequence[Row]) -> str:
-    """What a reader must know before all else, where there are rows that train nothing among the best one's equals."""
+    """The sentence that a reader must know before all else, where there are rows that train nothing among the best
+    one's equals."""
     idle = [row for row in equal if row.cells[column.id].figures.get("params.trainable") == 0]
     if not idle:
         return ""
@@ -73,7 +74,7 @@ def _untrained(column: Column, equal: Sequence[Row]) -> str:
 
 
 def _cheapest(column: Column, best: Row, equal: Sequence[Row]) -> str:
-    """Of the best and its equals the one that trains the fewest parameters, and its memory beside full
+    """A sentence on the one of the best and its equals that trains the fewest parameters, and on its memory beside full
     fine-tuning's, or else the best row's."""
     shares = [(share, row) for row in (best, *equal) if (share := value(_SHARE, row.cells[column.id].figures))]
     if not shares:
