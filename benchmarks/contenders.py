@@ -59,9 +59,9 @@ def _figures(seconds: float, examples: int, counted: Counted, peak: float | None
 def peftbench(words: list[str], *, bf16: bool = False) -> Figures:
     """Ours, as a run trains."""
     from peftbench.run.run import set_up, train
-    from peftbench.run.training.meter import Memory
+    from peftbench.run.training.meter import PeakMemory
 
-    memory, job = Memory(), context([*words, f"hardware={'cpu_bf16' if bf16 else 'cpu'}"])
+    memory, job = PeakMemory(), context([*words, f"hardware={'cpu_bf16' if bf16 else 'cpu'}"])
     tuner, data = set_up(job)
     counted = Counted(tuner.model)
     figures = train(job, tuner, data, memory).figures
@@ -73,9 +73,9 @@ def plain_loop(words: list[str], *, bf16: bool = False) -> Figures:
     import torch
 
     from peftbench.run.run import set_up
-    from peftbench.run.training.meter import Memory
+    from peftbench.run.training.meter import PeakMemory
 
-    memory, job = Memory(), context(words)
+    memory, job = PeakMemory(), context(words)
     tuner, data = set_up(job)
     trained = [p for p in tuner.model.train().parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=_rate(job), weight_decay=job.config.recipe.weight_decay, fused=True)
@@ -97,9 +97,9 @@ def trainer(words: list[str], *, bf16: bool = False, defaults: bool = False) -> 
     length; with `defaults` in random order, padded to recipe.max_length, as transformers' run_glue.py does it."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from peftbench.run.training.meter import Memory
+    from peftbench.run.training.meter import PeakMemory
 
-    memory, job = Memory(), context(words)
+    memory, job = PeakMemory(), context(words)
     data, model, task = _untouched(job)
     counted, times = Counted(model), [0.0, 0.0]
 

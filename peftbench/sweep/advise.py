@@ -10,9 +10,9 @@ from peftbench.config.compose import canonical
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 from peftbench.sweep import advice, budget, estimation
-from peftbench.sweep.advice import NEAR, Panel, Row
+from peftbench.sweep.advice import NEAR, ComparableRuns, MethodRuns
 from peftbench.sweep.cells import plan
-from peftbench.sweep.estimation import Estimate, Options
+from peftbench.sweep.estimation import Options, RunEstimate
 from peftbench.system import process
 
 _WORDS = ("memory", "parameters", "latency")
@@ -112,14 +112,14 @@ def _printed(config: RunConfig) -> list[str]:
     return ["Printed, not re-run:", *(f"  {row}" for row in rows), ""] if rows else []
 
 
-def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> dict[str, Estimate]:
+def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> dict[str, RunEstimate]:
     """The estimates of methods with evidence, by name, on the model that is asked about."""
     present = [name for name in methods if name in paths.choices("method")]
     cells = [plan([*words, f"method={name}"], multirun=False).cells[0] for name in present]
     return dict(zip(present, estimation.make(cells, Options(memory=limits.memory)), strict=True))
 
 
-def unfit(row: Row, estimates: dict[str, Estimate], limits: Limits) -> str | None:
+def unfit(row: MethodRuns, estimates: dict[str, RunEstimate], limits: Limits) -> str | None:
     """Why a method is out of question; None: it isn't. What nobody measured or estimated is no reason."""
     one = estimates.get(row.method)
     latency = row.figure("efficiency", "inference_latency_ms_merged")
@@ -136,7 +136,7 @@ def unfit(row: Row, estimates: dict[str, Estimate], limits: Limits) -> str | Non
     return None
 
 
-def _panel(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> list[str]:
+def _panel(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits) -> list[str]:
     head = f"{NEAR[panel.distance].capitalize()}: {panel.dataset} on {panel.model} ({panel.conditions})"
     rows = [["", "method", "score", "95 % interval", "seeds", "trained", "memory here", "train, s", ""]]
     rows += [_row(row, estimates, unfit(row, estimates, limits)) for row in panel.rows[:_ROWS]]
@@ -146,7 +146,7 @@ def _panel(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> list
     return [head, *lines, *([f"and {hidden} with lower scores"] if hidden > 0 else [])]
 
 
-def _row(row: Row, estimates: dict[str, Estimate], why_not: str | None) -> list[str]:
+def _row(row: MethodRuns, estimates: dict[str, RunEstimate], why_not: str | None) -> list[str]:
     interval, one = row.interval(), estimates.get(row.method)
     between = "unknown" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
     mark = {True: "=", False: "", None: "?"}[row.tied]
@@ -158,7 +158,7 @@ def _row(row: Row, estimates: dict[str, Estimate], why_not: str | None) -> list[
     return [mark, name, f"{100 * row.scores.mean():.1f}", between, str(len(row.runs)), *numbers, note]
 
 
-def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: Sequence[str]) -> list[str]:
+def _last(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits, words: Sequence[str]) -> list[str]:
     """What to run: the recommended method, and the sweep that would settle what is open."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
     rows = [row for row in rows if row.figure("params", "trainable")]  # A baseline is no method.

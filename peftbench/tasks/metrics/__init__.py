@@ -17,7 +17,7 @@ from peftbench.config.dataset_types import AS_METRIC, DatasetConfig
 from peftbench.data.examples import Reader
 from peftbench.errors import ConfigError
 from peftbench.tasks.metrics import labels, own, texts
-from peftbench.tasks.metrics.scope import LABELS, METRICS, Answers, Metric, scope
+from peftbench.tasks.metrics.scope import LABELS, METRICS, AnswerType, Metric, scope
 
 __all__ = ["Metric", "check", "compute", "labels", "get", "names", "path", "scope", "texts"]
 
@@ -52,7 +52,7 @@ def check(data: DatasetConfig, reader: Reader) -> None:
         reader: of the data set's rows.
     """
     classes = len(data.labels or []) if reader.answers == LABELS and reader.takes_labels else None
-    answers = Answers(reader.answers, classes, groups=bool(reader.grouped))
+    answers = AnswerType(reader.answers, classes, groups=bool(reader.grouped))
     fitting = [name for name in names() if answers.suit(scope(name))]
     for name, key in keys(data).items():
         if own.is_own(name):

@@ -33,7 +33,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerType:
     """What a data set is answered with.
 
     Attributes:

@@ -13,7 +13,7 @@ from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
 from peftbench.tasks import metrics
 from peftbench.tasks.metrics import own
-from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, Answers
+from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, AnswerType
 from peftbench.tasks.table import build as build_task
 
 COST = """
@@ -126,7 +126,7 @@ def test_a_metric_is_tried_on_answers_of_its_kind(kind: str, monkeypatch: pytest
         return 0.5
 
     monkeypatch.setattr(own, "load", lambda name, key: metric)
-    own.check("a.b", "dataset.metrics", Answers(kind, 3 if kind == LABELS else None))
+    own.check("a.b", "dataset.metrics", AnswerType(kind, 3 if kind == LABELS else None))
     assert all(len(predictions) == len(references) > 1 for predictions, references in calls)
 
 
