@@ -11,11 +11,11 @@ from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.batch import HOST, Arguments, Batch, Inputs
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
-from peftbench.tasks import metrics
 from peftbench.tasks.base import Answered
 from peftbench.tasks.beside import beside
 from peftbench.tasks.fitting import Lines, Posed, fit
 from peftbench.tasks.metrics import by_example as kept
+from peftbench.tasks.metrics import registry
 
 #: Of a batch, what no model is given: the loss is computed from its logits.
 NOT_INPUTS = ("labels", "index", "targets", *HOST)
@@ -96,7 +96,7 @@ class Posing:
 
     def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         answered = self.answered(predictions, examples)
-        return metrics.compute(self.config.metrics, answered.answers, answered.right, groups=answered.groups)
+        return registry.compute(self.config.metrics, answered.answers, answered.right, groups=answered.groups)
 
     def statistics(self, predictions: Any, examples: Encoded) -> dict[str, list[list[float] | None]]:
         answered = self.answered(predictions, examples)
