@@ -150,7 +150,7 @@ class Spans(Labelled):
             marked[name] = _with_marks(fields[name], marks)
             start, end = min(start for start, _, _ in marks), max(end for _, end, _ in marks)
             protected[name] = (start, end + len(marked[name]) - len(fields[name]))
-        return Example(row, {**marked, **bare}, label, kept=protected)
+        return Example(row, {**marked, **bare}, label, must_stay=protected)
 
 
 def _with_marks(text: str, spans: list[tuple[int, int, str]]) -> str:

@@ -103,7 +103,7 @@ def _of_chat(module: TaskDataModule) -> int:
 def _fixed(example: Example, cuttable: set[str]) -> int:
     """Bytes of an example that can't be cut, with the longest of its answers."""
     fields = sum(len(text.encode()) for name, text in example.fields.items() if name not in cuttable)
-    marked = sum(len(example.fields[name][first:last].encode()) for name, (first, last) in example.kept.items())
+    marked = sum(len(example.fields[name][first:last].encode()) for name, (first, last) in example.must_stay.items())
     options = sum(len(choice.encode()) + _ADDED for choice in example.choices)
     answers = max((len(text.encode()) for text in example.references or []), default=0)
     return fields + marked + options + answers
