@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from peftbench.data.datamodule import TaskDataModule
     from peftbench.run.context import RunContext
+    from peftbench.tasks.base import Task
 
 #: Seconds of the epoch, its examples, tokens that the model was given (`padded` with padding), and bytes at the peak.
 Figures = dict[str, float]
@@ -158,7 +159,7 @@ def _rate(job: "RunContext") -> float:
     return lr
 
 
-def _rows(data: "TaskDataModule", task: Any) -> list[dict[str, Any]]:
+def _rows(data: "TaskDataModule", task: "Task") -> list[dict[str, Any]]:
     """The training data as Trainer takes them: of a head a label; of a language model the text with its answer, whose
     tokens alone are labels."""
     examples, rows = data.train, []
