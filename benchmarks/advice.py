@@ -32,7 +32,7 @@ def tasks(model: str) -> list[str]:
     return sorted(name for name in names if "+" not in name and tested(config_of(name, model)))
 
 
-def tested(config: RunConfig) -> list[advice.Panel]:
+def tested(config: RunConfig) -> list[advice.ComparableRuns]:
     """The tables of a task itself in which four methods or more have two seeds."""
     own = [panel for panel in advice.panels(config) if panel.distance == 0]
     return [panel for panel in own if sum(len(row.runs) > 1 for row in panel.rows) >= 4]
@@ -56,7 +56,7 @@ def row(dataset: str, model: str) -> list[str]:
     return [dataset, choice.method, ", ".join(choice.open), basis, "; ".join(judged)]
 
 
-def standing(panel: advice.Panel, method: str) -> str:
+def standing(panel: advice.ComparableRuns, method: str) -> str:
     """Where a method stands in a table: its score, the best's, and whether they can be told apart."""
     advice.mark(panel.rows)
     best = panel.rows[0]

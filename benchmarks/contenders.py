@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from peftbench.data.datamodule import TaskDataModule
     from peftbench.run.context import RunContext
+    from peftbench.tasks.base import Task
 
 #: Seconds of the epoch, its examples, tokens that the model was given (`padded` with padding), and bytes at the peak.
 Figures = dict[str, float]
@@ -59,9 +60,9 @@ def _figures(seconds: float, examples: int, counted: Counted, peak: float | None
 def peftbench(words: list[str], *, bf16: bool = False) -> Figures:
     """Ours, as a run trains."""
     from peftbench.run.run import set_up, train
-    from peftbench.run.training.meter import Memory
+    from peftbench.run.training.meter import PeakMemory
 
-    memory, job = Memory(), context([*words, f"hardware={'cpu_bf16' if bf16 else 'cpu'}"])
+    memory, job = PeakMemory(), context([*words, f"hardware={'cpu_bf16' if bf16 else 'cpu'}"])
     tuner, data = set_up(job)
     counted = Counted(tuner.model)
     figures = train(job, tuner, data, memory).figures
@@ -73,9 +74,9 @@ def plain_loop(words: list[str], *, bf16: bool = False) -> Figures:
     import torch
 
     from peftbench.run.run import set_up
-    from peftbench.run.training.meter import Memory
+    from peftbench.run.training.meter import PeakMemory
 
-    memory, job = Memory(), context(words)
+    memory, job = PeakMemory(), context(words)
     tuner, data = set_up(job)
     trained = [p for p in tuner.model.train().parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=_rate(job), weight_decay=job.config.recipe.weight_decay, fused=True)
@@ -97,9 +98,9 @@ def trainer(words: list[str], *, bf16: bool = False, defaults: bool = False) -> 
     length; with `defaults` in random order, padded to recipe.max_length, as transformers' run_glue.py does it."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from peftbench.run.training.meter import Memory
+    from peftbench.run.training.meter import PeakMemory
 
-    memory, job = Memory(), context(words)
+    memory, job = PeakMemory(), context(words)
     data, model, task = _untouched(job)
     counted, times = Counted(model), [0.0, 0.0]
 
@@ -158,7 +159,7 @@ def _rate(job: "RunContext") -> float:
     return lr
 
 
-def _rows(data: "TaskDataModule", task: Any) -> list[dict[str, Any]]:
+def _rows(data: "TaskDataModule", task: "Task") -> list[dict[str, Any]]:
     """The training data as Trainer takes them: of a head a label; of a language model the text with its answer, whose
     tokens alone are labels."""
     examples, rows = data.train, []

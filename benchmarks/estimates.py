@@ -216,10 +216,12 @@ def main() -> None:
         page += f"\n\n## The tracker without weights against real steps\n\n{proof()}"
     print(page)
     if asked.write:
-        where = (
+        made_by = (
             f"Made by `python benchmarks/estimates.py FOLDER --write` on {platform.machine()}, {time.strftime('%F')}."
         )
-        (ROOT / "results/estimates.md").write_text(f"# Estimates of memory beside measurements\n\n{where}\n\n{page}\n")
+        (ROOT / "results/estimates.md").write_text(
+            f"# Estimates of memory beside measurements\n\n{made_by}\n\n{page}\n"
+        )
         kept = {**constants, "cases": len(fitted)}
         (ROOT / "peftbench/sweep/calibration.json").write_text(json.dumps(kept, indent=2) + "\n")
 

@@ -211,9 +211,9 @@ def estimated(words: list[str], device: str, length: int) -> str:
 def _as_a_run(words: list[str], device: str, folder: Path) -> tuple[float, float, int]:
     """Tokens a second and peak bytes of a run's training, and the tokens of its longest example."""
     from peftbench.run.run import set_up, train
-    from peftbench.run.training.meter import Memory
+    from peftbench.run.training.meter import PeakMemory
 
-    memory, context = Memory(), job(words, device, folder / "run")
+    memory, context = PeakMemory(), job(words, device, folder / "run")
     tuner, data = set_up(context)
     figures = train(context, tuner, data, memory).figures
     longest = int(data.train.lengths.max())

@@ -112,11 +112,11 @@ def frame(results_dir: PathLike = "results") -> "pd.DataFrame":
     Raises:
         ConfigError: there is no such folder.
     """
-    from peftbench.results import report
+    from peftbench.results.report import dataframe
 
     if not Path(results_dir).is_dir():
         raise ConfigError(f"results_dir={results_dir}: there is no such folder; a run makes it")
-    table = report.frame(results_dir)
+    table = dataframe.frame(results_dir)
     table = table.rename(columns={name: _short(name, list(table.columns)) for name in table.columns})
     first = [name for name in ("dataset", "model", "method", "seed", "status", "score") if name in table]
     return table[[*first, *(name for name in table.columns if name not in first)]]

@@ -17,7 +17,7 @@ import peftbench
 from peftbench import api
 from peftbench.config import keywords
 from peftbench.errors import ConfigError, Failed
-from peftbench.results import report
+from peftbench.results.report import dataframe
 from peftbench.results.store import ResultStore
 
 TINY: dict[str, Any] = {
@@ -108,7 +108,7 @@ def test_a_sweep_returns_all_its_runs(results: Path) -> None:
     table = api.frame(results)
     assert list(table.columns[:6]) == ["dataset", "model", "method", "seed", "status", "score"]
     assert {*zip(table["method"], table["seed"], strict=True)} == names
-    assert len(table.columns) == len(set(table.columns)) == len(report.frame(results).columns)
+    assert len(table.columns) == len(set(table.columns)) == len(dataframe.frame(results).columns)
     assert table.set_index("key")["score"].to_dict() == {run.record.key: run.score for run in made}
     assert {"train_time_s", "trainable", "recipe.max_steps"} <= set(table.columns)
     board = api.report(results)

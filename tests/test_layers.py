@@ -1,6 +1,7 @@
-"""The rooms of the package: who may import whom. Read from the source, without importing it."""
+"""The rooms of the package: who may import whom, and what a name means. Read from the source, without importing it."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,29 @@ def test_what_the_command_line_imports_is_free_of_torch(module: str) -> None:
     heavy = {m: name for m in seen for name in imports(m, lazy=False) if name.partition(".")[0] in HEAVY}
     assert not heavy
     assert not {name for name in imports(module) if name.partition(".")[0] in HEAVY}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A message, a search and a reader's memory know a class by its name alone."""
+    where = defaultdict(list)
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                where[node.name].append(f"{module}:{node.lineno}")
+    assert where
+    assert not {name: places for name, places in where.items() if len(places) > 1}
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*/__init__.py")), ids=lambda file: file.parent.name)
+def test_a_room_is_described_in_five_lines_and_holds_no_code(file: Path) -> None:
+    """Code in `__init__.py` runs for whoever imports anything of the room, and is looked for nowhere."""
+    text, *code = ast.parse(file.read_text()).body
+    assert isinstance(text, ast.Expr)
+    assert isinstance(text.value, ast.Constant), "it opens with what lives there"
+    assert text.end_lineno is not None
+    assert text.end_lineno - text.lineno < 5
+    # Importing the methods registers our own tuners with peft, which reads saved adapters by it.
+    assert not code or file == PACKAGE / "methods" / "__init__.py"
 
 
 def test_every_room_is_in_the_picture() -> None:

@@ -34,17 +34,25 @@ _SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets", "lengt
 class Encodes(Protocol):
     """The part of a task that encodes its examples; the rest of it (`tasks.base.Task`) is no matter of data."""
 
-    #: How rows become examples.
-    reader: Reader
-    #: JSON value of what decides `encode`, besides the examples and the tokenizer.
-    encoding: Any
+    @property
+    def reader(self) -> Reader:
+        """The reader that makes examples of rows."""
+        ...
+
+    @property
+    def encoding(self) -> Any:
+        """JSON value of what decides `encode`, besides the examples and the tokenizer."""
+        ...
+
+    @property
+    def generates(self) -> bool:
+        """True if answers are texts that the model writes (`tasks.base.Generating`): what is trained on is then encoded
+        otherwise."""
+        ...
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Called once, before anything is encoded. Raises ConfigError if the tokenizer can't express the task."""
         ...
-
-    #: Whether answers are texts that the model writes: what is trained on is then encoded otherwise.
-    generates: bool
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: list[Example], max_length: int, *, training: bool = False

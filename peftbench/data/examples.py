@@ -25,7 +25,7 @@ class Example:
         label: index of the right label or choice; a number, for regression; `NO_LABEL`.
         choices: what is chosen from, where that isn't the same for every example.
         group: examples of one number are scored together; None: each alone.
-        kept: by field, the characters [start, end) that mustn't be cut away.
+        must_stay: by field, the characters [start, end) that mustn't be cut away.
         references: the right answers as text, where scoring compares texts; the first one is what is trained on.
         candidate: the answer that this example proposes, where a group's best one is scored.
     """
@@ -35,7 +35,7 @@ class Example:
     label: int | float = NO_LABEL
     choices: list[str] = field(default_factory=list)
     group: int | None = None
-    kept: dict[str, tuple[int, int]] = field(default_factory=dict)
+    must_stay: dict[str, tuple[int, int]] = field(default_factory=dict)
     references: list[str] = field(default_factory=list)
     candidate: str | None = None
 

@@ -5,7 +5,7 @@ Source: Brown et al. (GPT-3), arXiv 2005.14165, section 2.4: k examples drawn fr
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -53,6 +53,14 @@ class HeldOut(TaskDataModule):
         return self._encode(split, rows, change=shots.put_before, named=["shots", count, seed, shots.rows.tolist()])
 
 
+class Demonstrates(Protocol):
+    """A task that can put an answered example before a question."""
+
+    def demonstration(self, example: Example, asked: Example) -> str:
+        """The text of an answered example, as it stands before the one that is asked."""
+        ...
+
+
 class Shots:
     """Draws, for every row, the answered examples that stand before it: rows of the training split.
 
@@ -66,7 +74,7 @@ class Shots:
         order = data.rows.shuffled(train, data.config.dataset.carve.seed)
         self.rows = np.sort(data.rows.first(order, _POOL, train))
         self._pool = data.rows.examples(train, self.rows)
-        self._task: Any = data.task
+        self._task = cast(Demonstrates, data.task)
         #: Tokens of all of them take half of an input at the most: the question is what may not be cut away.
         self._room = data.config.recipe.max_length // (2 * count)
         self._lengths: dict[str, int] = {}

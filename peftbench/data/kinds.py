@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import Any
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """The kind of a column's values, however the file writes them."""
 
     #: A text, as it is written: `010` and `NA` too.
@@ -28,12 +28,12 @@ class Kind(Enum):
     @property
     def is_target(self) -> bool:
         """True if a row that lacks this column's value counts as unlabelled."""
-        return self in (Kind.ANSWERS, Kind.LABEL, Kind.CHOICE, Kind.NUMBER)
+        return self in (ValueKind.ANSWERS, ValueKind.LABEL, ValueKind.CHOICE, ValueKind.NUMBER)
 
     @property
     def is_listed(self) -> bool:
         """True if the column's values may be lists."""
-        return self in (Kind.TEXTS, Kind.ANSWERS, Kind.LIST)
+        return self in (ValueKind.TEXTS, ValueKind.ANSWERS, ValueKind.LIST)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Role:
 
     column: str
     key: str
-    kind: Kind
+    kind: ValueKind
 
 
 @dataclass(frozen=True)

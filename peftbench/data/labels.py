@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from peftbench.data.examples import NO_LABEL
 from peftbench.data.jsonlines import NumberText, Structure
-from peftbench.data.kinds import Kind, Role
+from peftbench.data.kinds import Role, ValueKind
 from peftbench.data.rows import allowed_labels
 from peftbench.errors import ConfigError
 
@@ -31,7 +31,7 @@ def missing(values: Sequence[Any], role: Role, names: Iterable[str] | None) -> l
     """
     if not role.kind.is_target:
         return []
-    absent = {"", "nan"} if role.kind is not Kind.ANSWERS else {""}
+    absent = {"", "nan"} if role.kind is not ValueKind.ANSWERS else {""}
     return [
         row
         for row, value in enumerate(values)
@@ -139,14 +139,14 @@ def array(values: Sequence[Any], role: Role, where: str) -> pa.Array:
         ConfigError: a value isn't of that kind.
     """
     key = f"dataset.{role.key}={role.column}"
-    if role.kind in (Kind.NUMBER, Kind.WHOLE):
+    if role.kind in (ValueKind.NUMBER, ValueKind.WHOLE):
         return _numbers(values, role, f"{key}: {where}")
     for row, value in enumerate(values):
         if any(isinstance(leaf, Structure) for leaf in _leaves(value)):
             raise ConfigError(f"{key}: {where} row {row} has {_leaves(value)[0]}, not text; /a/b names a field b of a")
         if isinstance(value, list) and not role.kind.is_listed:
             raise ConfigError(f"{key}: {where} row {row} has a list, not text")
-    if role.kind is Kind.LIST:
+    if role.kind is ValueKind.LIST:
         lists = [_leaves(value) if isinstance(value, list) else None for value in values]
         return pa.array(lists, pa.list_(pa.string())) if any(v is not None for v in lists) else _texts(values)
     if any(isinstance(value, list) for value in values):
@@ -159,7 +159,7 @@ def _texts(values: Sequence[Any]) -> pa.Array:
 
 
 def _numbers(values: Sequence[Any], role: Role, where: str) -> pa.Array:
-    is_whole = role.kind is Kind.WHOLE
+    is_whole = role.kind is ValueKind.WHOLE
     form, allowed = (_WHOLE, "whole numbers") if is_whole else (_NUMBER, "numbers")
     numbers: list[Any] = []
     for row, value in enumerate(values):

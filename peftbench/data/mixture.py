@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.batch import Batch
 from peftbench.data.datamodule import TaskDataModule
-from peftbench.data.encode import Encoded
+from peftbench.data.encode import Encoded, Encodes
 from peftbench.data.examples import NO_LABEL
 from peftbench.data.held_out import HeldOut
 from peftbench.data.repeats import Parts
@@ -85,6 +85,17 @@ def _shifted(labels: torch.Tensor, by: int) -> torch.Tensor:
     return torch.where(labels == NO_LABEL, labels, labels + by)
 
 
+class EncodesParts(Encodes, Protocol):
+    """A task that is made of the tasks of several data sets."""
+
+    @property
+    def parts(self) -> Sequence[Encodes]: ...
+
+    def columns(self, part: int) -> slice:
+        """The slice of a part's labels among those of all parts."""
+        ...
+
+
 class MixtureDataModule(TaskDataModule):
     """The parts' own splits by their own protocols, of which `train` and `selection` are joined.
 
@@ -100,8 +111,7 @@ class MixtureDataModule(TaskDataModule):
         """Tokenise what the run needs; a second call does nothing."""
         if self.slices:
             return
-        task: Any = self._task
-        data = self.config.dataset
+        task, data = cast(EncodesParts, self._task), self.config.dataset
 
         def module_of(kind: Any, part: DatasetConfig, number: int) -> Any:
             return kind(
@@ -171,7 +181,7 @@ class MixtureDataModule(TaskDataModule):
         )
 
     def _first_labels(self) -> list[int]:
-        task: Any = self._task
+        task = cast(EncodesParts, self._task)
         return [task.columns(number).start for number in range(len(task.parts))]
 
     def _join(self, sets: Sequence[Encoded | None]) -> Mixed:

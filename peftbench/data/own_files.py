@@ -14,7 +14,7 @@ import pyarrow as pa
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data import division, formats, labels, own_settings
 from peftbench.data.jsonlines import Structure
-from peftbench.data.kinds import Columns, Kind, Role
+from peftbench.data.kinds import Columns, Role, ValueKind
 from peftbench.data.readers import READERS, reader
 from peftbench.errors import ConfigError
 from peftbench.system import fingerprint
@@ -76,7 +76,7 @@ def tables(config: DatasetConfig) -> dict[str, pa.Table]:
         read = {split: _rows(config, split, file, roles) for split, file in files.items()}
     else:
         read = _divided(config, _rows(config, config.train, files[config.train], roles), roles)
-    label = next((role.column for role in roles if role.kind is Kind.LABEL), None)
+    label = next((role.column for role in roles if role.kind is ValueKind.LABEL), None)
     label_reader = None if label is None else labels.Labels(config.labels or [], read[config.train][label])
     by_split = {}
     for split, values in read.items():
@@ -101,7 +101,7 @@ def _divided(
     Raises:
         ConfigError: a split would have no row.
     """
-    classes = next((rows[role.column] for role in roles if role.kind in (Kind.LABEL, Kind.CHOICE)), None)
+    classes = next((rows[role.column] for role in roles if role.kind in (ValueKind.LABEL, ValueKind.CHOICE)), None)
     units = list(zip(*(map(repr, rows[name]) for name in config.group), strict=True)) if config.group else None
     count, (share, seed) = len(next(iter(rows.values()))), own_settings.division_of(config)
     held_out = division.held_out(classes or [0] * count, units, share=share, seed=seed)
@@ -122,7 +122,7 @@ def stored(config: DatasetConfig) -> dict[str, str]:
 def _merged(roles: Sequence[Role]) -> list[Role]:
     """One role a column. Raises ConfigError for a column that would have to be two things."""
     merged: dict[str, Role] = {}
-    texts = [Kind.TEXT, Kind.TEXTS, Kind.ANSWERS]  # Each takes what those before it take.
+    texts = [ValueKind.TEXT, ValueKind.TEXTS, ValueKind.ANSWERS]  # Each takes what those before it take.
     for role in roles:
         if role.column == "":
             raise ConfigError(f"dataset.{role.key}: a column without a name can't be asked for")
@@ -153,12 +153,12 @@ def _rows(config: DatasetConfig, split: str, file: Path, roles: Sequence[Role]) 
     values = {role.column: columns.values[called.get(role.column, role.column)] for role in roles}
     unlabelled: set[int] = set()
     for role in roles:
-        names = config.labels if role.kind is Kind.LABEL else None
+        names = config.labels if role.kind is ValueKind.LABEL else None
         without = labels.missing(values[role.column], role, names)
         if without and not config.drop_unlabelled:
             raise ConfigError(_unlabelled(role, file, without, columns.rows))
         unlabelled |= set(without)
-        if role.kind in (Kind.LABEL, Kind.CHOICE):
+        if role.kind in (ValueKind.LABEL, ValueKind.CHOICE):
             values[role.column] = _label_texts(values[role.column], role, file)
     if len(unlabelled) == columns.rows:
         raise ConfigError(f"dataset.drop_unlabelled=true: every row of {file.name} is without a label")
@@ -175,7 +175,7 @@ def _label_texts(values: Sequence[Any], role: Role, file: Path) -> list[Any]:
 
 
 def _unlabelled(role: Role, file: Path, rows: Sequence[int], count: int) -> str:
-    what = "right answer" if role.kind is Kind.ANSWERS else "label"
+    what = "right answer" if role.kind is ValueKind.ANSWERS else "label"
     return (
         f"dataset.{role.key}={role.column}: {file.name} has {len(rows)} of {count} rows without a {what} "
         f"({labels.listed(rows)}); dataset.drop_unlabelled=true leaves them out"
@@ -270,7 +270,7 @@ def _labels(config: DatasetConfig, file: Path) -> list[str]:
     """The training file's labels."""
     assert config.label is not None
     called = _called(config, config.train)
-    role = Role(config.label, "label", Kind.LABEL)
+    role = Role(config.label, "label", ValueKind.LABEL)
     how = [_hash(file), config.format, config.separator, config.encoding, called, config.label, config.drop_unlabelled]
     name = fingerprint.of_json(how)
     if name not in _FOUND:

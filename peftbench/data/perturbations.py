@@ -104,7 +104,7 @@ def perturb(example: Example, texts: Sequence[str], name: str, seed: int) -> Exa
     Args:
         name: of the perturbation.
     """
-    fields, protected = dict(example.fields), dict(example.kept)
+    fields, protected = dict(example.fields), dict(example.must_stay)
     for field in texts:
         draw, text = random.Random(f"{seed} {name} {example.row} {field}"), fields[field]
         start, end = protected.get(field, (0, 0))
@@ -112,4 +112,4 @@ def perturb(example: Example, texts: Sequence[str], name: str, seed: int) -> Exa
         fields[field] = before + text[start:end] + _ALL[name](text[end:], draw)
         if field in protected:
             protected[field] = (len(before), len(before) + end - start)
-    return dataclasses.replace(example, fields=fields, kept=protected)
+    return dataclasses.replace(example, fields=fields, must_stay=protected)

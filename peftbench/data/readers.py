@@ -15,7 +15,7 @@ import pyarrow as pa
 from peftbench.config.dataset_parts import SpanConfig
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.examples import NO_LABEL, Example, Reader, column
-from peftbench.data.kinds import Kind, Role
+from peftbench.data.kinds import Role, ValueKind
 from peftbench.data.rows import Labelled, Numbers, Texts, check_text, named_column
 from peftbench.data.writing import Writing
 from peftbench.errors import ConfigError, nearest
@@ -28,7 +28,7 @@ class Choices(Texts):
     """Multiple choice: the label is the number of the right one. `choice` is a field of templates."""
 
     default_metrics: ClassVar[dict[str, str]] = {"accuracy": "max"}
-    label_kind: ClassVar[Kind] = Kind.CHOICE
+    label_kind: ClassVar[ValueKind] = ValueKind.CHOICE
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
@@ -41,7 +41,7 @@ class Choices(Texts):
         self.fields = [*config.text, "choice"]
 
     def _more(self) -> list[Role]:
-        kind = Kind.TEXT if len(self.listed) > 1 else Kind.LIST
+        kind = ValueKind.TEXT if len(self.listed) > 1 else ValueKind.LIST
         return [*(Role(name, "choices", kind) for name in self.listed), Role(self.label, "label", self.label_kind)]
 
     @property
@@ -108,7 +108,7 @@ class Spans(Labelled):
     def _more(self) -> list[Role]:
         numbers = [name for span in self.spans for name in (span.start, span.end, span.word) if name is not None]
         texts = [span.surface for span in self.spans if span.surface is not None]
-        kinds = [*dict.fromkeys(numbers, Kind.WHOLE).items(), *dict.fromkeys(texts, Kind.TEXT).items()]
+        kinds = [*dict.fromkeys(numbers, ValueKind.WHOLE).items(), *dict.fromkeys(texts, ValueKind.TEXT).items()]
         return [*(Role(name, "spans", kind) for name, kind in kinds), *super()._more()]
 
     @property
@@ -150,7 +150,7 @@ class Spans(Labelled):
             marked[name] = _with_marks(fields[name], marks)
             start, end = min(start for start, _, _ in marks), max(end for _, end, _ in marks)
             protected[name] = (start, end + len(marked[name]) - len(fields[name]))
-        return Example(row, {**marked, **bare}, label, kept=protected)
+        return Example(row, {**marked, **bare}, label, must_stay=protected)
 
 
 def _with_marks(text: str, spans: list[tuple[int, int, str]]) -> str:
@@ -204,7 +204,7 @@ class Together(Labelled):
         self.grouped = list(config.group)
 
     def _more(self) -> list[Role]:
-        return [*(Role(name, "group", Kind.TEXT) for name in self.grouped), *super()._more()]
+        return [*(Role(name, "group", ValueKind.TEXT) for name in self.grouped), *super()._more()]
 
     def classes(self, table: pa.Table) -> np.ndarray | None:
         return None
@@ -227,7 +227,7 @@ class Candidates(Texts):
         self.fields = [*config.text, "candidate"]
 
     def _more(self) -> list[Role]:
-        return [Role(self.candidates, "candidates", Kind.LIST), Role(self.right, "answers", Kind.LIST)]
+        return [Role(self.candidates, "candidates", ValueKind.LIST), Role(self.right, "answers", ValueKind.LIST)]
 
     def check(self, table: pa.Table, where: str) -> None:
         super().check(table, where)

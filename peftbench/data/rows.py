@@ -10,7 +10,7 @@ import pyarrow as pa
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data import templates
 from peftbench.data.examples import NO_LABEL, Example, column
-from peftbench.data.kinds import Kind, Role
+from peftbench.data.kinds import Role, ValueKind
 from peftbench.errors import ConfigError, nearest
 
 #: Labels that a message lists.
@@ -27,8 +27,8 @@ class Texts:
     #: Whether labels are names of classes, which can be read off the label column.
     takes_labels: ClassVar[bool] = False
     #: What the text columns and the label hold.
-    text_kind: ClassVar[Kind] = Kind.TEXT
-    label_kind: ClassVar[Kind] = Kind.LABEL
+    text_kind: ClassVar[ValueKind] = ValueKind.TEXT
+    label_kind: ClassVar[ValueKind] = ValueKind.LABEL
 
     def __init__(self, config: DatasetConfig) -> None:
         """Raises ConfigError for a data set that names no text, or a cut or phrase of a column that isn't one."""
@@ -56,9 +56,9 @@ class Texts:
     def roles(self) -> list[Role]:
         texts = [Role(name, "text", self.text_kind) for name in self.config.text]
         apart = [name for name in self.together if name not in self.grouped]
-        read = [*texts, *self._more(), *(Role(name, "group", Kind.TEXT) for name in apart)]
+        read = [*texts, *self._more(), *(Role(name, "group", ValueKind.TEXT) for name in apart)]
         others = [name for name in self.config.slices or [] if name not in {role.column for role in read}]
-        return [*read, *(Role(name, "slices", Kind.TEXT) for name in others)]
+        return [*read, *(Role(name, "slices", ValueKind.TEXT) for name in others)]
 
     def _more(self) -> list[Role]:
         """Those of the columns besides the text."""
@@ -143,7 +143,7 @@ class Numbers(Texts):
     """Regression: the label is a number."""
 
     default_metrics: ClassVar[dict[str, str]] = {"pearson": "max", "spearman": "max"}
-    label_kind: ClassVar[Kind] = Kind.NUMBER
+    label_kind: ClassVar[ValueKind] = ValueKind.NUMBER
     answers: ClassVar[str] = "numbers"
 
     def __init__(self, config: DatasetConfig) -> None:

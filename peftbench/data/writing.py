@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.examples import Example, column
-from peftbench.data.kinds import Kind, Role
+from peftbench.data.kinds import Role, ValueKind
 from peftbench.data.rows import Texts
 from peftbench.errors import ConfigError
 
@@ -20,7 +20,7 @@ class Writing(Texts):
     equal `dataset.group` are one question, whose right texts are those of all its rows."""
 
     default_metrics: ClassVar[dict[str, str]] = {"rouge1": "max", "rouge2": "max", "rougeL": "max"}
-    text_kind: ClassVar[Kind] = Kind.TEXTS
+    text_kind: ClassVar[ValueKind] = ValueKind.TEXTS
     answers: ClassVar[str] = "texts"
 
     def __init__(self, config: DatasetConfig) -> None:
@@ -34,8 +34,8 @@ class Writing(Texts):
 
     def _more(self) -> list[Role]:
         return [
-            *(Role(name, "group", Kind.TEXTS) for name in self.grouped),
-            Role(self.right, "answers", Kind.ANSWERS),
+            *(Role(name, "group", ValueKind.TEXTS) for name in self.grouped),
+            Role(self.right, "answers", ValueKind.ANSWERS),
         ]
 
     def check(self, table: pa.Table, where: str) -> None:

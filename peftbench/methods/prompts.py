@@ -11,6 +11,7 @@ from peftbench.data.batch import Arguments
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.methods.base import Context
 from peftbench.methods.hub import Hub, check_rows
+from peftbench.tasks.verbaliser import Verbaliser
 
 
 class TextPrompt(Hub):
@@ -21,7 +22,7 @@ class TextPrompt(Hub):
 
     def inject(self, model: nn.Module, config: PeftConfig, context: Context) -> PeftModel:
         adapted: Any = super().inject(model, config, context)
-        labels = getattr(context.task, "config").labels or []  # noqa: B009  # What a task needn't have.
+        labels = context.task.config.labels or []
         text = self.config.args["text"].replace("{labels}", ", ".join(labels))
         ids = context.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
@@ -63,8 +64,8 @@ class Cpt(Hub):
         return {"cpt_token_ids": ids, "cpt_mask": [1] * len(ids), "cpt_tokens_type_mask": kinds}
 
     def _examples(self, context: Context) -> list[tuple[list[int], list[int]]]:
-        task: Any = context.task
-        if not hasattr(task, "words"):
+        task = context.task
+        if not isinstance(task, Verbaliser):
             raise NotApplicable(f"method={self.config.name}: needs a label word for every answer")
         examples: list[tuple[list[int], list[int]]] = []
         for batch in context.batches():

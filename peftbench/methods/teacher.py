@@ -70,7 +70,7 @@ def _of_run(finished_run: FinishedRun, context: Context) -> tuple[nn.Module, Tas
 
 
 def _compare_tasks(config: RunConfig, task: Task, context: Context) -> None:
-    mine, theirs = _labels(context.task), config.dataset.labels
+    mine, theirs = context.task.config.labels, config.dataset.labels
     if mine != theirs:
         raise NotApplicable(f"{_KEY}: its labels are {', '.join(theirs or [])}; here they are {', '.join(mine or [])}")
     if (task.formulation, task.peft_type) != (context.task.formulation, context.task.peft_type):
@@ -78,12 +78,6 @@ def _compare_tasks(config: RunConfig, task: Task, context: Context) -> None:
             f"{_KEY}: it solves the task as {task.formulation} ({config.model.family}), "
             f"the student as {context.task.formulation} ({context.model.family}): their inputs differ"
         )
-
-
-def _labels(task: Any) -> list[str] | None:
-    """The names of the labels; None where each example has choices of its own."""
-    names: list[str] | None = task.config.labels
-    return names
 
 
 def _of_checkpoint(finished_run: FinishedRun, context: Context) -> tuple[nn.Module, Task, None, Any]:
@@ -99,7 +93,7 @@ def _of_checkpoint(finished_run: FinishedRun, context: Context) -> tuple[nn.Modu
         raise ConfigError(
             f"{_KEY}={finished_run.weights}: lacks trained weights ({sorted(info['missing_keys'])[0]}, ...)"
         )
-    names, mine = list(model.config.id2label.values()), _labels(task)
+    names, mine = list(model.config.id2label.values()), task.config.labels
     named = not all(str(name).startswith("LABEL_") for name in names)
     if task.formulation == "head" and mine and (len(names) != len(mine) or (named and names != mine)):
         raise NotApplicable(f"{_KEY}: its labels are {', '.join(names)}; here they are {', '.join(mine)}")

@@ -19,7 +19,7 @@ _ENCODER, _DECODER = ("encoder_layers", "num_layers"), ("decoder_layers", "num_d
 
 
 @dataclass(frozen=True)
-class Parts:
+class ParametersByPlace:
     """A model's trained parameters by their place: `embeddings`, `layers` from the first that runs to the last, and
     `top`, what is above the layers (norms, pooler, head)."""
 
@@ -37,7 +37,7 @@ def stacks(model: nn.Module) -> dict[str, nn.ModuleList]:
     return outermost
 
 
-def parts(model: nn.Module) -> Parts:
+def parts(model: nn.Module) -> ParametersByPlace:
     """The parts of a model. Each trained parameter is in one of them, a tied one in the first that has it.
 
     Raises:
@@ -55,7 +55,7 @@ def parts(model: nn.Module) -> Parts:
 
     split = [take(layer.parameters()) for layer in layers]
     below = [p for name, p in model.named_parameters() if _is_embedding(model, name)]
-    return Parts(embeddings=take(below), layers=split, top=take(model.parameters()))
+    return ParametersByPlace(embeddings=take(below), layers=split, top=take(model.parameters()))
 
 
 def _is_embedding(model: nn.Module, name: str) -> bool:

@@ -41,7 +41,7 @@ _REST = [f.name for f in dataclasses.fields(RunRecord) if f.name not in _WHOLE]
 Read = tuple[RunRecord | RecordError, str]
 
 
-class Parts:
+class DistinctValues:
     """Distinct JSON values by number. What records say alike is one object for all of them: nothing changes it.
 
     Args:
@@ -74,7 +74,7 @@ _Entry = tuple[Stamp, str, "array[int]"]
 class _Index:
     """Entries by their file's name under records/."""
 
-    parts: Parts = dataclasses.field(default_factory=Parts)
+    parts: DistinctValues = dataclasses.field(default_factory=DistinctValues)
     entries: dict[str, _Entry] = dataclasses.field(default_factory=dict)
 
 
@@ -108,7 +108,7 @@ def _stamp(listed: "os.DirEntry[str]") -> Stamp | None:
         return None
 
 
-def _fresh(file: Path, parts: Parts) -> tuple[RunRecord | RecordError, str, "array[int] | None"]:
+def _fresh(file: Path, parts: DistinctValues) -> tuple[RunRecord | RecordError, str, "array[int] | None"]:
     """The record that a file holds, read from it, its run's key, and its numbers; None for the numbers: not to be
     kept."""
     record = read(file)
@@ -121,7 +121,7 @@ def _fresh(file: Path, parts: Parts) -> tuple[RunRecord | RecordError, str, "arr
         return record, run, None
 
 
-def _taken_apart(record: RunRecord, parts: Parts) -> "array[int]":
+def _taken_apart(record: RunRecord, parts: DistinctValues) -> "array[int]":
     """The numbers of a record's parts; its sections become the ones that others share."""
     numbers = array("i")
     for name in _WHOLE:
@@ -137,7 +137,7 @@ def _taken_apart(record: RunRecord, parts: Parts) -> "array[int]":
     return numbers
 
 
-def _put_together(numbers: "array[int]", parts: Parts) -> RunRecord:
+def _put_together(numbers: "array[int]", parts: DistinctValues) -> RunRecord:
     """The record of the numbers of its parts."""
     values = list(map(parts.values.__getitem__, numbers))
     first = 1 + len(values[0])
@@ -170,7 +170,7 @@ def _load(file: Path) -> _Index | None:
     if about.get(b"version") != _version().encode():
         return None
     lines = int(about[b"files"])
-    parts = Parts(table["part"][lines:].to_pylist())
+    parts = DistinctValues(table["part"][lines:].to_pylist())
     files = table[:lines].combine_chunks()
     numbers = array("i")
     numbers.frombytes(files["numbers"].combine_chunks().flatten().to_numpy().astype("int32").tobytes())

@@ -56,7 +56,7 @@ class RunRecord:
         evaluation: where `config.evaluation` or `dataset.slices` is set, what was evaluated beyond the score:
             `calibration`, `robustness` by perturbation, `slices` by column.
         footnotes: what a reader of the score must know.
-        warnings: what decides whether a figure means anything: each `kind` (`results.warnings.Kind`) and `text`.
+        warnings: what decides whether a figure means anything: each `kind` (`results.warnings.WarningKind`) and `text`.
         protocol: what the scores mean (`protocol`).
         tuning: where `config.tune` is set, what was tried to find the method's hyper-parameters: `trials`, `failed`,
             `pruned` and `examples_seen` (with `tune_halving`), `seed`, `search`, `best` and all that was `tried`, each

@@ -63,7 +63,7 @@ class Environment(msgspec.Struct):
     start: str | None = None
 
 
-class Answered(msgspec.Struct):
+class BenchmarkForgetting(msgspec.Struct):
     """`forgetting` of a record, by benchmark."""
 
     n: Count
@@ -113,7 +113,7 @@ class Sliced(msgspec.Struct):
     worst: str | None = None
 
 
-class Evaluated(msgspec.Struct):
+class Evaluation(msgspec.Struct):
     """`evaluation` of a record."""
 
     calibration: Calibration | None = None
@@ -147,8 +147,8 @@ _WITHIN: dict[str, Any] = {
     "samples": dict[str, Count | None] | None,
     "learnt": Learnt,
     "environment": Environment,
-    "forgetting": dict[str, Answered] | None,
-    "evaluation": Evaluated | None,
+    "forgetting": dict[str, BenchmarkForgetting] | None,
+    "evaluation": Evaluation | None,
     "warnings": list[Warned],
     "protocol": Whole,
     "schema_version": Whole,

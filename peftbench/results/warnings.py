@@ -19,7 +19,7 @@ _Z = NormalDist().inv_cdf(0.975)
 _TIMED = {"train": "train_time_s", "inference": "inference_latency_ms"}
 
 
-class Kind(StrEnum):
+class WarningKind(StrEnum):
     """The subject of a warning."""
 
     #: The step that was selected is the last: more of them might have been better.
@@ -51,12 +51,12 @@ def of(record: RunRecord) -> Iterator[Warned]:
     cell = f"{method} on {dataset} ({record.config['model']['name']}"
     run = f"{cell}, seed {record.config.get('seed')})"
     texts = {
-        Kind.STILL_IMPROVING: _still_improving(record, run),
-        Kind.NOT_ABOVE_MAJORITY: _not_above_majority(record, run),
-        Kind.SEARCH_EDGE: _at_edge(record, f"{cell})"),
-        Kind.ROWS_IN_TRAIN: _rows_in_train(record),
-        Kind.BUSY_TRAINING: _busy(record, run, "train"),
-        Kind.BUSY_INFERENCE: _busy(record, run, "inference"),
+        WarningKind.STILL_IMPROVING: _still_improving(record, run),
+        WarningKind.NOT_ABOVE_MAJORITY: _not_above_majority(record, run),
+        WarningKind.SEARCH_EDGE: _at_edge(record, f"{cell})"),
+        WarningKind.ROWS_IN_TRAIN: _rows_in_train(record),
+        WarningKind.BUSY_TRAINING: _busy(record, run, "train"),
+        WarningKind.BUSY_INFERENCE: _busy(record, run, "inference"),
     }
     yield from ({"kind": str(kind), "text": text} for kind, warned in texts.items() for text in warned)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -16,6 +16,8 @@ from peftbench.data.held_out import HeldOut, Shots
 from peftbench.data.sources import DataSource
 from peftbench.errors import TooLong
 from peftbench.tasks.base import Task
+from peftbench.tasks.instructions import TextMixture
+from peftbench.tasks.mixture import Mixture
 from peftbench.tasks.phrasing import as_chat
 
 #: Tokens that a tokenizer may add to an example, at the most (special tokens, spaces).
@@ -60,13 +62,15 @@ def _check_shots(module: HeldOut, mixture: DatasetConfig) -> None:
 
 
 def _modules(
-    config: RunConfig, task: Any, tokenizer: PreTrainedTokenizerBase, source: DataSource, cache: Path
+    config: RunConfig, task: Task, tokenizer: PreTrainedTokenizerBase, source: DataSource, cache: Path
 ) -> Iterator[tuple[TaskDataModule, Task]]:
     """The data module of a run with its task; of a mixture, those of each part."""
     parts, held_out = config.dataset.parts or [], config.dataset.held_out or []
     whole = [(config, task, source)]
     every = enumerate([*parts, *held_out])
-    each = [(replace(config, dataset=p), task.parts[i], source.parts[p.name]) for i, p in every]
+    each = [
+        (replace(config, dataset=p), cast(Mixture | TextMixture, task).parts[i], source.parts[p.name]) for i, p in every
+    ]
     for number, (part_config, part_task, files) in enumerate(each or whole):
         kind = HeldOut if each and number >= len(parts) else TaskDataModule
         yield kind(part_config, part_task, tokenizer, source=files, tokenizer_fingerprint="", cache=cache), part_task
@@ -103,7 +107,7 @@ def _of_chat(module: TaskDataModule) -> int:
 def _fixed(example: Example, cuttable: set[str]) -> int:
     """Bytes of an example that can't be cut, with the longest of its answers."""
     fields = sum(len(text.encode()) for name, text in example.fields.items() if name not in cuttable)
-    marked = sum(len(example.fields[name][first:last].encode()) for name, (first, last) in example.kept.items())
+    marked = sum(len(example.fields[name][first:last].encode()) for name, (first, last) in example.must_stay.items())
     options = sum(len(choice.encode()) + _ADDED for choice in example.choices)
     answers = max((len(text.encode()) for text in example.references or []), default=0)
     return fields + marked + options + answers

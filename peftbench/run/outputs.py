@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from peftbench.results.report import card
 from peftbench.results.statistics import answers
 from peftbench.run.training.tuner import gather
 from peftbench.system import files, redact
-from peftbench.tasks.base import Task
+from peftbench.tasks.base import Generating, Task
 
 _WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -66,7 +66,7 @@ def write_predictions(file: Path, data: TaskDataModule, predicted: dict[str, lis
     )
 
 
-def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], task: Any) -> None:
+def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], task: Task) -> None:
     """`write_predictions` for answers that are texts already, by slice, in the order of its examples."""
     predicted = {
         name: [{"predictions": answers, "index": torch.arange(len(answers))}] for name, answers in texts.items()
@@ -116,7 +116,7 @@ def _predictions(
     return pa.table(columns)
 
 
-def _statistics(predictions: Any, examples: Encoded, task: Any) -> dict[str, pa.Array]:
+def _statistics(predictions: Any, examples: Encoded, task: Task) -> dict[str, pa.Array]:
     """The figures that intervals are made of where answers are texts: of metrics of texts what they make of each
     example (`metrics.by_example`); of labels and numbers that were written, what the texts count as."""
     columns = {
@@ -124,7 +124,7 @@ def _statistics(predictions: Any, examples: Encoded, task: Any) -> dict[str, pa.
         for name, numbers in task.statistics(predictions, examples).items()
     }
     if task.generates and examples.references is None:
-        columns[answers.COUNTS_AS] = pa.array(task.answered(predictions, examples).answers)
+        columns[answers.COUNTS_AS] = pa.array(cast(Generating, task).answered(predictions, examples).answers)
     return columns
 
 

@@ -12,7 +12,7 @@ from peftbench.config.types import RunConfig
 from peftbench.data import formats, labels
 from peftbench.data.encode import Encoded, encode
 from peftbench.data.examples import NO_LABEL, Reader
-from peftbench.data.kinds import Kind
+from peftbench.data.kinds import ValueKind
 from peftbench.data.sampler import by_length
 from peftbench.errors import ConfigError
 from peftbench.run.reloading import Reloaded, reload
@@ -21,7 +21,12 @@ from peftbench.system import fingerprint
 from peftbench.system.process_group import Emit
 
 #: By kind of column, what stands for an answer that isn't known.
-_UNKNOWN: dict[Kind, Any] = {Kind.LABEL: NO_LABEL, Kind.NUMBER: NO_LABEL, Kind.CHOICE: NO_LABEL, Kind.ANSWERS: [""]}
+_UNKNOWN: dict[ValueKind, Any] = {
+    ValueKind.LABEL: NO_LABEL,
+    ValueKind.NUMBER: NO_LABEL,
+    ValueKind.CHOICE: NO_LABEL,
+    ValueKind.ANSWERS: [""],
+}
 
 
 def answer(path: str, file: str, how: dict[str, Any], emit: Emit) -> None:

@@ -98,10 +98,10 @@ def _check_rows(config: RunConfig, data: DatasetConfig, source: DataSource) -> N
 
 def own_metrics(data: DatasetConfig) -> dict[str, str]:
     """The fingerprints of the user's own metrics, of a mixture's parts too."""
-    from peftbench.tasks import metrics
+    from peftbench.tasks.metrics import own, registry
 
-    named = {name: key for part in _with_parts(data) for name, key in metrics.keys(part).items()}
-    return metrics.own.fingerprints(named)
+    named = {name: key for part in _with_parts(data) for name, key in registry.keys(part).items()}
+    return own.fingerprints(named)
 
 
 def _with_parts(data: DatasetConfig) -> list[DatasetConfig]:
@@ -115,6 +115,6 @@ def _directed(data: DatasetConfig) -> DatasetConfig:
     data = replace(data, parts=parts, held_out=held_out)
     if AS_METRIC not in data.metrics.values():
         return data
-    from peftbench.tasks import metrics  # Over a second of scikit-learn, which only a named metric needs here.
+    from peftbench.tasks.metrics import registry  # Over a second of scikit-learn, which only a named metric needs here.
 
-    return replace(data, metrics=metrics.directed(data.metrics))
+    return replace(data, metrics=registry.directed(data.metrics))

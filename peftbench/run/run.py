@@ -28,7 +28,7 @@ from peftbench.run.training.class_weights import class_weights
 from peftbench.run.training.curve import Curve
 from peftbench.run.training.energy import Energy
 from peftbench.run.training.halving import Halving
-from peftbench.run.training.meter import Memory, Meter
+from peftbench.run.training.meter import Meter, PeakMemory
 from peftbench.run.training.progress import Reporter
 from peftbench.run.training.resume import RunState
 from peftbench.run.training.selection import SelectBest, maximise
@@ -43,7 +43,7 @@ from peftbench.tasks.table import build as build_task
 def run(context: RunContext) -> RunRecord | None:
     """Train, evaluate and measure one configuration in this process. None on every rank but the first, which has the
     record."""
-    memory = Memory()
+    memory = PeakMemory()
     tuner, data = set_up(context)
     trained = train(context, tuner, data, memory)
     context.emit({"event": "phase", "phase": "evaluating"})
@@ -175,7 +175,7 @@ class TrainingResult:
     curve: list[Point]
 
 
-def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: Memory) -> TrainingResult:
+def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: PeakMemory) -> TrainingResult:
     """Fit, where the method trains at all, and put the selected step's weights back."""
     config, method, steps, folder = context.config, tuner.method, tuner.total_steps, context.places.unfinished
     meter, energy, curve = Meter(), Energy(), Curve(steps)

@@ -23,7 +23,7 @@ _CONDITIONS = ("train_samples", "shots", "epochs", "max_steps", "batch_size", "s
 
 
 @dataclass
-class Row:
+class MethodRuns:
     """A method's runs under the same conditions.
 
     Attributes:
@@ -59,23 +59,23 @@ class Row:
 
 
 @dataclass
-class Panel:
+class ComparableRuns:
     """Rows that may be compared: `distance` is a place in `NEAR`, `conditions` says what they have in common."""
 
     distance: int
     dataset: str
     model: str
     conditions: str
-    rows: list[Row]
+    rows: list[MethodRuns]
 
 
-def panels(config: RunConfig, *, without: str | None = None) -> list[Panel]:
+def panels(config: RunConfig, *, without: str | None = None) -> list[ComparableRuns]:
     """All evidence for a run's data set and model, the nearest first, and then what compares the most methods.
 
     Args:
         without: a data set whose records aren't looked at.
     """
-    grouped: dict[Any, dict[Any, Row]] = defaultdict(dict)
+    grouped: dict[Any, dict[Any, MethodRuns]] = defaultdict(dict)
     for record in _records(config.results_dir):
         described = record.config
         near = _distance(described, config)
@@ -87,15 +87,15 @@ def panels(config: RunConfig, *, without: str | None = None) -> list[Panel]:
         where = (*names, f"{same}, protocol {record.protocol}", described.get("formulation"))
         changed = tuple(word for word in record.changed if not word.startswith(("method=", "model=")))
         row = (described["method"]["name"], json.dumps(described["method"], sort_keys=True))
-        grouped[where].setdefault(row, Row(described["method"]["name"], changed)).runs.append(record)
+        grouped[where].setdefault(row, MethodRuns(described["method"]["name"], changed)).runs.append(record)
     panels = [
-        Panel(near, data, model, conditions, _ranked(list(rows.values())))
+        ComparableRuns(near, data, model, conditions, _ranked(list(rows.values())))
         for (near, data, model, conditions, _), rows in grouped.items()
     ]
     return sorted(panels, key=lambda panel: (panel.distance, -len(panel.rows), -_seeds(panel)))
 
 
-def _seeds(panel: Panel) -> int:
+def _seeds(panel: ComparableRuns) -> int:
     return sum(len(row.runs) for row in panel.rows)
 
 
@@ -121,14 +121,14 @@ def _distance(described: dict[str, Any], config: RunConfig) -> int | None:
     return 2 if data.get("task") == config.dataset.task and same_model else None
 
 
-def _ranked(rows: list[Row]) -> list[Row]:
+def _ranked(rows: list[MethodRuns]) -> list[MethodRuns]:
     """The rows, best first, with their ties."""
     rows = sorted(rows, key=lambda row: -row.scores.mean())
     mark(rows)
     return rows
 
 
-def mark(rows: Sequence[Row]) -> None:
+def mark(rows: Sequence[MethodRuns]) -> None:
     """Test which rows can't be told from the best (Hsu's test by seeds); rows of one seed aren't tested."""
     for row in rows:
         row.tied = None

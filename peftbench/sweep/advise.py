@@ -10,9 +10,9 @@ from peftbench.config.compose import canonical
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 from peftbench.sweep import advice, budget, estimation
-from peftbench.sweep.advice import NEAR, Panel, Row
+from peftbench.sweep.advice import NEAR, ComparableRuns, MethodRuns
 from peftbench.sweep.cells import plan
-from peftbench.sweep.estimation import Estimate, Options
+from peftbench.sweep.estimation import Options, RunEstimate
 from peftbench.system import process
 
 _WORDS = ("memory", "parameters", "latency")
@@ -111,27 +111,27 @@ def _printed(config: RunConfig) -> list[str]:
     return ["Printed, not re-run:", *(f"  {row}" for row in rows), ""] if rows else []
 
 
-def _asked(shown: Sequence[Panel], limits: Limits) -> list[str]:
+def _asked(shown: Sequence[ComparableRuns], limits: Limits) -> list[str]:
     """The methods whose estimate is read: with limits all, without them what is shown and what may be recommended."""
     within = [panel.rows if limits != Limits() else panel.rows[:_ROWS] for panel in shown]
     return sorted({row.method for row in [*(row for rows in within for row in rows), *_best(shown[0].rows)]})
 
 
-def _best(rows: Sequence[Row]) -> list[Row]:
+def _best(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
     """The rows that train something and can't be told from the best; where none was tested, the first."""
     methods = [replace(row) for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
     advice.mark(methods)
     return [row for row in methods if row.tied] or methods[:1]
 
 
-def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> dict[str, Estimate]:
+def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> dict[str, RunEstimate]:
     """The estimates of methods with evidence, by name, on the model that is asked about."""
     present = [name for name in methods if name in paths.choices("method")]
     cells = [plan([*words, f"method={name}"], multirun=False).cells[0] for name in present]
     return dict(zip(present, estimation.make(cells, Options(memory=limits.memory)), strict=True))
 
 
-def unfit(row: Row, estimates: dict[str, Estimate], limits: Limits) -> str | None:
+def unfit(row: MethodRuns, estimates: dict[str, RunEstimate], limits: Limits) -> str | None:
     """The reason why a method is out of question; None: it isn't. What nobody measured or estimated is no reason."""
     one = estimates.get(row.method)
     latency = row.figure("efficiency", "inference_latency_ms_merged")
@@ -148,7 +148,7 @@ def unfit(row: Row, estimates: dict[str, Estimate], limits: Limits) -> str | Non
     return None
 
 
-def _panel(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> list[str]:
+def _panel(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits) -> list[str]:
     head = f"{NEAR[panel.distance].capitalize()}: {panel.dataset} on {panel.model} ({panel.conditions})"
     rows = [["", "method", "score", "95 % interval", "seeds", "trained", "memory here", "train, s", ""]]
     rows += [_row(row, estimates, unfit(row, estimates, limits)) for row in panel.rows[:_ROWS]]
@@ -158,7 +158,7 @@ def _panel(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> list
     return [head, *lines, *([f"and {hidden} with lower scores"] if hidden > 0 else [])]
 
 
-def _row(row: Row, estimates: dict[str, Estimate], why_not: str | None) -> list[str]:
+def _row(row: MethodRuns, estimates: dict[str, RunEstimate], why_not: str | None) -> list[str]:
     interval, one = row.interval(), estimates.get(row.method)
     between = "unknown" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
     mark = {True: "=", False: "", None: "?"}[row.tied]
@@ -171,7 +171,7 @@ def _row(row: Row, estimates: dict[str, Estimate], why_not: str | None) -> list[
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommended:
     """The method that is recommended, why, and the methods that a sweep would have to compare with it."""
 
     method: str
@@ -179,7 +179,7 @@ class Choice:
     open: list[str]
 
 
-def choose(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> Choice | None:
+def choose(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits) -> Recommended | None:
     """The method that a panel recommends; None: no method with evidence keeps within the limits."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
     best = _best(rows)
@@ -194,12 +194,12 @@ def choose(panel: Panel, estimates: dict[str, Estimate], limits: Limits) -> Choi
     if not best[0].tied:
         trained = [row.method for row in rows if row.figure("params", "trainable")]
         untested = list(dict.fromkeys(trained))[:3]
-        return Choice(names[0], "the best score; one seed each, so nothing was tested", untested)
+        return Recommended(names[0], "the best score; one seed each, so nothing was tested", untested)
     reason = f"of {len(names)} that can't be told from the best (=), the one with the least memory"
-    return Choice(min(names, key=memory), reason, names)
+    return Recommended(min(names, key=memory), reason, names)
 
 
-def _last(panel: Panel, estimates: dict[str, Estimate], limits: Limits, words: Sequence[str]) -> list[str]:
+def _last(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits, words: Sequence[str]) -> list[str]:
     """Lines on what to run: the recommended method, and the sweep that would settle what is open."""
     choice, asked = choose(panel, estimates, limits), " ".join(words)
     if choice is None:

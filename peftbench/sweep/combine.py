@@ -13,7 +13,7 @@ from peftbench.config import hydra_compat
 from peftbench.config.types import RunConfig
 from peftbench.config.values import as_word
 from peftbench.errors import ConfigError, nearest
-from peftbench.sweep.wanted import Wanted
+from peftbench.sweep.wanted import WantedValue
 
 #: A composed run, and the overrides that it is composed from.
 ComposedRun = tuple[RunConfig, list[str]]
@@ -113,25 +113,25 @@ def without(
     return remaining
 
 
-def _condition(pattern: str) -> dict[str, Wanted]:
+def _condition(pattern: str) -> dict[str, WantedValue]:
     words = [word.partition("=") for word in _WORD.findall(pattern)]
     if not words or any(not separator or not key for key, separator, _ in words):
         raise ConfigError(f"exclude: {pattern!r} is no condition; {_EXCLUDE}")
-    return {key: Wanted.read(value) for key, _, value in words}
+    return {key: WantedValue.read(value) for key, _, value in words}
 
 
-def _check_keys(condition: dict[str, Wanted], facts: Sequence[dict[str, Any]]) -> None:
+def _check_keys(condition: dict[str, WantedValue], facts: Sequence[dict[str, Any]]) -> None:
     """Raises ConfigError for a key that no run has; that only some have it is usual (an adapter's arguments)."""
     for key in condition:
         if not any(key in run for run in facts):
             raise ConfigError(f"exclude: {key}: no run has such a key; {nearest(key, sorted(set().union(*facts)))}")
 
 
-def _holds(condition: dict[str, Wanted], run: dict[str, Any]) -> bool:
+def _holds(condition: dict[str, WantedValue], run: dict[str, Any]) -> bool:
     return all(key in run and value.meets(run[key]) for key, value in condition.items())
 
 
-def _values_of(condition: dict[str, Wanted], facts: Sequence[dict[str, Any]]) -> str:
+def _values_of(condition: dict[str, WantedValue], facts: Sequence[dict[str, Any]]) -> str:
     """The values that the runs have for a condition's keys."""
     return "; ".join(
         f"{key} is {', '.join(dict.fromkeys(as_word(run[key]) for run in facts if key in run))}" for key in condition
@@ -143,7 +143,7 @@ def _facts(config: RunConfig, words: Sequence[str], groups: Sequence[str]) -> di
     written = (word.lstrip("+~").partition("=") for word in words)
     values = dataclasses.asdict(config)
     keys = _flat(values)
-    rest = {key: Wanted.read(value).value for key, _, value in written if key in groups or key not in keys}
+    rest = {key: WantedValue.read(value).value for key, _, value in written if key in groups or key not in keys}
     names = {part: getattr(config, part).name for part in ("model", "method", "dataset", "hardware")}
     return {**keys, **rest, **names}
 

@@ -11,7 +11,7 @@ from peftbench.config.compose import canonical
 from peftbench.errors import ConfigError
 from peftbench.sweep import budget, estimate_picture, estimate_table, recorded, sizing
 from peftbench.sweep.cells import plan
-from peftbench.sweep.estimation import Estimate, Options, make
+from peftbench.sweep.estimation import Options, RunEstimate, make
 from peftbench.system import process
 
 #: The command's own words, and what each may say.
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     return 1 if all(one.refused for one in estimates) else 0
 
 
-def asked(arguments: list[str]) -> tuple[list[Estimate], Options]:
+def asked(arguments: list[str]) -> tuple[list[RunEstimate], Options]:
     """The estimates that a command line asks for, and its options. Raises ConfigError for what is wrong."""
     with process.stoppable():
         overrides, folders = config_dirs(arguments)
@@ -84,12 +84,12 @@ def take(arguments: Sequence[str]) -> tuple[Options, list[str]]:
     return Options(memory, fit or memory is not None, values.get("format") == "json", length, picture), rest
 
 
-def as_json(estimates: Sequence[Estimate]) -> str:
+def as_json(estimates: Sequence[RunEstimate]) -> str:
     """`cells`, one a run, as JSON."""
     return json.dumps({"cells": cells(estimates)}, indent=2) + "\n"
 
 
-def cells(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+def cells(estimates: Sequence[RunEstimate]) -> list[dict[str, Any]]:
     """The estimates by run: its names, figures by part and forecasts; or `refused`."""
     shown = []
     for one in estimates:

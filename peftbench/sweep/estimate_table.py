@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from peftbench.sweep.budget import in_words
 from peftbench.sweep.estimates import in_words as time_in_words
-from peftbench.sweep.estimation import Estimate
+from peftbench.sweep.estimation import RunEstimate
 from peftbench.sweep.forecast import Forecast
 
 #: Columns of memory, in MB: heading and the parts that it adds up.
@@ -18,7 +18,7 @@ _COLUMNS = {
 }
 
 
-def text(estimates: Sequence[Estimate], memory: int | None) -> str:
+def text(estimates: Sequence[RunEstimate], memory: int | None) -> str:
     """The table, with the reasons of what couldn't be estimated and the bases of its figures below."""
     shown = [one for one in estimates if not one.refused]
     names = [part for part in ("model", "method", "dataset", "hardware") if part == "method" or _vary(estimates, part)]
@@ -33,15 +33,15 @@ def text(estimates: Sequence[Estimate], memory: int | None) -> str:
     return "\n".join([*lines, ""])
 
 
-def _vary(estimates: Sequence[Estimate], part: str) -> bool:
+def _vary(estimates: Sequence[RunEstimate], part: str) -> bool:
     return len({getattr(one.config, part).name for one in estimates}) > 1 or part == "model"
 
 
-def _bases(one: Estimate) -> list[tuple[str, Forecast | None]]:
+def _bases(one: RunEstimate) -> list[tuple[str, Forecast | None]]:
     return [("process", one.process), ("time", one.seconds)]
 
 
-def _row(one: Estimate, names: Sequence[str], memory: int | None) -> list[str]:
+def _row(one: RunEstimate, names: Sequence[str], memory: int | None) -> list[str]:
     cell = one.cell
     parts = [f"{sum(cell['parts'][part] for part in parts) / 1e6:,.1f}" for parts in _COLUMNS.values()]
     row = [getattr(one.config, name).name for name in names]

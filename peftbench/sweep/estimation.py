@@ -33,7 +33,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """The estimate of a run.
 
     Attributes:
@@ -61,7 +61,7 @@ class Estimate:
         return self.process.value if self.process else float(self.cell["peak_bytes"])
 
 
-def make(configs: Sequence[RunConfig], options: Options) -> list[Estimate]:
+def make(configs: Sequence[RunConfig], options: Options) -> list[RunEstimate]:
     """The estimates of runs, made in a process of their own. Runs that differ in the seed alone are estimated once."""
     different = list({repr(replace(config, seed=0)): config for config in configs}.values())
     asked = [(config, _wanted(config, options)) for config in different]
@@ -86,10 +86,10 @@ def _wanted(config: RunConfig, options: Options) -> dict[str, Any]:
     }
 
 
-def _estimate(config: RunConfig, cell: dict[str, Any], seconds: Forecast | None, options: Options) -> Estimate:
+def _estimate(config: RunConfig, cell: dict[str, Any], seconds: Forecast | None, options: Options) -> RunEstimate:
     if "refused" in cell:
-        return Estimate(config, cell)
-    estimate = Estimate(config, cell, forecast.process(cell["peak_bytes"], config), seconds)
+        return RunEstimate(config, cell)
+    estimate = RunEstimate(config, cell, forecast.process(cell["peak_bytes"], config), seconds)
     if options.memory is None:
         return estimate
 

@@ -8,7 +8,7 @@ from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 from peftbench.sweep import budget, estimation, terminal
 from peftbench.sweep.cells import Cells
-from peftbench.sweep.estimation import Estimate, Options
+from peftbench.sweep.estimation import Options, RunEstimate
 
 _KEY = "hardware.micro_batch_size"
 
@@ -57,7 +57,7 @@ def hold(composed: Cells) -> Held:
     return Held(held, words[0], memory, len(reasons) - len(fits))
 
 
-def _reason(one: Estimate, size: int, *, fit: bool) -> str | None:
+def _reason(one: RunEstimate, size: int, *, fit: bool) -> str | None:
     """The reason why a run is left out; None: it fits, or nobody can tell."""
     own = micro_batch_size(one.config)
     if one.refused or (one.largest is not None and (fit or one.largest >= own)):
@@ -70,19 +70,19 @@ def _reason(one: Estimate, size: int, *, fit: bool) -> str | None:
     return f"{needs}, and one example doesn't fit into {budget.in_words(size)} either{saving}"
 
 
-def _words(one: Estimate, *, fit: bool) -> list[str]:
+def _words(one: RunEstimate, *, fit: bool) -> list[str]:
     """The words that a run's command line gets besides."""
     smaller = fit and one.largest is not None and one.largest < micro_batch_size(one.config)
     return [f"{_KEY}={one.largest}"] if smaller else []
 
 
-def _cut(one: Estimate, *, fit: bool) -> RunConfig:
+def _cut(one: RunEstimate, *, fit: bool) -> RunConfig:
     if not _words(one, fit=fit):
         return one.config
     return replace(one.config, hardware=replace(one.config.hardware, micro_batch_size=one.largest))
 
 
-def _memory(estimates: Sequence[Estimate], cells: Sequence[RunConfig]) -> list[float | None]:
+def _memory(estimates: Sequence[RunEstimate], cells: Sequence[RunConfig]) -> list[float | None]:
     """Bytes of each run; of one that is cut smaller unknown but for the budget, which it keeps within."""
     return [
         None if one.refused or micro_batch_size(cell) < micro_batch_size(one.config) else one.memory

@@ -14,7 +14,7 @@ from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
 from peftbench.results.report.load import load
 from peftbench.results.reproduction import match, table
-from peftbench.results.reproduction.match import Row
+from peftbench.results.reproduction.match import JudgedRow
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import prepare
 from peftbench.sweep import counting, finding, launch
@@ -70,14 +70,14 @@ def _list(arguments: Sequence[str], folders: Sequence[Path]) -> int:
     return 0
 
 
-def _recorded(root: str, folders: Sequence[Path]) -> list[Row]:
+def _recorded(root: str, folders: Sequence[Path]) -> list[JudgedRow]:
     """The rows that a results folder has runs of."""
     if not (Path(root) / Folder.RECORDS).is_dir():
         return []
     return match.rows(load(root).completed, lambda name, dataset: experiments.official(name, dataset, folders))
 
 
-def _line(claim: Claim, row: Row | None, folders: Sequence[Path]) -> list[str]:
+def _line(claim: Claim, row: JudgedRow | None, folders: Sequence[Path]) -> list[str]:
     expected = claim.expected
     return [
         claim.experiment,
@@ -227,7 +227,7 @@ def _seed_words(asked: Asked, composed: RunConfig) -> str:
     return ",".join(map(str, range(count)))
 
 
-def _judged(asked: Asked, dataset: str, composed: RunConfig) -> Row:
+def _judged(asked: Asked, dataset: str, composed: RunConfig) -> JudgedRow:
     official = experiments.official(asked.experiment, dataset, asked.folders)
     root = Path(composed.results_dir)
     records: list[RunRecord] = load(root).completed if root.is_dir() else []

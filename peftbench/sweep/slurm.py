@@ -6,7 +6,6 @@ tests/endurance/slurm.py tries it on a real Slurm.
 
 import contextlib
 import getpass
-import importlib
 import math
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn
 
+from peftbench.sweep import submitit_compat
 from peftbench.sweep.launchers import Launcher
 
 #: Bytes of a job beside what a run's record counts: its parent, its fork server, and what the run was born with.
@@ -95,19 +95,19 @@ def watched(launcher: Launcher) -> Iterator[None]:
     if launcher.name != "submitit_slurm":
         yield
         return
-    core: Any = importlib.import_module("submitit.core.utils")
-    job: Any = importlib.import_module("submitit.slurm.slurm").SlurmJob
+    job, uncompleted = submitit_compat.job_class(), submitit_compat.uncompleted_error()
     watcher, results = job.watcher, job.results
 
     def patient(self: Any) -> list[Any]:
         try:
             return list(results(self))
-        except core.UncompletedJobError:  # Its record says why, or that there is none.
+        except uncompleted:  # Its record says why, or that there is none.
             return [JobReturn()]
 
     job.results = patient
     if not _accounting():
-        job.watcher = _by_squeue(type(watcher))(delay_s=_LOOK_S)
+        listed = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T", f"--user={getpass.getuser()}"]
+        job.watcher = submitit_compat.watcher_by(type(watcher), listed, states)(delay_s=_LOOK_S)
     try:
         yield
     finally:
@@ -121,21 +121,6 @@ def _accounting() -> bool:
     except (OSError, subprocess.SubprocessError):
         return False
     return True
-
-
-def _by_squeue(watcher: Any) -> Any:
-    """submitit's class of watchers, asking `squeue`."""
-
-    class Watcher(watcher):
-        def _make_command(self) -> list[str] | None:
-            waiting = super()._make_command()
-            listed = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T"]
-            return None if waiting is None else [*listed, f"--user={getpass.getuser()}"]
-
-        def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
-            return states(string if isinstance(string, str) else string.decode(), self._registered)
-
-    return Watcher
 
 
 def states(listed: str, jobs: set[str]) -> dict[str, dict[str, str]]:

@@ -29,7 +29,7 @@ _WAITING = 3
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepProgress:
     """The state of a sweep."""
 
     sweep: SweepActivity
@@ -55,17 +55,17 @@ class Standing:
         return sum(part for part in parts if part is not None) / (self.sweep.at_once or max(1, len(self.running)))
 
 
-def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> Standing:
+def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> SweepProgress:
     """The state of a sweep by its files: records of ended runs, status files of running ones."""
     states = {state.run: state for state in activity.running(root)}
     ended = {
         run.run: record for run in sweep.runs if (record := announcements.ended(root, run, sweep.started)) is not None
     }
     now = {run.run: states[run.run] for run in sweep.runs if run.run in states and run.run not in ended}
-    return Standing(sweep, ended, now)
+    return SweepProgress(sweep, ended, now)
 
 
-def headline(state: Standing, *, goes_on: bool = True) -> str:
+def headline(state: SweepProgress, *, goes_on: bool = True) -> str:
     """A sweep in one line."""
     failed = sum(record.status != "completed" for record in state.ended.values())
     total = state.sweep.before + len(state.sweep.runs)

@@ -13,7 +13,7 @@ from peftbench.config.values import as_word
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedValue:
     """A value as a condition has it.
 
     Attributes:
@@ -26,7 +26,7 @@ class Wanted:
 
     @classmethod
     @functools.cache  # Runs share most of their values, and reading one takes a millisecond.
-    def read(cls, text: str) -> "Wanted":
+    def read(cls, text: str) -> "WantedValue":
         """The value that Hydra would read; text that it can't read is text (`[ab]*`)."""
         try:
             value = OverridesParser.create().parse_override(f"x={text}").value()

@@ -58,7 +58,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Counters:
+class CpuCounters:
     """The counters at a moment, in seconds; `busy_s` None: the kernel has none."""
 
     wall_s: float
@@ -66,17 +66,17 @@ class Counters:
     busy_s: float | None
     cores: int
 
-    def until(self, later: "Counters") -> Load:
+    def until(self, later: "CpuCounters") -> Load:
         """The load between this moment and a later one."""
         busy = None if self.busy_s is None or later.busy_s is None else later.busy_s - self.busy_s
         # A worker that died unnoticed took its counter with it.
         return Load(later.wall_s - self.wall_s, max(0.0, later.own_s - self.own_s), busy, later.cores)
 
 
-def counters(proc: Path = _PROC) -> Counters:
+def counters(proc: Path = _PROC) -> CpuCounters:
     """The counters of this moment. A tenth of a millisecond."""
     cores = _cores()
-    return Counters(time.perf_counter(), _own(proc), _busy(proc, cores), len(cores))
+    return CpuCounters(time.perf_counter(), _own(proc), _busy(proc, cores), len(cores))
 
 
 def _cores() -> set[int]:

@@ -18,7 +18,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from peftbench.errors import Failed
-from peftbench.system import machine
+from peftbench.system import machine, multiprocessing_compat
 from peftbench.system.process_group import STOP_S, Crew, Emit, Outcome
 
 #: Imported by the fork server, by name: this room knows nothing of what it runs. Not `datasets` nor `evaluate`: they
@@ -158,7 +158,7 @@ def warm_up() -> None:
 
 def abandon() -> None:
     """End a fork server that was started and not used: it would go on importing, which nobody waits for."""
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    pid = multiprocessing_compat.server_pid()
     if pid is not None and not _Server.used:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

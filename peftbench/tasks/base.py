@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from peft import TaskType
 
+from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.batch import Arguments, Batch
 from peftbench.data.encode import Encoded, Encodes
 
@@ -28,16 +29,29 @@ class Answered:
 class Task(Encodes, Protocol):
     """One way of solving one kind of task. `n`: examples of a batch; some tasks give each several sequences."""
 
-    auto_model: Any
-    peft_type: TaskType
-    #: How it is solved: head, verbaliser or text.
-    formulation: str
-    #: Further arguments of the model's configuration, such as `num_labels`.
-    model_args: dict[str, Any]
-    #: Names of the data set's metrics.
-    metrics: list[str]
-    #: Whether predictions are texts that the model writes (`prompt`, `generation` and `decode`, which the others lack).
-    generates: bool
+    @property
+    def config(self) -> DatasetConfig: ...
+
+    @property
+    def auto_model(self) -> Any: ...
+
+    @property
+    def peft_type(self) -> TaskType: ...
+
+    @property
+    def formulation(self) -> str:
+        """The way it is solved: head, verbaliser or text."""
+        ...
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """Further arguments of the model's configuration, such as `num_labels`."""
+        ...
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the data set's metrics."""
+        ...
 
     def inputs(self, batch: Batch) -> Arguments:
         """Picks from a collated batch the arguments that the model is called with."""
@@ -77,11 +91,17 @@ class Task(Encodes, Protocol):
 class Generating(Task, Protocol):
     """A task whose predictions are texts (`generates`)."""
 
-    #: Arguments of `generate`: beams, length.
-    generation: dict[str, Any]
+    @property
+    def generation(self) -> dict[str, Any]:
+        """Arguments of `generate`: beams, length."""
+        ...
 
     def prompt(self, batch: Batch) -> Batch:
         """Picks from a collated batch the arguments of `generate`, without any answer."""
+        ...
+
+    def answered(self, predictions: Any, examples: Encoded) -> Answered:
+        """The answers that metrics compare: texts, or what they count as where labels or numbers are asked for."""
         ...
 
     def generation_of(self, part: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from peftbench.config.dataset_types import DatasetConfig
-from peftbench.tasks import metrics
 from peftbench.tasks.base import Answered
+from peftbench.tasks.metrics import registry
 
 #: Most classes whose confusion is recorded: it has a number for every two of them, on every split.
 MOST_CLASSES = 50
@@ -22,7 +22,7 @@ def beside(config: DatasetConfig, answered: Answered, *, judged: bool) -> dict[s
     """
     names = config.labels or []
     labelled = judged and answered.groups is None and np.asarray(answered.answers).dtype.kind in "iu"
-    also = metrics.compute(config.also or [], answered.answers, answered.right, groups=answered.groups)
+    also = registry.compute(config.also or [], answered.answers, answered.right, groups=answered.groups)
     shown = labelled and 1 < len(names) <= MOST_CLASSES
     return {"also": also or None, "classes": by_class(names, answered) if shown else None}
 

@@ -17,7 +17,7 @@ class Posed:
     """The texts of one sequence, and by name the characters [start, end) of them that must stay."""
 
     fields: dict[str, str]
-    kept: dict[str, tuple[int, int]] = field(default_factory=dict)
+    must_stay: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def fit(
@@ -80,7 +80,7 @@ def shorten(
         spans_of: the characters [start, end) of every token of a text.
     """
     spans = {name: spans_of(posed.fields[name]) for name in cuttable}
-    fixed = {name: _fixed(spans[name], posed.kept.get(name)) for name in cuttable}
+    fixed = {name: _fixed(spans[name], posed.must_stay.get(name)) for name in cuttable}
     left = {name: len(spans[name]) for name in cuttable}
     for _ in range(excess):
         longest = max((n for n in cuttable if left[n] > fixed[n]), key=lambda n: left[n], default=None)
@@ -90,12 +90,12 @@ def shorten(
     drops = {name: len(spans[name]) - left[name] for name in cuttable if left[name] < len(spans[name])}
     if not drops:
         return None
-    result = Posed(dict(posed.fields), dict(posed.kept))
+    result = Posed(dict(posed.fields), dict(posed.must_stay))
     for name, drop in drops.items():
-        start, end = _window(spans[name], drop, posed.kept.get(name), len(posed.fields[name]))
+        start, end = _window(spans[name], drop, posed.must_stay.get(name), len(posed.fields[name]))
         result.fields[name] = posed.fields[name][start:end]
-        if name in posed.kept:
-            result.kept[name] = (posed.kept[name][0] - start, posed.kept[name][1] - start)
+        if name in posed.must_stay:
+            result.must_stay[name] = (posed.must_stay[name][0] - start, posed.must_stay[name][1] - start)
     return result
 
 

@@ -11,11 +11,11 @@ from peftbench.config.dataset_types import DatasetConfig
 from peftbench.data.batch import HOST, Arguments, Batch, Inputs
 from peftbench.data.encode import Encoded
 from peftbench.data.examples import Example, Reader
-from peftbench.tasks import metrics
 from peftbench.tasks.base import Answered
 from peftbench.tasks.beside import beside
 from peftbench.tasks.fitting import Lines, Posed, fit
-from peftbench.tasks.metrics import by_example as kept
+from peftbench.tasks.metrics import registry
+from peftbench.tasks.metrics.by_example import statistics
 
 #: Of a batch, what no model is given: the loss is computed from its logits.
 NOT_INPUTS = ("labels", "index", "targets", *HOST)
@@ -96,7 +96,7 @@ class Posing:
 
     def score(self, predictions: Any, examples: Encoded) -> dict[str, float]:
         answered = self.answered(predictions, examples)
-        return metrics.compute(self.config.metrics, answered.answers, answered.right, groups=answered.groups)
+        return registry.compute(self.config.metrics, answered.answers, answered.right, groups=answered.groups)
 
     def statistics(self, predictions: Any, examples: Encoded) -> dict[str, list[list[float] | None]]:
         answered = self.answered(predictions, examples)
@@ -115,7 +115,7 @@ def _by_row(answered: Answered, examples: Encoded, names: Iterable[str]) -> dict
             rows = np.sort(rows)
     made: dict[str, list[list[float] | None]] = {}
     for name in names:
-        numbers = kept.statistics(name, list(answered.answers), answered.right)
+        numbers = statistics(name, list(answered.answers), answered.right)
         if numbers is not None:
             made[name] = [None] * len(examples)
             for row, values in zip(rows.tolist(), numbers, strict=True):
@@ -137,7 +137,7 @@ def pose(examples: Sequence[Example]) -> tuple[list[Posed], list[int]]:
     counts: list[int] = []
     for example in examples:
         fields = [{**example.fields, "choice": choice} for choice in example.choices] or [example.fields]
-        posed += [Posed(f, example.kept) for f in fields]
+        posed += [Posed(f, example.must_stay) for f in fields]
         counts.append(len(fields))
     return posed, counts
 

@@ -6,11 +6,11 @@ from typing import Any
 from peftbench.config.formulations import WAYS, formulation
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
-from peftbench.tasks import metrics
 from peftbench.tasks.base import Task
 from peftbench.tasks.head import Choice, Classification, Regression
 from peftbench.tasks.instructions import TextMixture
 from peftbench.tasks.likelihood import Likelihood
+from peftbench.tasks.metrics import registry
 from peftbench.tasks.mixture import Mixture
 from peftbench.tasks.text import Text
 from peftbench.tasks.verbaliser import Verbaliser
@@ -54,10 +54,10 @@ def build(config: RunConfig) -> Task:
     """
     if not config.dataset.metrics:
         raise ConfigError(
-            f"dataset.metrics: names none; allowed are {', '.join(metrics.names())}, as {{accuracy: max}}"
+            f"dataset.metrics: names none; allowed are {', '.join(registry.names())}, as {{accuracy: max}}"
         )
-    for name, key in metrics.keys(config.dataset).items():
-        metrics.get(name, key)
+    for name, key in registry.keys(config.dataset).items():
+        registry.get(name, key)
     if config.dataset.also and config.dataset.parts:
         raise ConfigError("dataset.also: not with dataset=mixture, whose parts have metrics of their own")
     how = formulation(config)
@@ -73,5 +73,5 @@ def build(config: RunConfig) -> Task:
     # What is put in a gap is named, not judged.
     task_class: Any = Name if how == "text" and config.dataset.candidates else TASKS[config.dataset.task, how]
     task: Task = task_class.build(config)
-    metrics.check(config.dataset, task.reader)
+    registry.check(config.dataset, task.reader)
     return task

@@ -10,7 +10,7 @@ import pytest
 from peftbench.data import sources
 from peftbench.errors import ConfigError
 from peftbench.run.prepared import prepare
-from peftbench.tasks import metrics
+from peftbench.tasks.metrics.labels import f1
 from tests.helpers.composed import composed
 from tests.helpers.own_files import CLASSIFY, TEXTS, Files, csv_text, examples, labels
 
@@ -229,7 +229,7 @@ class TestShortForms:
         assert cell.key == files.cell(file, *CLASSIFY, "dataset.metrics={f1_macro: max}").key
 
     def test_its_direction_is_the_metrics_own(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(metrics.labels.f1, "direction", "min", raising=False)
+        monkeypatch.setattr(f1, "direction", "min", raising=False)
         file = files.csv(csv_text(["up", "down"]))
         assert files.cell(file, *CLASSIFY, "dataset.metrics=f1").config.dataset.metrics == {"f1": "min"}
         assert "all are max or all are min" in files.refusal(file, *CLASSIFY, "dataset.metrics=[f1,accuracy]")

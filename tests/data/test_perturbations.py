@@ -77,10 +77,10 @@ def test_contractions_say_the_same(text: str, changed: str | None) -> None:
 def test_an_example_keeps_its_label_and_its_marked_words(name: str) -> None:
     text = f"{TEXT} * banking * {TEXT}"
     start = text.index("* banking *")
-    example = Example(7, {"text": text, "answer": TEXT}, 1, kept={"text": (start, start + 11)}, references=["x"])
+    example = Example(7, {"text": text, "answer": TEXT}, 1, must_stay={"text": (start, start + 11)}, references=["x"])
     changed = perturb(example, ["text"], name, 0)
     assert changed.fields["text"] != text
-    assert changed.fields["text"][slice(*changed.kept["text"])] == "* banking *"
+    assert changed.fields["text"][slice(*changed.must_stay["text"])] == "* banking *"
     assert changed.fields["answer"] == TEXT
     assert (changed.row, changed.label, changed.references) == (7, 1, ["x"])
     assert perturb(example, ["text"], name, 0) == changed

@@ -165,7 +165,7 @@ def test_the_record_has_the_counts(
     assert (found["rows_in_train"], found["rows_in_train_folded"]) == expected
     assert record.metrics["train"]["rows_in_train"] is None
     kinds = [warned["kind"] for warned in record.warnings]
-    assert (warnings.Kind.ROWS_IN_TRAIN in kinds) == (method == "lora")
+    assert (warnings.WarningKind.ROWS_IN_TRAIN in kinds) == (method == "lora")
     assert found["rows"] == (40 if method == "lora" else None)
 
 

@@ -13,7 +13,7 @@ from peftbench.results.report.page.document import Document
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.reproduction import findings, judge
 from peftbench.results.reproduction.findings import Finding
-from peftbench.results.reproduction.match import Row
+from peftbench.results.reproduction.match import JudgedRow
 from peftbench.results.reproduction.tested import Tested
 from tests.helpers import studies
 
@@ -66,7 +66,7 @@ def records() -> list[RunRecord]:
     return made
 
 
-def papers() -> list[Row]:
+def papers() -> list[JudgedRow]:
     """A row of every verdict."""
     known = {"metric": "accuracy", "split": "validation", "selection": "best_on_validation", "base": "b",
              "start": "checkpoint", "rounding": 0.0005, "source": "arXiv 2106.09685, Table 2"}  # fmt: skip
@@ -81,7 +81,7 @@ def papers() -> list[Row]:
     for name, (value, scores, more) in cases.items():
         expected = ExpectedConfig(value=value, departures=["The batch size isn't printed."], **more)
         verdict = judge.judge(expected, scores, floor=judge.floor(expected, 872))
-        made.append(Row(name, "sst2", expected, verdict, expected.departures, ["k"] * len(scores)))
+        made.append(JudgedRow(name, "sst2", expected, verdict, expected.departures, ["k"] * len(scores)))
     return made
 
 

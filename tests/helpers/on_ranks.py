@@ -26,7 +26,7 @@ from peftbench.run import run
 from peftbench.run.context import RunContext
 from peftbench.run.evaluation import evaluate
 from peftbench.run.prepared import PreparedRun
-from peftbench.run.training.meter import Memory
+from peftbench.run.training.meter import PeakMemory
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import process, ranks, stop
 from peftbench.system.process_group import MEETING
@@ -73,7 +73,7 @@ class Followed:
 
 def follow(cell: PreparedRun, watch: Watch) -> Followed:
     """Train as a run does."""
-    places, memory = ResultStore(cell.config.results_dir).places(cell.config, cell.key), Memory()
+    places, memory = ResultStore(cell.config.results_dir).places(cell.config, cell.key), PeakMemory()
     job = RunContext(cell, places, [], lambda event: None)
     tuner, data = run.set_up(job)
     callbacks = tuner.method.callbacks

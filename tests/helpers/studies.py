@@ -18,7 +18,7 @@ from peftbench.results.records import RunRecord
 from peftbench.results.report import stats
 from peftbench.results.report.load import Results
 from peftbench.results.report.page.data import document
-from peftbench.results.report.page.document import Cell, Curve, Document, Estimate, Matrix, Row
+from peftbench.results.report.page.document import Cell, CurveBand, Document, Matrix, MeanWithInterval, PageRow
 from peftbench.results.report.page.words import answers
 from peftbench.system import fingerprint
 from tests.helpers.composed import composed
@@ -136,11 +136,11 @@ def page(records: Sequence[RunRecord], **results: Any) -> Document:
     return replace(made, answers=answers(made))
 
 
-def _around(mean: float, half: float) -> Estimate:
-    return Estimate(mean, (mean - half, mean + half))
+def _around(mean: float, half: float) -> MeanWithInterval:
+    return MeanWithInterval(mean, (mean - half, mean + half))
 
 
-def _filled(row: Row, cell: Cell, column: str) -> Cell:
+def _filled(row: PageRow, cell: Cell, column: str) -> Cell:
     draw = random.Random(row.id + column)
     half = 0.018 + 0.012 * draw.random()
     steps = range(5, 125, 5)
@@ -152,7 +152,7 @@ def _filled(row: Row, cell: Cell, column: str) -> Cell:
         same_examples=(cell.score.mean - half / 2, cell.score.mean + half / 2),
         basis=f"{len(cell.runs)} seeds and the examples",
         metrics={name: _around(metric.mean, half) for name, metric in cell.metrics.items()},
-        curve=Curve(steps, mean, [m - s for m, s in zip(mean, spread, strict=True)],
+        curve=CurveBand(steps, mean, [m - s for m, s in zip(mean, spread, strict=True)],
                     [m + s for m, s in zip(mean, spread, strict=True)]),
         warnings=["the best step is the last: it may still be improving"] if row.method == "prompt" else [],
         notes=[("rank", "1 to 4")],
@@ -164,7 +164,7 @@ def _tied(cell: Cell, best: Cell) -> Cell:
     return replace(cell, tied=cell.score.interval[1] >= best.score.mean)
 
 
-def _better(a: Row, b: Row, column: str) -> float:
+def _better(a: PageRow, b: PageRow, column: str) -> float:
     return NormalDist(0, 0.02).cdf(a.cells[column].score.mean - b.cells[column].score.mean)
 
 

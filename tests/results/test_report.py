@@ -13,7 +13,7 @@ import pytest
 
 from peftbench.config import identity
 from peftbench.results.records import RunRecord
-from peftbench.results.report import command, frame, render_csv, render_markdown, stats
+from peftbench.results.report import command, dataframe, render_csv, render_markdown, stats
 from peftbench.results.report.load import Results, load
 from peftbench.results.store import ResultStore
 from tests.helpers.boards import board, made
@@ -161,7 +161,7 @@ def test_records_as_a_frame(results: Path) -> None:
     store, config = ResultStore(results), composed(["model=tiny_bert"])
     for key, status in (("a", "completed"), ("b", "oom")):
         store.put(config, RunRecord(key=key, status=status, score=0.5, config=identity.description(config)))
-    table = frame(results)
+    table = dataframe.frame(results)
     assert table["status"].tolist() == ["completed", "oom"]
     assert table["config.method.lr"].tolist() == [1e-3, 1e-3]
 

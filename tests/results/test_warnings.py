@@ -11,7 +11,7 @@ from peftbench.config import identity
 from peftbench.results import records, warnings
 from peftbench.results.records import RecordError, RunRecord
 from peftbench.results.store import ResultStore
-from peftbench.results.warnings import Kind
+from peftbench.results.warnings import WarningKind
 from peftbench.run.prepared import PreparedRun
 from peftbench.sweep import job, tuning
 from tests.helpers.boards import board, made
@@ -32,7 +32,7 @@ def test_the_best_step_is_the_last() -> None:
     chosen = {"score": 0.8, "last_score": 0.8, "last_step": 90, "evaluations": 3}
     text = said(made(0.5, "method=lora", selected_step=90, selection=chosen))
     assert text == {
-        Kind.STILL_IMPROVING: f"{RUN}: the step that scored best is the last: it may still have been improving"
+        WarningKind.STILL_IMPROVING: f"{RUN}: the step that scored best is the last: it may still have been improving"
     }
     assert not said(made(0.5, selected_step=60, selection=chosen))
     assert not said(made(0.5, selected_step=90, selection={**chosen, "evaluations": 1})), "there was no other"
@@ -51,7 +51,7 @@ def test_a_score_that_the_commonest_class_may_have() -> None:
         f"{RUN}: the accuracy of 58.5 % on validation isn't above that of the commonest class alone, "
         "52.7 % (n = 277, its 95 % interval begins at 52.6 %)"
     )
-    assert list(said(scoring(162 / 277, 277))) == [Kind.NOT_ABOVE_MAJORITY]
+    assert list(said(scoring(162 / 277, 277))) == [WarningKind.NOT_ABOVE_MAJORITY]
     assert not said(scoring(163 / 277, 277))
     assert said(scoring(0.5, 5000)), "nor is one below it"
     assert not said(scoring(162 / 277, 277, majority_fraction=None))
@@ -102,7 +102,7 @@ def test_of_a_mixture_each_part_is_looked_at() -> None:
     record.config = {**record.config, "dataset": {**record.config["dataset"], "parts": [part]}}
     assert not said(record)
     record.metrics = {"rte/validation": record.metrics["validation"]}
-    assert "on rte/validation" in said(record)[Kind.NOT_ABOVE_MAJORITY]
+    assert "on rte/validation" in said(record)[WarningKind.NOT_ABOVE_MAJORITY]
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_the_best_rate_at_the_edge_of_its_range(best: float, edge: str | None) -
     assert edges == ({} if edge is None else {"lr": edge})
     tuned = {"search": search, "best": {"values": values}, "at_edge": edges}
     text = said(made(0.5, tuning=tuned))
-    assert list(text) == ([] if edge is None else [Kind.SEARCH_EDGE])
+    assert list(text) == ([] if edge is None else [WarningKind.SEARCH_EDGE])
     if edge is not None:
-        assert f"the best lr of its trials, {best:g}, lies at the {edge} edge" in text[Kind.SEARCH_EDGE]
+        assert f"the best lr of its trials, {best:g}, lies at the {edge} edge" in text[WarningKind.SEARCH_EDGE]
     assert not said(made(0.5, tuning={"search": search, "best": {"values": values}})), "an older record"
 
 
@@ -129,18 +129,18 @@ def test_what_was_tuned_is_warned_of_when_the_record_is_put(
     best = {"values": {"lr": 1e-2}}
     store.put_tuning(prepared.key, {"search": {"lr": [1e-4, 1e-2]}, "best": best, "at_edge": {"lr": "upper"}})
     record = RunRecord(key=prepared.key, status="completed", config=identity.description(config), score=0.5)
-    assert [warned["kind"] for warned in job.keep(prepared, store, record).warnings] == [Kind.SEARCH_EDGE]
+    assert [warned["kind"] for warned in job.keep(prepared, store, record).warnings] == [WarningKind.SEARCH_EDGE]
 
 
 def test_a_busy_machine() -> None:
     timed = {"train_time_s": 9.0, "inference_latency_ms": 2.0}
     text = said(made(0.5, efficiency={**timed, "train_cores_fraction": 0.35, "inference_cores_fraction": 0.5}))
     assert text == {
-        Kind.BUSY_TRAINING: f"{RUN}: training had 35 % of its cores, others the rest",
-        Kind.BUSY_INFERENCE: f"{RUN}: measuring inference had 50 % of its cores, others the rest",
+        WarningKind.BUSY_TRAINING: f"{RUN}: training had 35 % of its cores, others the rest",
+        WarningKind.BUSY_INFERENCE: f"{RUN}: measuring inference had 50 % of its cores, others the rest",
     }
     quiet = {**timed, "train_cores_fraction": 0.35, "train_quiet_windows": 4}
-    assert said(made(0.5, efficiency=quiet))[Kind.BUSY_TRAINING].endswith("medians over 4 quiet stretches")
+    assert said(made(0.5, efficiency=quiet))[WarningKind.BUSY_TRAINING].endswith("medians over 4 quiet stretches")
     assert not said(made(0.5, efficiency={**timed, "train_cores_fraction": 0.95}))
     assert not said(made(0.5, efficiency={"train_time_s": None, "train_cores_fraction": 0.3}))
 
@@ -152,7 +152,7 @@ def test_a_failed_run_warns_of_nothing() -> None:
 def test_warnings_are_read_back_and_shown(train: Train) -> None:
     record = train("recipe.max_steps=4", "recipe.eval_steps=2", "method.lr=1e-9", "measure=false")
     kinds = [warned["kind"] for warned in record.warnings]
-    assert Kind.NOT_ABOVE_MAJORITY in kinds, "forty rows, half of each class, and nothing learnt"
+    assert WarningKind.NOT_ABOVE_MAJORITY in kinds, "forty rows, half of each class, and nothing learnt"
     assert record.metrics["validation"]["majority_fraction"] == 0.5  # type: ignore[index]
     again = records.decode(json.dumps(record.to_dict()).encode())
     assert (again.warnings, again.notes) == (

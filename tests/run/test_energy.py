@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from peftbench.run.training.energy import Counters, Energy
+from peftbench.run.training.energy import Energy, EnergyCounters
 
 
 def zone(folder: Path, name: str, value: int, most: int = 1_000_000) -> Path:
@@ -15,7 +15,7 @@ def zone(folder: Path, name: str, value: int, most: int = 1_000_000) -> Path:
 def test_packages_are_added_up_and_their_parts_are_not(tmp_path: Path) -> None:
     first, second = zone(tmp_path, "intel-rapl:0", 100), zone(tmp_path, "intel-rapl:1", 500_000)
     core = zone(tmp_path, "intel-rapl:0:0", 0)
-    counters = Counters(tmp_path)
+    counters = EnergyCounters(tmp_path)
     first.write_text("200100")
     second.write_text("600000")
     core.write_text("900000")
@@ -24,7 +24,7 @@ def test_packages_are_added_up_and_their_parts_are_not(tmp_path: Path) -> None:
 
 def test_a_counter_that_begins_anew(tmp_path: Path) -> None:
     counter = zone(tmp_path, "intel-rapl:0", 900_000)
-    counters = Counters(tmp_path)
+    counters = EnergyCounters(tmp_path)
     counter.write_text("100000")
     assert counters.read() == 0.2
     counter.write_text("150000")
@@ -32,9 +32,9 @@ def test_a_counter_that_begins_anew(tmp_path: Path) -> None:
 
 
 def test_null_where_nothing_counts(tmp_path: Path) -> None:
-    assert Counters(tmp_path / "none").read() is None
+    assert EnergyCounters(tmp_path / "none").read() is None
     counter = zone(tmp_path, "intel-rapl:0", 1)
-    counters = Counters(tmp_path)
+    counters = EnergyCounters(tmp_path)
     counter.write_text("only root may read this")
     assert counters.read() is None
 

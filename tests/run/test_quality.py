@@ -12,7 +12,7 @@ from peftbench.run import shares
 from peftbench.run.training import meter
 from peftbench.run.training.meter import Meter
 from peftbench.system import load
-from peftbench.system.load import Counters
+from peftbench.system.load import CpuCounters
 from tests.helpers.boards import made
 
 
@@ -27,8 +27,8 @@ class Machine:
         self.meter = Meter(self.look)
         self.tuner = SimpleNamespace(total_steps=0)
 
-    def look(self) -> Counters:
-        return Counters(self.now, self.own_s, self.busy_s if self.counts else None, 2)
+    def look(self) -> CpuCounters:
+        return CpuCounters(self.now, self.own_s, self.busy_s if self.counts else None, 2)
 
     def pass_time(self, seconds: float, *, had: float) -> None:
         """Both cores work all the time, in a share of it for the run."""
@@ -150,7 +150,7 @@ def test_each_model_has_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         shares, "time", SimpleNamespace(process_time=lambda: clock.own, perf_counter=lambda: clock.wall)
     )
-    monkeypatch.setattr(load, "counters", lambda: Counters(clock.wall, clock.own, 2 * clock.wall, 2))
+    monkeypatch.setattr(load, "counters", lambda: CpuCounters(clock.wall, clock.own, 2 * clock.wall, 2))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     models: dict[str, torch.nn.Module] = {"": torch.nn.Identity(), "_base": torch.nn.Identity()}
     measured = shares.Shares(models)

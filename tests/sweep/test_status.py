@@ -57,18 +57,18 @@ def test_the_rows_of_a_training_split_of_another_name_count(results: Path) -> No
 
 
 def test_time_left_counts_what_runs_and_what_waits() -> None:
-    from peftbench.sweep.table import Standing
+    from peftbench.sweep.table import SweepProgress
 
     now = time.time()
     runs = [announcements.ExpectedRecord(str(i), f"{i}.json", str(i), estimate_s=100.0) for i in range(4)]
     sweep = announcements.SweepActivity(activity.me(), "", now, at_once=2, runs=runs)
     done = RunRecord(key="0", status="completed", config={}, efficiency={"run_time_s": 90.0})
     state = activity.RunActivity(activity.me(), "1", "1", since=now - 40, updated=now, step=4, steps=10)
-    left = Standing(sweep, {"0": done}, {"1": state}).left_s()
+    left = SweepProgress(sweep, {"0": done}, {"1": state}).left_s()
     assert left == pytest.approx((60 + 100 + 100) / 2, abs=1)
     unknown = replace(sweep, runs=[replace(run, estimate_s=None) for run in runs])
-    assert Standing(unknown, {}, {"1": state}).left_s() is None
-    assert Standing(unknown, {"0": done}, {"1": state}).left_s() == pytest.approx((50 + 90 + 90) / 2, abs=1)
+    assert SweepProgress(unknown, {}, {"1": state}).left_s() is None
+    assert SweepProgress(unknown, {"0": done}, {"1": state}).left_s() == pytest.approx((50 + 90 + 90) / 2, abs=1)
 
 
 def test_status_shows_what_runs_and_what_was_stopped(run_cli: Run, tiny, results: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from peftbench.system import load
-from peftbench.system.load import Counters, Load
+from peftbench.system.load import CpuCounters, Load
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -37,7 +37,7 @@ def test_without_counters_nothing_is_known(tmp_path: Path, text: str | None) -> 
     seen = load.counters(tmp_path)
     assert seen.busy_s is None
     assert seen.own_s > 0
-    left = seen.until(Counters(seen.wall_s + 2, seen.own_s + 1, 5.0, 1))
+    left = seen.until(CpuCounters(seen.wall_s + 2, seen.own_s + 1, 5.0, 1))
     assert (left.own_fraction(1), left.others_fraction(), left.cores_fraction(1)) == (0.5, None, None)
 
 

@@ -49,7 +49,7 @@ def _example(text: str, first: tuple[int, str], second: tuple[int, str]):
 def test_marks_stand_around_the_words(text: str, first, second, expected: str) -> None:
     example = _example(text, first, second)
     assert expected in example.fields["text"]
-    start, end = example.kept["text"]
+    start, end = example.must_stay["text"]
     marked = example.fields["text"][start:end]
     assert marked[0] in "*#"
     assert marked[-1] in "*#"

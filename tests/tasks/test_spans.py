@@ -27,7 +27,7 @@ class TestMarks:
         )  # fmt: skip
         example = reader(case.config.dataset).examples(table, np.array([0]))[0]
         assert example.fields["text"] == "* The old man * met Bob, for # he # was late."
-        start, end = example.kept["text"]
+        start, end = example.must_stay["text"]
         assert example.fields["text"][start:end] == "* The old man * met Bob, for # he #"
         assert (example.fields["span1"], example.fields["span2"]) == ("The old man", "he")
 
@@ -35,9 +35,9 @@ class TestMarks:
     def test_a_cut_leaves_the_marked_word(self, made, model: str) -> None:
         case = Built(made("dataset=wic", "method=full", f"model={model}"))
         text = "before it all " * 9 + "* people *" + " after it was all over" * 9
-        kept = {"sentence1": (text.index("*"), text.rindex("*") + 1), "sentence2": (0, 15)}
+        must_stay = {"sentence1": (text.index("*"), text.rindex("*") + 1), "sentence2": (0, 15)}
         example = Example(
-            0, {"sentence1": text, "sentence2": "some * people *", "span1": "", "span2": ""}, 0, kept=kept
+            0, {"sentence1": text, "sentence2": "some * people *", "span1": "", "span2": ""}, 0, must_stay=must_stay
         )
         encoded = case.task.encode(case.context.tokenizer, [example], 60)
         written = case.context.tokenizer.decode(encoded.input_ids[0])

@@ -18,6 +18,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from peftbench.methods.tuners.adapter import AdapterLayer, AdapterParameters, refuse_merge
+from peftbench.models.transformers_compat import attention_name, name_attention
 
 _PREFIXED = "prefixed_"
 
@@ -72,8 +73,7 @@ def check(name: str, attention: nn.Module) -> None:
     # transformers has no public way to ask it: a model's module imports the table if its layers attend by name.
     if not hasattr(sys.modules[type(attention).__module__], "ALL_ATTENTION_FUNCTIONS"):
         raise ValueError(f"{name}: {type(attention).__name__} attends in its own way and takes no prefix")
-    config: Any = attention.config
-    implementation = config._attn_implementation.removeprefix(_PREFIXED)
+    implementation = str(attention_name(attention.config)).removeprefix(_PREFIXED)
     if implementation not in ("sdpa", "eager"):
         raise ValueError(f"attention by {implementation} takes no prefix; sdpa and eager do")
 
@@ -82,15 +82,14 @@ def install(model: nn.Module) -> None:
     """Makes a model's attention layers ask their parts for a prefix. Harmless where there is none."""
     for module in model.modules():
         config: Any = getattr(module, "config", None)
-        # Private, and written below: the name by which a layer looks its attention up at every call. Parts of a model
-        # may have configurations of their own, so each module's is asked.
-        plain = getattr(config, "_attn_implementation", None)
+        # Parts of a model may have configurations of their own, so each module's is asked.
+        plain = attention_name(config)
         if plain is None or plain.startswith(_PREFIXED):
             continue
         name = _PREFIXED + plain
         ALL_ATTENTION_FUNCTIONS.register(name, functools.partial(attend, plain))
         ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[plain])
-        config._attn_implementation = name
+        name_attention(config, name)
 
 
 def attend(

@@ -13,6 +13,7 @@ import msgspec
 from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
 from peftbench.results.report.layout import MISSING
+from peftbench.results.report.suites import RowName
 from peftbench.results.shapes import Count
 from peftbench.system import files
 
@@ -32,15 +33,12 @@ NAMES = {
 }
 _FILE = "memory.json"
 
-#: (method, model, variant).
-Row = tuple[str, str, str]
-
 
 @dataclass(frozen=True)
-class Memory:
+class CellMemory:
     """A cell's memory in bytes by part, on examples of `length` tokens; `estimated` is None where nobody asked."""
 
-    row: Row
+    row: RowName
     column: str
     length: int | None
     measured: dict[str, int]
@@ -81,15 +79,15 @@ def measured(record: RunRecord) -> dict[str, int] | None:
 
 
 def collect(
-    records: Iterable[RunRecord], cells: Mapping[int, tuple[Row, str]], estimates: Mapping[str, dict[str, int]]
-) -> list[Memory]:
+    records: Iterable[RunRecord], cells: Mapping[int, tuple[RowName, str]], estimates: Mapping[str, dict[str, int]]
+) -> list[CellMemory]:
     """The memory of every cell where it was measured: of the run that needs the most.
 
     Args:
         cells: by a record's `id` its row and column.
         estimates: by a run's key.
     """
-    by_cell: dict[tuple[Row, str], list[tuple[int, str, RunRecord, dict[str, int]]]] = defaultdict(list)
+    by_cell: dict[tuple[RowName, str], list[tuple[int, str, RunRecord, dict[str, int]]]] = defaultdict(list)
     for record in records:
         if (parts := measured(record)) is not None:
             by_cell[cells[id(record)]].append((sum(parts.values()), record.key, record, parts))
@@ -97,11 +95,13 @@ def collect(
     for (row, column), runs in sorted(by_cell.items(), key=lambda cell: cell[0]):
         _, key, record, parts = max(runs, key=lambda run: run[:2])
         length = (record.efficiency or {}).get("memory_length")
-        made.append(Memory(row, column, None if length is None else int(length), parts, estimates.get(key)))
+        made.append(CellMemory(row, column, None if length is None else int(length), parts, estimates.get(key)))
     return made
 
 
-def table(memory: Sequence[Memory], names: Mapping[Row, str] | None = None) -> tuple[list[str], list[list[str]]]:
+def table(
+    memory: Sequence[CellMemory], names: Mapping[RowName, str] | None = None
+) -> tuple[list[str], list[list[str]]]:
     """Headings and lines, a line a cell: what was measured, and the estimate in brackets where there is one.
 
     Args:
@@ -114,7 +114,7 @@ def table(memory: Sequence[Memory], names: Mapping[Row, str] | None = None) -> t
     return header, [_line(one, parts, names or {}) for one in memory]
 
 
-def _line(one: Memory, parts: Sequence[str], names: Mapping[Row, str]) -> list[str]:
+def _line(one: CellMemory, parts: Sequence[str], names: Mapping[RowName, str]) -> list[str]:
     method, model, variant = one.row
     name = names.get(one.row, f"{method} ({variant})" if variant else method)
     estimated = one.estimated or {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftbench.results.records import RunRecord
+from peftbench.results.report.suites import RowName
 from peftbench.system import escape
 
 NOTE = """\
@@ -16,14 +17,12 @@ is surest of. A drop is what the score loses where texts are changed, in points,
 intervals over examples.
 """
 
-Row = tuple[str, str, str]
-
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationFigure:
     """One figure of one cell, a mean over its runs; `low` and `high` where each run has an interval."""
 
-    row: Row
+    row: RowName
     column: str
     figure: str
     runs: int
@@ -32,18 +31,18 @@ class Evaluated:
     high: float | None = None
 
 
-def collect(records: Iterable[RunRecord], cells: Mapping[int, tuple[Row, str]]) -> list[Evaluated]:
+def collect(records: Iterable[RunRecord], cells: Mapping[int, tuple[RowName, str]]) -> list[EvaluationFigure]:
     """The figures of all runs, averaged by row, column and figure, in their order.
 
     Args:
         cells: by a record's `id` its row and column.
     """
-    by_cell: dict[tuple[Row, str], dict[str, list[tuple[float, float | None, float | None]]]] = defaultdict(dict)
+    by_cell: dict[tuple[RowName, str], dict[str, list[tuple[float, float | None, float | None]]]] = defaultdict(dict)
     for record in records:
         for name, figure in _figures(record.evaluation or {}):
             by_cell[cells[id(record)]].setdefault(name, []).append(figure)
     return [
-        Evaluated(row, column, name, len(runs), *(_mean([run[i] for run in runs]) for i in range(3)))  # type: ignore[arg-type]
+        EvaluationFigure(row, column, name, len(runs), *(_mean([run[i] for run in runs]) for i in range(3)))  # type: ignore[arg-type]
         for (row, column), figures in sorted(by_cell.items(), key=lambda cell: cell[0])
         for name, runs in figures.items()
     ]
@@ -86,10 +85,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 COLUMNS = ("method", "model", "data set", "runs")
 
 
-def table(figures: Sequence[Evaluated]) -> tuple[list[str], list[list[str]]]:
+def table(figures: Sequence[EvaluationFigure]) -> tuple[list[str], list[list[str]]]:
     """Headings and lines: a line a cell, a column a figure."""
     headings = list(dict.fromkeys(one.figure for one in figures))
-    by_cell: dict[tuple[Row, str], dict[str, Evaluated]] = defaultdict(dict)
+    by_cell: dict[tuple[RowName, str], dict[str, EvaluationFigure]] = defaultdict(dict)
     for one in figures:
         by_cell[one.row, one.column][one.figure] = one
     lines = [
@@ -105,7 +104,7 @@ def table(figures: Sequence[Evaluated]) -> tuple[list[str], list[list[str]]]:
     return [*COLUMNS, *(escape.line(name) for name in headings)], lines
 
 
-def _written(one: Evaluated | None) -> str:
+def _written(one: EvaluationFigure | None) -> str:
     if one is None:
         return "-"
     if one.low is None or one.high is None:

@@ -59,7 +59,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Panel:
+class PanelEvidence:
     """The rows of one data set and model that can be compared, the best first.
 
     Attributes:
@@ -78,7 +78,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankIntervals:
     """Ranks over several data sets: of every row the least and the largest in 95 % of the draws, the share of draws in
     which it is the best, and (K, K) probabilities of improvement."""
 
@@ -98,8 +98,8 @@ class Evidence:
     can't be told apart. `notes`: what wasn't compared, and why."""
 
     cells: dict[CellName, Sure] = field(default_factory=dict)
-    panels: list[Panel] = field(default_factory=list)
-    standings: list[Standing] = field(default_factory=list)
+    panels: list[PanelEvidence] = field(default_factory=list)
+    standings: list[RankIntervals] = field(default_factory=list)
     ways: dict[CellName, Share | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -194,7 +194,7 @@ def _of_share(scored: _Scored, records: Sequence[RunRecord]) -> Interval | None:
 
 def _panel(
     column: str, model: str, shared: str, rows: Sequence[RowName], scored: Mapping[CellName, _Scored]
-) -> Panel | None:
+) -> PanelEvidence | None:
     """The comparison of all rows that can be compared in one way; None where there are less than two of them."""
     units = Counter(one.units for row in rows if (one := scored[row, column]).examples is not None)
     common = units.most_common(1)[0][0] if units else None
@@ -213,7 +213,7 @@ def _panel(
         arrays = [scored[row, column].scores for row in chosen]
         made = joint.by_seeds(arrays)
     paired = _pairs(chosen, arrays, basis) if len(chosen) <= _PAIRED else []
-    return Panel(column, model, shared, chosen, basis, made, joint.better(made), paired)
+    return PanelEvidence(column, model, shared, chosen, basis, made, joint.better(made), paired)
 
 
 def _pairs(rows: Sequence[RowName], arrays: Sequence[np.ndarray], basis: Basis) -> list[Pair]:
@@ -232,7 +232,7 @@ def _pairs(rows: Sequence[RowName], arrays: Sequence[np.ndarray], basis: Basis) 
     ]
 
 
-def _left_out(panel: Panel, rows: Sequence[RowName]) -> list[str]:
+def _left_out(panel: PanelEvidence, rows: Sequence[RowName]) -> list[str]:
     """A note for rows that belong to a panel and can't be compared in it."""
     missing = len(rows) - len(panel.rows)
     if not missing:
@@ -241,10 +241,10 @@ def _left_out(panel: Panel, rows: Sequence[RowName]) -> list[str]:
     return [f"{panel.column}, {panel.model}: {missing} of {len(rows)} rows have {lack} and aren't compared"]
 
 
-def _standings(panels: Sequence[Panel]) -> list[Standing]:
+def _standings(panels: Sequence[PanelEvidence]) -> list[RankIntervals]:
     """The standings of every model and conditions with several data sets: of the rows that are compared on all of
     them."""
-    by_model: dict[tuple[str, str], list[Panel]] = defaultdict(list)
+    by_model: dict[tuple[str, str], list[PanelEvidence]] = defaultdict(list)
     for panel in panels:
         by_model[panel.model, panel.conditions].append(panel)
     standings = []
@@ -258,7 +258,7 @@ def _standings(panels: Sequence[Panel]) -> list[Standing]:
         ranks = joint.ranks([panel.joint.select(place) for panel, place in zip(members, places, strict=True)])
         chances = [panel.better[np.ix_(place, place)] for panel, place in zip(members, places, strict=True)]
         standings.append(
-            Standing(
+            RankIntervals(
                 *(model, shared, [panel.column for panel in members], rows),
                 low=[int(rank) for rank in ranks.low],
                 high=[int(rank) for rank in ranks.high],
@@ -269,7 +269,7 @@ def _standings(panels: Sequence[Panel]) -> list[Standing]:
     return standings
 
 
-def _ways(panel: Panel) -> dict[CellName, Share | None]:
+def _ways(panel: PanelEvidence) -> dict[CellName, Share | None]:
     """The share of the way of every row of a panel that has one linear probe and one full fine-tuning."""
     ends = [[i for i, row in enumerate(panel.rows) if row[0] == name] for name in (_START, _END)]
     if [len(rows) for rows in ends] != [1, 1]:

@@ -4,7 +4,7 @@ import re
 
 from peftbench.results.report import layout
 from peftbench.results.report.score_tables import name_of, sure_of
-from peftbench.results.report.stats import Leaderboard, Row
+from peftbench.results.report.stats import Leaderboard, LeaderboardRow
 from peftbench.system import escape
 
 #: What LaTeX reads as commands.
@@ -67,7 +67,7 @@ def _shared(named: layout.Names) -> list[str]:
     return [f"all rows: {', '.join(named.shared)}"] * bool(named.shared) + named.legend
 
 
-def _cell(board: Leaderboard, row: Row, column: str) -> str:
+def _cell(board: Leaderboard, row: LeaderboardRow, column: str) -> str:
     cell, sure = row.cells[column], sure_of(board, row, column)
     if cell is None:
         return "--"

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from peftbench.results.report import layout
-from peftbench.results.report.evidence import Panel, Standing, Sure
+from peftbench.results.report.evidence import PanelEvidence, RankIntervals, Sure
 from peftbench.results.report.layout import MISSING, number
-from peftbench.results.report.stats import Leaderboard, Row, Score
+from peftbench.results.report.stats import Leaderboard, LeaderboardRow, Score
 from peftbench.results.report.suites import RowName
 from peftbench.results.statistics.intervals import Basis
 from peftbench.system import escape
@@ -44,24 +44,24 @@ def order(board: Leaderboard) -> list[RowName]:
     return [name_of(row) for row in board.rows]
 
 
-def name_of(row: Row) -> RowName:
+def name_of(row: LeaderboardRow) -> RowName:
     """The name that a row is known by."""
     return row.method, row.model, row.variant
 
 
-def _mean(row: Row, column: str) -> float:
+def _mean(row: LeaderboardRow, column: str) -> float:
     cell = row.cells[column]
     return 0.0 if cell is None else cell.mean
 
 
-def _line(board: Leaderboard, row: Row, column: str, name: str) -> list[str]:
+def _line(board: Leaderboard, row: LeaderboardRow, column: str, name: str) -> list[str]:
     cell, sure = row.cells[column], sure_of(board, row, column)
     assert cell is not None
     score, deviation = (number(value, "{:.1f}", 100) for value in (cell.mean, cell.std))
     return [mark(sure), name, score, interval(sure), deviation, str(cell.n)]
 
 
-def sure_of(board: Leaderboard, row: Row, column: str) -> Sure:
+def sure_of(board: Leaderboard, row: LeaderboardRow, column: str) -> Sure:
     """The certainty of a cell."""
     return board.evidence.cells.get((name_of(row), column), Sure(None, None))
 
@@ -77,7 +77,7 @@ def interval(sure: Sure) -> str:
     return MISSING if bounds is None else f"[{100 * bounds.low:.1f}, {100 * bounds.high:.1f}]"
 
 
-def _bases(board: Leaderboard, rows: list[Row], column: str) -> list[str]:
+def _bases(board: Leaderboard, rows: list[LeaderboardRow], column: str) -> list[str]:
     """The seeds and examples that the intervals are of, once for the table."""
     sures = [sure_of(board, row, column).interval for row in rows]
     made = [one for one in sures if one is not None]
@@ -111,14 +111,14 @@ def over_data_sets(board: Leaderboard) -> list[str]:
     return parts
 
 
-def _ranks(standing: Standing) -> list[tuple[RowName, str]]:
+def _ranks(standing: RankIntervals) -> list[tuple[RowName, str]]:
     return [
         (row, str(low) if low == high else f"{low} to {high}")
         for row, low, high in zip(standing.rows, standing.low, standing.high, strict=True)
     ]
 
 
-def pairs(panel: Panel, numbered: Sequence[RowName]) -> str:
+def pairs(panel: PanelEvidence, numbered: Sequence[RowName]) -> str:
     """The best of a panel against the others: difference, interval, adjusted p, and what would separate them."""
     named = layout.names(panel.rows, numbered)
     lines = []

@@ -13,8 +13,8 @@ from typing import Any
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report import estimated, evaluation, evidence, forgetting, machines, naming, prompts, suites
-from peftbench.results.report.estimated import Memory
-from peftbench.results.report.evaluation import Evaluated
+from peftbench.results.report.estimated import CellMemory
+from peftbench.results.report.evaluation import EvaluationFigure
 from peftbench.results.report.evidence import Evidence
 from peftbench.results.report.forgetting import Forgot
 from peftbench.results.report.load import Results
@@ -32,7 +32,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """A method on a model.
 
     Attributes:
@@ -57,7 +57,7 @@ class Leaderboard:
 
     columns: list[str]
     metrics: dict[str, str]
-    rows: list[Row]
+    rows: list[LeaderboardRow]
     failed: list[RunRecord]
     not_applicable: list[str]
     unreadable: list[tuple[str, str]]
@@ -69,7 +69,7 @@ class Leaderboard:
     details: dict[str, dict[RowName, Score]] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)
     forgetting: list[Forgot] = field(default_factory=list)
-    evaluation: list[Evaluated] = field(default_factory=list)
+    evaluation: list[EvaluationFigure] = field(default_factory=list)
     #: By row and column, the records that a cell is made of; and how sure their scores are.
     runs: dict[tuple[RowName, str], list[RunRecord]] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
@@ -77,11 +77,11 @@ class Leaderboard:
     roots: dict[int, Path] = field(default_factory=dict)
     #: The figures of all runs that have scores.
     measured: Measured = field(default_factory=lambda: Measured([]))
-    #: Published rows that records of this folder are runs of (`reproduction.match.Row`).
+    #: Published rows that records of this folder are runs of (`reproduction.match.JudgedRow`).
     published: list[Any] = field(default_factory=list)
     #: Sayings that runs of this folder test (`reproduction.tested.Tested`).
     findings: list[Any] = field(default_factory=list)
-    memory: list[Memory] = field(default_factory=list)
+    memory: list[CellMemory] = field(default_factory=list)
 
 
 def leaderboard(results: Results) -> Leaderboard:
@@ -152,10 +152,10 @@ def _score(scores: list[float]) -> Score:
     return Score(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None, len(scores))
 
 
-def _row(name: RowName, cells: dict[str, Score | None], figures: dict[str, float | None]) -> Row:
+def _row(name: RowName, cells: dict[str, Score | None], figures: dict[str, float | None]) -> LeaderboardRow:
     method, model, variant = name
     scores = [cell.mean for cell in cells.values() if cell is not None]
-    return Row(
+    return LeaderboardRow(
         method=method,
         model=model,
         variant=variant,

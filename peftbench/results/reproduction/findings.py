@@ -28,7 +28,7 @@ Runs = list[RunRecord]
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedInterval:
     """A measured 90 % interval (None: too few values) of a `figure`, and the bounds of what was said."""
 
     words: str
@@ -38,12 +38,12 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckResult:
     """The answer of records to a check, with the numbers that say it, and the intervals that they are of."""
 
     answer: str
     numbers: str
-    compared: list[Compared] = field(default_factory=list)
+    compared: list[ComparedInterval] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Result:
 
     finding: Finding
     answer: str
-    checks: list[Answer] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
 
 
@@ -193,25 +193,25 @@ def _difference(a: Sequence[float], b: Sequence[float]) -> Interval | None:
     return middle - half, middle + half
 
 
-def _compared(interval: Interval | None, low: float, high: float, words: str, figure: str) -> Answer:
+def _compared(interval: Interval | None, low: float, high: float, words: str, figure: str) -> CheckResult:
     """An interval against what was said: within, outside, or neither."""
-    compared = [Compared(words, figure, interval, (low, high))]
+    compared = [ComparedInterval(words, figure, interval, (low, high))]
     if interval is None:
-        return Answer(UNTOLD, f"{words}: too few values", compared)
+        return CheckResult(UNTOLD, f"{words}: too few values", compared)
     numbers = f"{words}: {interval[0]:.4g} to {interval[1]:.4g}; said is {low:.4g} to {high:.4g}"
     if low <= interval[0] and interval[1] <= high:
-        return Answer(HOLDS, numbers, compared)
-    return Answer(FAILS if interval[1] < low or interval[0] > high else UNTOLD, numbers, compared)
+        return CheckResult(HOLDS, numbers, compared)
+    return CheckResult(FAILS if interval[1] < low or interval[0] > high else UNTOLD, numbers, compared)
 
 
-def _check_between(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
+def _check_between(check: dict[str, Any], records: Sequence[RunRecord]) -> CheckResult:
     """A figure's mean lies between two bounds."""
     values = _values(records, check.get("where", {}), check["figure"])
     low, high = map(float, check["between"])
     return _compared(_mean(values), low, high, f"{check['figure']} {_words(check.get('where', {}))}", check["figure"])
 
 
-def _check_difference(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
+def _check_difference(check: dict[str, Any], records: Sequence[RunRecord]) -> CheckResult:
     """A figure of some runs is larger than that of others by d."""
     figure = check.get("figure", "score")
     a, b = (_values(records, check[key], figure) for key in ("of", "to"))
@@ -219,7 +219,7 @@ def _check_difference(check: dict[str, Any], records: Sequence[RunRecord]) -> An
     return _compared(_difference(a, b), float(check["d"]), math.inf, words, f"difference of {figure}")
 
 
-def _check_alike(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
+def _check_alike(check: dict[str, Any], records: Sequence[RunRecord]) -> CheckResult:
     """Cells differ by d at the most, each from each."""
     cells, d = _cells(check, records, check.get("where", {})), float(check["d"])
     pairs = list(itertools.combinations(sorted(cells), 2))
@@ -228,18 +228,18 @@ def _check_alike(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
     return _joined(answers)
 
 
-def _check_range(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
+def _check_range(check: dict[str, Any], records: Sequence[RunRecord]) -> CheckResult:
     """The best cell and the worst are at least d apart."""
     cells = _cells(check, records, check.get("where", {}))
     if len(cells) < 2:
-        return Answer(UNTOLD, "fewer than two cells")
+        return CheckResult(UNTOLD, "fewer than two cells")
     ordered = sorted(cells, key=lambda cell: statistics.fmean(cells[cell]))
     worst, best = ordered[0], ordered[-1]
     figure, apart = f"difference of {check.get('figure', 'score')}", _difference(cells[best], cells[worst])
     return _compared(apart, float(check["d"]), math.inf, f"{best} less {worst}", figure)
 
 
-def _check_best_ratio(check: dict[str, Any], records: Sequence[RunRecord]) -> Answer:
+def _check_best_ratio(check: dict[str, Any], records: Sequence[RunRecord]) -> CheckResult:
     """The best value of a key for some runs, over that for others, lies between two bounds. Values whose mean isn't
     below the best one's beyond chance may all be the best."""
     low, high = map(float, check["between"])
@@ -247,7 +247,7 @@ def _check_best_ratio(check: dict[str, Any], records: Sequence[RunRecord]) -> An
     for key in ("of", "to"):
         cells = {float(label.partition("=")[2]): v for label, v in _cells(check, records, check[key]).items()}
         if not cells:
-            return Answer(UNTOLD, f"no run of {_words(check[key])}")
+            return CheckResult(UNTOLD, f"no run of {_words(check[key])}")
         top = max(cells, key=lambda value: statistics.fmean(cells[value]))
         tied = [value for value in cells if value == top or not _below(cells[value], cells[top])]
         best.append((min(tied), max(tied)))
@@ -258,7 +258,7 @@ def _check_best_ratio(check: dict[str, Any], records: Sequence[RunRecord]) -> An
     words = f"best {check['over']} {_words(check['of'])} over {_words(check['to'])}"
     answer = _compared(ratio, low, high, words, f"ratio of the best {check['over']}")
     if ends:
-        return Answer(UNTOLD, f"{answer.numbers}; {'; '.join(ends)}", answer.compared)
+        return CheckResult(UNTOLD, f"{answer.numbers}; {'; '.join(ends)}", answer.compared)
     return answer
 
 
@@ -267,20 +267,20 @@ def _below(values: Sequence[float], best: Sequence[float]) -> bool:
     return interval is not None and interval[1] < 0
 
 
-def _joined(answers: Sequence[Answer]) -> Answer:
+def _joined(answers: Sequence[CheckResult]) -> CheckResult:
     """All must hold; one that fails is enough."""
     compared = [one for answer in answers for one in answer.compared]
     for kind in (FAILS, UNTOLD):
         if other := [answer for answer in answers if answer.answer == kind]:
-            return Answer(kind, "; ".join(answer.numbers for answer in other), compared)
-    return Answer(HOLDS if answers else UNTOLD, "; ".join(answer.numbers for answer in answers), compared)
+            return CheckResult(kind, "; ".join(answer.numbers for answer in other), compared)
+    return CheckResult(HOLDS if answers else UNTOLD, "; ".join(answer.numbers for answer in answers), compared)
 
 
 def _words(where: dict[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in where.items())
 
 
-_CHECKS: dict[str, Callable[[dict[str, Any], Sequence[RunRecord]], Answer]] = {
+_CHECKS: dict[str, Callable[[dict[str, Any], Sequence[RunRecord]], CheckResult]] = {
     "between": _check_between,
     "difference": _check_difference,
     "alike": _check_alike,

@@ -27,7 +27,7 @@ Official = Callable[[str, str], RunConfig]
 
 
 @dataclass(frozen=True)
-class Row:
+class JudgedRow:
     """A published row beside the runs of it that are recorded.
 
     Attributes:
@@ -43,7 +43,7 @@ class Row:
     keys: list[str] = field(default_factory=list)
 
 
-def rows(records: Iterable[RunRecord], official: Official = experiments.official) -> list[Row]:
+def rows(records: Iterable[RunRecord], official: Official = experiments.official) -> list[JudgedRow]:
     """A row for every experiment and data set that a folder's records were made for, by name.
 
     Args:
@@ -60,7 +60,7 @@ def rows(records: Iterable[RunRecord], official: Official = experiments.official
     return judged
 
 
-def row(records: Sequence[RunRecord], official: RunConfig, composed: RunConfig) -> Row:
+def row(records: Sequence[RunRecord], official: RunConfig, composed: RunConfig) -> JudgedRow:
     """The verdict on a published row.
 
     Args:
@@ -71,7 +71,7 @@ def row(records: Sequence[RunRecord], official: RunConfig, composed: RunConfig) 
     runs, others = _runs(records, composed)
     name, dataset = official.experiment or "", official.dataset.name
     if expected is None:
-        return Row(name, dataset, None, Verdict("no verdict", len(runs), reasons=[_NO_FIGURE]))
+        return JudgedRow(name, dataset, None, Verdict("no verdict", len(runs), reasons=[_NO_FIGURE]))
     reasons = [] if runs else others
     values: list[float] = []
     if runs:
@@ -92,7 +92,7 @@ def row(records: Sequence[RunRecord], official: RunConfig, composed: RunConfig) 
             verdict = Verdict("reproduced", len(runs), verdict.value, verdict.interval, exact=True)
         else:
             departures.append("The same kind of processor gave other bits: versions or threads differ.")
-    return Row(name, dataset, expected, verdict, departures, [run.key for run in runs])
+    return JudgedRow(name, dataset, expected, verdict, departures, [run.key for run in runs])
 
 
 def _same_processor(runs: Sequence[RunRecord], exact: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from peftbench.config.expected import ExpectedConfig
 from peftbench.results.report import layout
 from peftbench.results.reproduction.judge import Verdict
-from peftbench.results.reproduction.match import Row
+from peftbench.results.reproduction.match import JudgedRow
 
 HEADING = "Papers against ours"
 NOTE = """\
@@ -18,7 +18,7 @@ ours its 95 % interval over seeds.
 SHORT = ("row", "data set", "printed", "ours", "seeds", "verdict")
 
 
-def short(rows: Sequence[Row]) -> list[list[str]]:
+def short(rows: Sequence[JudgedRow]) -> list[list[str]]:
     """A table's lines, under `SHORT`."""
     return [
         [
@@ -33,7 +33,7 @@ def short(rows: Sequence[Row]) -> list[list[str]]:
     ]
 
 
-def facts(row: Row) -> list[str]:
+def facts(row: JudgedRow) -> list[str]:
     """The facts that stand beside a verdict, a sentence each: the claim and its source, what decides, what would,
     departures."""
     lines = (
@@ -47,7 +47,7 @@ def facts(row: Row) -> list[str]:
     return [*lines, *(f"departure: {sentence}" for sentence in row.departures)]
 
 
-def markdown(rows: Sequence[Row], picture: str) -> str:
+def markdown(rows: Sequence[JudgedRow], picture: str) -> str:
     """The table, the picture (a file's name), and below it what decides each row."""
     seeds = SHORT.index("seeds")  # They stand below: a line fits a page without them.
     header, *lines = ([*line[:seeds], *line[seeds + 1 :]] for line in (SHORT, *short(rows)))
@@ -57,7 +57,7 @@ def markdown(rows: Sequence[Row], picture: str) -> str:
     return "\n\n".join(parts)
 
 
-def detail(row: Row) -> str:
+def detail(row: JudgedRow) -> str:
     """All that is known of one row, for the terminal."""
     parts = [f"{row.experiment}, {row.dataset}"]
     if row.expected is not None:

@@ -49,7 +49,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Parts:
+class VarianceComponents:
     """The variance of a mean over S seeds and N examples, by source.
 
     Attributes:
@@ -73,18 +73,18 @@ class Parts:
         return float(self.by_example.mean())
 
 
-def parts(scores: np.ndarray) -> Parts:
+def parts(scores: np.ndarray) -> VarianceComponents:
     """The parts of the variance of the mean of (S, N) scores: seeds by examples, the same examples for all seeds."""
     seeds, examples = scores.shape
     by_example = scores.mean(axis=0)
     v2 = float(np.var(by_example, ddof=1)) / examples if examples > 1 else 0.0
     if seeds == 1 or examples == 1:
         v1 = float(np.var(scores.mean(axis=1), ddof=1)) / seeds if seeds > 1 else 0.0
-        return Parts(by_example, seeds, v1, v2, 0.0)
+        return VarianceComponents(by_example, seeds, v1, v2, 0.0)
     by_seed = scores.mean(axis=1)
     rest = scores - by_seed[:, None] - by_example + by_example.mean()
     v3 = float((rest**2).sum()) / ((seeds - 1) * (examples - 1)) / scores.size
-    return Parts(by_example, seeds, float(np.var(by_seed, ddof=1)) / seeds, v2, v3)
+    return VarianceComponents(by_example, seeds, float(np.var(by_seed, ddof=1)) / seeds, v2, v3)
 
 
 def satterthwaite(variance: float, *terms: tuple[float, float]) -> float:

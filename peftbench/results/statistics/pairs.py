@@ -12,7 +12,7 @@ from scipy import special
 
 from peftbench.results.statistics.intervals import (
     Basis,
-    Parts,
+    VarianceComponents,
     is_binary,
     parts,
     satterthwaite,
@@ -77,7 +77,7 @@ class Paired:
     df: float
 
 
-def paired_variance(one: Parts, other: Parts) -> Paired:
+def paired_variance(one: VarianceComponents, other: VarianceComponents) -> Paired:
     """The variance of the difference of two methods' means: five terms, of which each method has two."""
     free = one.examples - 1
     v2 = float(np.var(one.by_example - other.by_example, ddof=1)) / one.examples if free else 0.0

@@ -33,7 +33,7 @@ _VALUES = ("meta tensor", "register_meta", "set_data", "_local_scalar_dense", "n
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EstimateRequest:
     """The options of a run's estimate: what is asked beside its memory as it is.
 
     Attributes:
@@ -53,13 +53,13 @@ def estimate(runs: list[tuple[RunConfig, dict[str, Any]]], emit: Emit) -> None:
     `matrix_flops_per_s` by precision."""
     results = []
     for number, (config, wanted) in enumerate(runs, 1):
-        results.append(_cell(config, Wanted(**wanted)))
+        results.append(_cell(config, EstimateRequest(**wanted)))
         emit({"event": "estimated", "number": number})
     rates = {precision: matrix_rate(precision) for precision in {config.hardware.precision for config, _ in runs}}
     emit({"result": {"cells": results, "matrix_flops_per_s": rates}})
 
 
-def _cell(config: RunConfig, wanted: Wanted) -> dict[str, Any]:
+def _cell(config: RunConfig, wanted: EstimateRequest) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         tuner, faking, special = build(config)
@@ -95,12 +95,12 @@ def described(whole: Footprint) -> dict[str, Any]:
     return {"peak_bytes": whole.peak, **{name: fields[name] for name in ("parts", "most", "phases", "where")}}
 
 
-def _peak(config: RunConfig, wanted: Wanted, examples: int) -> int:
+def _peak(config: RunConfig, wanted: EstimateRequest, examples: int) -> int:
     tuner, faking, special = build(config)
     return footprint(config, tuner, faking, wanted, special, examples=examples).peak
 
 
-def _checkpointed(config: RunConfig, wanted: Wanted) -> dict[str, int] | None:
+def _checkpointed(config: RunConfig, wanted: EstimateRequest) -> dict[str, int] | None:
     """The peak with gradient checkpointing, by micro batch; None where the method refuses it."""
     hardware = replace(config.hardware, gradient_checkpointing=True)
     with_it = replace(config, hardware=hardware)
@@ -170,7 +170,7 @@ def _base(config: RunConfig, shaped: ModelConfig, task: Task) -> nn.Module:
 
 
 def footprint(
-    config: RunConfig, tuner: FineTuner, faking: fakes.Faking, wanted: Wanted, special: int, *, examples: int
+    config: RunConfig, tuner: FineTuner, faking: fakes.Faking, wanted: EstimateRequest, special: int, *, examples: int
 ) -> Footprint:
     """The memory that the model takes while it trains in micro batches of `examples`. Where a global batch takes
     several of them, that of two: gradients are there while the second goes forward."""

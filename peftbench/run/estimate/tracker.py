@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from peftbench.run.estimate.torch_compat import TorchDispatchMode, tree_leaves
+from peftbench.run.estimate.torch_compat import TorchDispatchMode, operation, tree_leaves
 
 #: What memory is held for, in the order in which it is shown.
 PARTS = ("weights_frozen", "weights_trained", "gradients", "optimizer", "activations", "temporary")
@@ -150,7 +150,7 @@ class Tracker(TorchDispatchMode):
 
 
 def _flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:
-    packet = getattr(func, "_overloadpacket", None)
+    packet = operation(func)
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=out))
     name = getattr(packet, "__name__", "")

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from peftbench.run.hosted.rows import Chat, name
-from peftbench.run.hosted.server import Answer
+from peftbench.run.hosted.server import ChatAnswer
 from peftbench.system import files, fingerprint, stop
 
 _FILE = "answers.jsonl"
 
 
-class Answers:
+class AnswersByChat:
     """Answers by chat, those of a stopped run among them."""
 
     def __init__(self, folder: Path, model: str) -> None:
@@ -23,19 +23,19 @@ class Answers:
         self._lock = threading.Lock()
         self._answers = dict(self._read())
 
-    def __getitem__(self, chat: Chat) -> Answer:
+    def __getitem__(self, chat: Chat) -> ChatAnswer:
         return self._answers[_id(chat)]
 
-    def _read(self) -> Iterator[tuple[str, Answer]]:
+    def _read(self) -> Iterator[tuple[str, ChatAnswer]]:
         for line in self._file.read_bytes().splitlines() if self._file.exists() else []:
             try:
                 entry = json.loads(line)
                 if entry.pop("model") == self._model:
-                    yield entry.pop("chat"), Answer(**entry)
+                    yield entry.pop("chat"), ChatAnswer(**entry)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue  # The line that was being written when the process ended: it is asked for again.
 
-    def _keep(self, chat: Chat, answer: Answer) -> None:
+    def _keep(self, chat: Chat, answer: ChatAnswer) -> None:
         line = json.dumps({"model": self._model, "chat": _id(chat), **asdict(answer)})
         with self._lock, self._file.open("a", encoding="utf-8") as file:
             self._answers[_id(chat)] = answer
@@ -48,7 +48,7 @@ class Answers:
         rest = "".join(f"{line}\n" for line in lines if '"refused": true' not in line)
         files.write(self._file, lambda temporary: temporary.write_text(rest, encoding="utf-8"))
 
-    def ask(self, chats: list[Chat], ask: Callable[[Chat], Answer], *, at_once: int) -> None:
+    def ask(self, chats: list[Chat], ask: Callable[[Chat], ChatAnswer], *, at_once: int) -> None:
         """Get the answers that are missing. A failure, or a request to stop, ends it when the requests under way have
         ended, whose answers are kept."""
         missing = [chat for chat in chats if _id(chat) not in self._answers]
@@ -60,7 +60,7 @@ class Answers:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def all(self, chats: list[Chat]) -> list[Answer]:
+    def all(self, chats: list[Chat]) -> list[ChatAnswer]:
         """The answers to chats that were asked."""
         return [self[chat] for chat in chats]
 

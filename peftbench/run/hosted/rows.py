@@ -55,7 +55,7 @@ def name(chat: Chat) -> str:
 
 def load(config: RunConfig, source: DataSource, cache: Path) -> Rows:
     """Read and pose the rows of a run."""
-    task: Any = build_task(config)
+    task = cast(Text, build_task(config))
     method = method_of(config)
     untokenised, tokenizer = cast(Any, _Untokenised(task)), cast(Any, None)
     data = TaskDataModule(config, untokenised, tokenizer, source=source, tokenizer_fingerprint="", cache=cache)

@@ -13,10 +13,10 @@ from peftbench.run.context import RunContext
 from peftbench.run.evaluation import headline, majority_fraction, rows_in_train
 from peftbench.run.footnotes import footnotes
 from peftbench.run.hosted import check, cost, job, rows
-from peftbench.run.hosted.answers import Answers
+from peftbench.run.hosted.answers import AnswersByChat
 from peftbench.run.hosted.job import JobState
 from peftbench.run.hosted.rows import Rows
-from peftbench.run.hosted.server import Answer, Server
+from peftbench.run.hosted.server import ChatAnswer, Server
 from peftbench.run.prepared import PreparedRun
 from peftbench.system import files
 from peftbench.system.process_group import Emit
@@ -42,7 +42,7 @@ def run(context: RunContext) -> RunRecord:
     model = str(hosted.model if state is None else state.model)
 
     context.emit({"event": "phase", "phase": "evaluating"})
-    answers, questions, most = Answers(folder, model), sent.questions, max_tokens(config, sent)
+    answers, questions, most = AnswersByChat(folder, model), sent.questions, max_tokens(config, sent)
     answers.ask(
         questions,
         lambda chat: server.answer(model, chat, max_tokens=most, seed=config.seed),
@@ -65,7 +65,9 @@ def max_tokens(config: RunConfig, sent: Rows) -> int:
     return int(check.settings(config).max_tokens or written)
 
 
-def _record(context: RunContext, sent: Rows, answers: Answers, state: JobState | None, notes: list[str]) -> RunRecord:
+def _record(
+    context: RunContext, sent: Rows, answers: AnswersByChat, state: JobState | None, notes: list[str]
+) -> RunRecord:
     config, prepared, data = context.config, context.prepared, sent.data
     texts = {split: [answer.text for answer in answers.all(chats)] for split, chats in sent.asked.items()}
     with files.spared(f"{config.method.name}: predictions", notes):
@@ -113,7 +115,7 @@ def _scores(sent: Rows, split: str, texts: list[str]) -> dict[str, Any]:
     }
 
 
-def _figures(config: RunConfig, answers: list[Answer], state: JobState | None) -> dict[str, float | int | None]:
+def _figures(config: RunConfig, answers: list[ChatAnswer], state: JobState | None) -> dict[str, float | int | None]:
     """Tokens, hours and price of a run, by their names in a record's `efficiency`."""
     asked, answered = (sum(getattr(a, f"{what}_tokens") for a in answers) for what in ("input", "output"))
     trained = 0 if state is None else state.trained_tokens

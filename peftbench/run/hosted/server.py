@@ -18,7 +18,7 @@ _NEWEST = 200
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChatAnswer:
     """A model's answer to a chat, with its tokens as the server counts them; `refused`: the server won't answer it."""
 
     text: str
@@ -101,7 +101,7 @@ class Server:
         why = now.error.message if now.error is not None else None
         return Job(job, now.status, now.fine_tuned_model, now.trained_tokens, now.created_at, now.finished_at, why)
 
-    def answer(self, model: str, chat: Chat, *, max_tokens: int, seed: int) -> Answer:
+    def answer(self, model: str, chat: Chat, *, max_tokens: int, seed: int) -> ChatAnswer:
         """A model's answer to a chat; a refused one where the server takes the request for a bad one, as it does with
         what its filters don't let through.
 
@@ -114,12 +114,12 @@ class Server:
         try:
             completion: Any = self._client.chat.completions.create(model=model, messages=chat, **options)  # type: ignore[arg-type]
         except openai.BadRequestError:
-            return Answer("", 0, 0, refused=True)
+            return ChatAnswer("", 0, 0, refused=True)
         if not completion.choices:
             raise Failed(f"hosted.model={model}: the server gave no choice")
         usage = completion.usage
         tokens = (usage.prompt_tokens, usage.completion_tokens) if usage is not None else (0, 0)
-        return Answer((completion.choices[0].message.content or "").strip(), *tokens)
+        return ChatAnswer((completion.choices[0].message.content or "").strip(), *tokens)
 
     def delete_file(self, file: str) -> None:
         """Delete an uploaded file; one that is gone is deleted."""

@@ -13,7 +13,7 @@ _POWERCAP = Path("/sys/class/powercap")
 _EVERY_S = 10.0
 
 
-class Counters:
+class EnergyCounters:
     """The machine's energy counters as one that doesn't begin anew.
 
     Whole processors and GPUs: what else runs there is counted too.
@@ -82,7 +82,7 @@ class Energy(Callback):
 
     def __init__(self, powercap: Path = _POWERCAP) -> None:
         self._powercap = powercap
-        self._counters: Counters | None = None
+        self._counters: EnergyCounters | None = None
         self._joules: float | None = None
         self._paused: float | None = None
         self._left_out, self._looked = 0.0, 0.0
@@ -92,7 +92,7 @@ class Energy(Callback):
         return self._joules
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self._counters, self._looked = Counters(self._powercap), time.monotonic()
+        self._counters, self._looked = EnergyCounters(self._powercap), time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         if time.monotonic() - self._looked > _EVERY_S and self._counters is not None:

@@ -16,7 +16,7 @@ from peftbench.data.batch import Batch
 from peftbench.data.encode import tokens
 from peftbench.results import quality
 from peftbench.system import load, ranks
-from peftbench.system.load import Counters, Load
+from peftbench.system.load import CpuCounters, Load
 
 #: Steps that rates leave out: the first ones fill caches, start workers and compile.
 WARM_UP = 3
@@ -26,7 +26,7 @@ _WINDOW_S = 1.0
 _FEWEST = 3
 
 
-class Memory:
+class PeakMemory:
     """Peak memory of training in this process, in bytes.
 
     CPU: the kernel's high-water mark of resident memory (VmHWM) since `reset`, less what was resident at construction.
@@ -98,11 +98,11 @@ class Meter(Callback):
         look: reads the kernel's counters.
     """
 
-    def __init__(self, look: Callable[[], Counters] = load.counters) -> None:
+    def __init__(self, look: Callable[[], CpuCounters] = load.counters) -> None:
         self._look = look
         self._training = False
         #: The counters since when the present window's load isn't added up yet; None: while it isn't training.
-        self._seen: Counters | None = None
+        self._seen: CpuCounters | None = None
         #: Of the present window the load so far, and its first step (from 0); of those before, by step.
         self._load = Load()
         self._first = WARM_UP

@@ -20,7 +20,7 @@ from peftbench.errors import Interrupted
 from peftbench.run.training import sharding
 from peftbench.run.training.curve import Curve
 from peftbench.run.training.lightning_compat import set_step
-from peftbench.run.training.meter import Memory, Meter
+from peftbench.run.training.meter import Meter, PeakMemory
 from peftbench.run.training.selection import SelectBest, changing
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import files, ranks, stop
@@ -59,7 +59,7 @@ class RunState(Callback):
         every_s: float | None,
         select: SelectBest,
         meter: Meter,
-        memory: Memory,
+        memory: PeakMemory,
         curve: Curve,
     ) -> None:
         self._file, self.code, self._every_s = folder / _FILE, code, every_s

@@ -8,8 +8,8 @@ import datasets
 import evaluate
 import numpy as np
 
-from peftbench.tasks import metrics
-from peftbench.tasks.metrics import scope
+from peftbench.tasks.metrics import registry
+from peftbench.tasks.metrics.scope import scope
 
 #: Kind of metric -> what it is given of each example.
 _FEATURES: dict[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ _FEATURES: dict[str, dict[str, Any]] = {
 def metric(where: str) -> type[evaluate.Metric]:
     """The class for the module `where`, named as its function; `evaluate` looks for a class that is defined there."""
     name = Path(sys.modules[where].__file__ or "").stem
-    function, scored = metrics.get(name), scope(name)
+    function, scored = registry.get(name), scope(name)
     columns = _FEATURES[scored.kind] | ({"groups": datasets.Value("int64")} if scored.groups else {})
     features = datasets.Features(columns)
     described = evaluate.MetricInfo(

@@ -15,7 +15,7 @@ import numpy as np
 from peftbench.config import targets
 from peftbench.errors import ConfigError, first_line
 from peftbench.system import fingerprint
-from peftbench.tasks.metrics.scope import LABELS, TEXTS, Answers, Metric
+from peftbench.tasks.metrics.scope import LABELS, TEXTS, AnswerType, Metric
 
 
 def is_own(name: str) -> bool:
@@ -79,7 +79,7 @@ def number(name: str, value: Any) -> float:
     return float(scalar)
 
 
-def check(name: str, key: str, answers: Answers) -> None:
+def check(name: str, key: str, answers: AnswerType) -> None:
     """Call a metric on a few made-up answers, all right and all the same, as a model may give them.
 
     Raises:
@@ -100,7 +100,7 @@ def check(name: str, key: str, answers: Answers) -> None:
             raise ConfigError(f"{str(error).replace('dataset.metrics=', f'{key}=')}, {tried}") from None
 
 
-def _made_up(answers: Answers) -> list[tuple[Any, Any]]:
+def _made_up(answers: AnswerType) -> list[tuple[Any, Any]]:
     if answers.kind == TEXTS:
         return [(["a b", "c"], [["a b"], ["c", "d"]]), (["c", "c"], [["a b"], ["c", "d"]])]
     right = np.arange(answers.classes or 2) if answers.kind == LABELS else np.array([0.0, 0.5, 1.0])

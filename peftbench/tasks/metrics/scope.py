@@ -33,7 +33,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerType:
     """The answers that a data set takes.
 
     Attributes:

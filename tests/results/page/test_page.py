@@ -15,7 +15,7 @@ from peftbench.results.report import stats
 from peftbench.results.report.load import Results
 from peftbench.results.report.page import data, forest, pareto, standalone, words
 from peftbench.results.report.page.costs import COSTS
-from peftbench.results.report.page.document import Column, Document, Estimate, Panel, Row
+from peftbench.results.report.page.document import Column, Document, MeanWithInterval, PagePanel, PageRow
 from peftbench.results.report.page.render import render
 from tests.helpers import studies
 
@@ -121,7 +121,7 @@ def test_one_row_at_chance_does_not_press_the_others_together(document: Document
     column, rows = panel.column, panel.rows
     spread = []
     for lowest in (0.8, 0.1):
-        cell = replace(rows[-1].cells[column.id], score=Estimate(lowest))
+        cell = replace(rows[-1].cells[column.id], score=MeanWithInterval(lowest))
         some = [*rows[:6], replace(rows[-1], cells={column.id: cell})]
         drawn = forest.panel(document, replace(panel, rows=some))
         marks = [float(x) for x in re.findall(r'transform="translate\(([\d.]+) 11\.0\)" class="mark', drawn)]
@@ -146,7 +146,7 @@ def test_the_answer_says_no_more_than_was_tested(document: Document) -> None:
         }  # fmt: skip
         return said([replace(row, cells={column.id: cells[row.id]}) for row in rows])
 
-    def said(some: list[Row]) -> Document:
+    def said(some: list[PageRow]) -> Document:
         return replace(document, panels=[replace(panel, rows=some)])
 
     best = rows[0].method
@@ -185,7 +185,7 @@ def test_two_settings_that_vary_make_a_line_each() -> None:
     assert [one.setting for one in made.sweeps] == ["method.adapter.r"]
 
 
-def parts(panel: Panel) -> tuple[Column, str, list[Row]]:
+def parts(panel: PagePanel) -> tuple[Column, str, list[PageRow]]:
     return panel.column, panel.model, list(panel.rows)
 
 
@@ -196,4 +196,4 @@ def test_a_panel_is_a_data_set_with_a_model() -> None:
         ("rte", "minilm", 2), ("rte", "tiny_bert", 2), ("sst2", "minilm", 2), ("sst2", "tiny_bert", 2),
     ]  # fmt: skip
     assert isinstance(made.columns[0], Column)
-    assert isinstance(made.rows[0].cells[made.columns[0].id].score, Estimate)
+    assert isinstance(made.rows[0].cells[made.columns[0].id].score, MeanWithInterval)

@@ -8,7 +8,7 @@ import pytest
 
 from peftbench.results.report import render_findings, render_markdown, render_memory, render_papers
 from peftbench.results.report.page import bars, by_class, chart, papers, sayings, sections
-from peftbench.results.report.page.document import Axis, Bars, Chart, Compared, Mark
+from peftbench.results.report.page.document import Axis, Bars, Chart, Mark, MarkedAxis
 from peftbench.results.report.page.render import render
 from peftbench.results.report.stats import Leaderboard
 from tests.helpers import boards, judged, studies
@@ -69,7 +69,7 @@ def test_rows_of_other_data_and_metrics_have_a_picture_of_their_own(board: Leade
 
 
 def test_a_band_may_have_no_end() -> None:
-    compared = [Compared("a", [Mark("measured", "1 to 2", 1.5, (1, 2))], band=(0.5, float("inf")))]
+    compared = [MarkedAxis("a", [Mark("measured", "1 to 2", 1.5, (1, 2))], band=(0.5, float("inf")))]
     drawn = chart.picture(Chart("c", [Axis("ratio", compared)]))
     assert "inf" not in drawn
     (x, width) = map(float, re.findall(r'<rect x="([\d.]+)" y="17" width="([\d.]+)"', drawn)[0])

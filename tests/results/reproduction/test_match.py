@@ -13,7 +13,7 @@ from peftbench.results.records import RunRecord
 from peftbench.results.report import render_markdown, stats
 from peftbench.results.report.load import Results
 from peftbench.results.reproduction import match, table
-from peftbench.results.reproduction.match import Row
+from peftbench.results.reproduction.match import JudgedRow
 
 TOY = [Path(__file__).parents[2] / "assets" / "reproduce"]
 
@@ -45,7 +45,7 @@ def seeds(config: RunConfig, *scores: float, **environment: Any) -> list[RunReco
     return [record(dataclasses.replace(config, seed=seed), score, **environment) for seed, score in enumerate(scores)]
 
 
-def judged(records: list[RunRecord], config: RunConfig = SST2, composed: RunConfig | None = None) -> Row:
+def judged(records: list[RunRecord], config: RunConfig = SST2, composed: RunConfig | None = None) -> JudgedRow:
     return match.row(records, config, composed or config)
 
 

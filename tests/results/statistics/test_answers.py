@@ -10,7 +10,7 @@ import pytest
 
 from peftbench.results.records import RunRecord
 from peftbench.results.statistics import answers
-from peftbench.tasks import metrics
+from peftbench.tasks.metrics import registry
 from tests.helpers.boards import made
 
 ROWS = np.array([5, 3, 9, 1, 7, 0])
@@ -37,7 +37,7 @@ def test_an_accuracy_is_its_examples_in_the_order_of_rows(tmp_path: Path) -> Non
 
 
 def test_a_score_of_two_metrics_is_their_mean(tmp_path: Path) -> None:
-    values = metrics.compute(["accuracy", "f1"], ANSWERS, LABELS)
+    values = registry.compute(["accuracy", "f1"], ANSWERS, LABELS)
     run = answers.pseudo_values(_record("mrpc", **values), _write(tmp_path / "p.parquet"))
     assert run is not None
     assert run.values.mean() == pytest.approx(sum(values.values()) / 2, abs=0.1)
@@ -45,7 +45,7 @@ def test_a_score_of_two_metrics_is_their_mean(tmp_path: Path) -> None:
 
 def test_rows_that_are_scored_together_are_one_example(tmp_path: Path) -> None:
     groups = np.array([2, 2, 7, 7, 9, 9])
-    values = metrics.compute(["f1a", "em"], ANSWERS, LABELS, groups=groups)
+    values = registry.compute(["f1a", "em"], ANSWERS, LABELS, groups=groups)
     run = answers.pseudo_values(_record("multirc", **values), _write(tmp_path / "p.parquet", group=groups))
     assert run is not None
     assert run.units.tolist() == [0, 1, 3]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from peftbench.results.statistics import jackknife
-from peftbench.tasks import metrics
+from peftbench.tasks.metrics import registry
 from peftbench.tasks.metrics.scope import NUMBERS, TEXTS, scope
 
-MADE_OF_LABELS = [name for name in metrics.names() if scope(name).kind != TEXTS]
+MADE_OF_LABELS = [name for name in registry.names() if scope(name).kind != TEXTS]
 
 
 def _answers(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +32,7 @@ def test_pseudo_values_are_those_of_scoring_again_without_each(name: str, groupe
     groups = rng.permutation(np.arange(40) // 2 if grouped else np.arange(40))
 
     def score(rows: np.ndarray) -> float:
-        return metrics.compute([name], answers[rows], labels[rows], groups=groups[rows])[name]
+        return registry.compute([name], answers[rows], labels[rows], groups=groups[rows])[name]
 
     made = jackknife.METRICS[name](answers, labels, groups)
     n = int(groups.max()) + 1
@@ -46,7 +46,7 @@ def test_a_constant_answer_has_a_score_of_its_own(name: str) -> None:
     answers, labels, groups = np.ones(6), np.array([0.0, 1, 1, 0, 1, 0]), np.arange(6)
     made = jackknife.METRICS[name](answers, labels, groups)
     assert np.isfinite(made.values).all()
-    assert made.whole == pytest.approx(metrics.compute([name], answers, labels)[name])
+    assert made.whole == pytest.approx(registry.compute([name], answers, labels)[name])
 
 
 def test_a_label_that_leaves_with_its_example_is_left_out_of_the_mean() -> None:

@@ -1,9 +1,10 @@
 """What the estimate uses of torch under private names is still as it was."""
 
 import torch
+from torch.utils.flop_counter import flop_registry
 
 from peftbench.run.estimate import torch_compat
-from peftbench.run.estimate.torch_compat import FakeTensor, FakeTensorMode, TorchDispatchMode, tree_leaves
+from peftbench.run.estimate.torch_compat import FakeTensor, FakeTensorMode, TorchDispatchMode, operation, tree_leaves
 
 CHANGED = f"torch {torch.__version__} isn't as {torch_compat.WRITTEN_FOR} was; see run/estimate/torch_compat.py"
 
@@ -16,7 +17,7 @@ class Names(TorchDispatchMode):
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.names.append(func._overloadpacket.__name__)
+        self.names.append(operation(func).__name__)
         return func(*args, **(kwargs or {}))
 
 
@@ -37,3 +38,8 @@ def test_a_mode_is_called_with_every_operation() -> None:
 
 def test_leaves_are_had_in_their_order() -> None:
     assert tree_leaves(([1, 2], {"a": (3,)})) == [1, 2, 3], CHANGED
+
+
+def test_an_overload_belongs_to_the_operation_that_the_table_of_products_has() -> None:
+    assert operation(torch.ops.aten.mm.default) in flop_registry, CHANGED
+    assert operation(len) is None

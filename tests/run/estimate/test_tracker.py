@@ -11,7 +11,7 @@ from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, dropout, one_position
 from peftbench.models.checkpoints import Checkpoint
 from peftbench.run.estimate import batches, cells
-from peftbench.run.estimate.cells import Wanted
+from peftbench.run.estimate.cells import EstimateRequest
 from peftbench.run.estimate.steps import trace
 from peftbench.run.estimate.tracker import PARTS, Footprint
 from peftbench.run.training.tuner import FineTuner
@@ -58,7 +58,7 @@ def on_real_steps(config: RunConfig) -> Footprint:
 
 def check(method: str, model: str, *words: str) -> None:
     config = composed(f"method={method}", f"model={model}", *words)
-    estimated = cells._cell(config, Wanted(length=LENGTH))
+    estimated = cells._cell(config, EstimateRequest(length=LENGTH))
     if "refused" in estimated:
         assert not estimated["wrong"]
         assert method in estimated["refused"]

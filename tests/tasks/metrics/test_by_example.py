@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from peftbench.results.statistics import answers, corpus
-from peftbench.tasks import metrics
-from peftbench.tasks.metrics import by_example
+from peftbench.tasks.metrics import by_example, registry
 from peftbench.tasks.metrics.scope import TEXTS, scope
 from tests.helpers.boards import made
 
-OF_TEXTS = [name for name in metrics.names() if scope(name).kind == TEXTS]
+OF_TEXTS = [name for name in registry.names() if scope(name).kind == TEXTS]
 WORDS = "the cat sat on a mat while its friend slept near an old door and sang".split()
 RUSSIAN = "кошка сидит на старом окне и смотрит вниз".split()
 
@@ -43,10 +42,10 @@ def test_pseudo_values_are_those_of_scoring_again_without_each(name: str, words:
     assert kept is not None
     jackknife = corpus.pseudo_values(name, np.array(kept))
     assert jackknife is not None
-    n, whole = len(written), metrics.compute([name], written, right)[name]
+    n, whole = len(written), registry.compute([name], written, right)[name]
     assert jackknife.whole == pytest.approx(whole, abs=1e-12)
     without = [
-        metrics.compute([name], written[:i] + written[i + 1 :], right[:i] + right[i + 1 :])[name] for i in range(n)
+        registry.compute([name], written[:i] + written[i + 1 :], right[:i] + right[i + 1 :])[name] for i in range(n)
     ]
     assert jackknife.values == pytest.approx([n * whole - (n - 1) * other for other in without], abs=1e-10)
 
@@ -68,7 +67,7 @@ def test_corner_cases_of_corpus_metrics(name: str, written: list[str], right: li
     assert kept is not None
     jackknife = corpus.pseudo_values(name, np.array(kept))
     assert jackknife is not None
-    assert jackknife.whole == pytest.approx(metrics.compute([name], written, right)[name], abs=1e-12)
+    assert jackknife.whole == pytest.approx(registry.compute([name], written, right)[name], abs=1e-12)
     assert np.isfinite(jackknife.values).all()
 
 
@@ -76,7 +75,7 @@ def test_corner_cases_of_corpus_metrics(name: str, written: list[str], right: li
 def test_predictions_have_what_an_interval_needs_without_the_texts(tmp_path: Path, with_texts: bool) -> None:
     written, right = _texts(WORDS, 12, 7)
     names = ["bleu", "rougeL"]
-    values = metrics.compute(names, written, right)
+    values = registry.compute(names, written, right)
     columns: dict[str, object] = {"split": ["test"] * 12, "row": list(range(11, -1, -1))}
     if with_texts:
         columns |= {"answer": written, "references": right}

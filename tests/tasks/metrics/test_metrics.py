@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from peftbench import errors
-from peftbench.tasks import metrics
-from peftbench.tasks.metrics import texts
+from peftbench.tasks.metrics import registry, texts
 
 
 def _counts(predictions: np.ndarray, references: np.ndarray) -> tuple[int, int, int, int]:
@@ -189,7 +188,7 @@ CASES = {
 
 
 def test_every_metric_has_a_definition_here() -> None:
-    of_labels = {name for name in metrics.names() if not hasattr(texts, name)}
+    of_labels = {name for name in registry.names() if not hasattr(texts, name)}
     assert of_labels == set(CASES)
 
 
@@ -197,23 +196,23 @@ def test_every_metric_has_a_definition_here() -> None:
 def test_a_metric_is_what_its_definition_says(name: str) -> None:
     definition, cases = CASES[name]
     for case in cases:
-        assert metrics.get(name)(*case) == pytest.approx(definition(*case), abs=1e-9), case
+        assert registry.get(name)(*case) == pytest.approx(definition(*case), abs=1e-9), case
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_evaluate_loads_the_module_and_agrees(name: str, tmp_path) -> None:
-    module = evaluate.load(metrics.path(name), cache_dir=str(tmp_path))
+    module = evaluate.load(registry.path(name), cache_dir=str(tmp_path))
     case = CASES[name][1][0]
     given = dict(zip(("predictions", "references", "groups"), case, strict=False))
-    assert module.compute(**given) == {name: pytest.approx(metrics.get(name)(*case))}
+    assert module.compute(**given) == {name: pytest.approx(registry.get(name)(*case))}
 
 
 def test_groups_go_to_the_metrics_that_take_them() -> None:
     p, r, groups = GROUPED[0]
-    found = metrics.compute(["accuracy", "em"], p, r, groups=groups)
+    found = registry.compute(["accuracy", "em"], p, r, groups=groups)
     assert found == {"accuracy": pytest.approx(_accuracy(p, r)), "em": pytest.approx(_em(p, r, groups))}
 
 
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(errors.ConfigError, match="allowed are accuracy, "):
-        metrics.get("functions")
+        registry.get("functions")

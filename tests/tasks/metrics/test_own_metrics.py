@@ -11,9 +11,8 @@ import pytest
 from peftbench.config import targets
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
-from peftbench.tasks import metrics
-from peftbench.tasks.metrics import own
-from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, Answers
+from peftbench.tasks.metrics import own, registry
+from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, AnswerType
 from peftbench.tasks.table import build as build_task
 
 COST = """
@@ -75,7 +74,7 @@ def test_a_function_is_scored_by_and_says_its_direction(mine: Path, cell: Callab
     assert prepared.config.dataset.metrics == {"my_scores.costs.cost": "min"}
     task = build_task(prepared.config)
     right, answers = np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0])
-    values = metrics.compute(task.metrics, answers, right)
+    values = registry.compute(task.metrics, answers, right)
     assert values == {"my_scores.costs.cost": pytest.approx(5 / 4 + 1 / 4)}
 
 
@@ -92,7 +91,7 @@ def test_an_evaluate_module_is_scored_by(mine: Path, cell: Callable) -> None:
     prepared = cell("dataset.metrics=./miss.py")
     assert prepared.config.dataset.metrics == {"./miss.py": "min"}
     build_task(prepared.config)
-    assert metrics.compute(["./miss.py"], np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1])) == {"./miss.py": 0.25}
+    assert registry.compute(["./miss.py"], np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1])) == {"./miss.py": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_a_metric_is_tried_on_answers_of_its_kind(kind: str, monkeypatch: pytest
         return 0.5
 
     monkeypatch.setattr(own, "load", lambda name, key: metric)
-    own.check("a.b", "dataset.metrics", Answers(kind, 3 if kind == LABELS else None))
+    own.check("a.b", "dataset.metrics", AnswerType(kind, 3 if kind == LABELS else None))
     assert all(len(predictions) == len(references) > 1 for predictions, references in calls)
 
 

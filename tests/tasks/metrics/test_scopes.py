@@ -8,9 +8,9 @@ import pytest
 from peftbench import cli
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.run.prepared import prepare
-from peftbench.tasks import metrics, table
-from peftbench.tasks.metrics import scope
-from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS
+from peftbench.tasks import table
+from peftbench.tasks.metrics import registry
+from peftbench.tasks.metrics.scope import LABELS, NUMBERS, TEXTS, scope
 from peftbench.tasks.table import build as build_task
 from tests.helpers.composed import composed, written
 
@@ -79,17 +79,17 @@ def test_a_mixtures_parts_are_checked() -> None:
         build_task(config)
 
 
-@pytest.mark.parametrize("name", metrics.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_a_metric_says_what_it_scores_and_has_its_module(name: str) -> None:
     assert scope(name).kind in (LABELS, NUMBERS, TEXTS)
-    assert metrics.get(name).__name__ == name
-    assert Path(metrics.path(name)).is_file()
+    assert registry.get(name).__name__ == name
+    assert Path(registry.path(name)).is_file()
 
 
 def test_every_module_is_of_a_metric() -> None:
-    folder = Path(metrics.__file__).parent
+    folder = Path(registry.__file__).parent
     wrapped = {file.stem for file in folder.glob("*.py") if "module.metric(__name__)" in file.read_text()}
-    assert wrapped == set(metrics.names())
+    assert wrapped == set(registry.names())
 
 
 def _files(folder: Path, moods: list[str]) -> list[str]:

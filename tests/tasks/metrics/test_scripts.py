@@ -6,8 +6,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 
-from peftbench.tasks import metrics
-from peftbench.tasks.metrics import scripts, texts
+from peftbench.tasks.metrics import registry, scripts, texts
 
 NAMES = ["rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match"]
 
@@ -30,8 +29,8 @@ TEXTS = {
 @pytest.mark.parametrize("language", TEXTS)
 def test_a_right_text_scores_one_and_a_wrong_one_less(language: str) -> None:
     right, near, far, tokens = TEXTS[language]
-    assert metrics.compute(NAMES, [right], [[right]]) == {name: pytest.approx(1) for name in NAMES}
-    some, none = (metrics.compute(NAMES, [said], [[right]]) for said in (near, far))
+    assert registry.compute(NAMES, [right], [[right]]) == {name: pytest.approx(1) for name in NAMES}
+    some, none = (registry.compute(NAMES, [said], [[right]]) for said in (near, far))
     assert 0 < some["rouge1"] < 1
     assert 0 <= some["bleu"] < 1
     assert none["rouge1"] == none["rougeLsum"] == none["bleu"] == 0
@@ -40,7 +39,7 @@ def test_a_right_text_scores_one_and_a_wrong_one_less(language: str) -> None:
 
 def test_scripts_may_stand_beside_each_other() -> None:
     said = ["天气 好", "погода хорошая", "good weather"]
-    found = metrics.compute(["rouge1", "rouge2", "rougeL"], said, [[one] for one in said])
+    found = registry.compute(["rouge1", "rouge2", "rougeL"], said, [[one] for one in said])
     assert found == {"rouge1": 1, "rouge2": 1, "rougeL": 1}
 
 
@@ -54,8 +53,8 @@ def test_words_by_hand() -> None:
 def test_sentences_end_where_their_script_ends_them() -> None:
     """In another order the sentences of a summary are as good, by ROUGE-Lsum."""
     for first, second in (("今天天气很好。", "我们去公园！"), ("आज मौसम है। ", "हम जाते हैं। ")):
-        assert metrics.get("rougeLsum")([second + first], [[first + second]]) == pytest.approx(1)
-        assert metrics.get("rougeL")([second + first], [[first + second]]) < 1
+        assert registry.get("rougeLsum")([second + first], [[first + second]]) == pytest.approx(1)
+        assert registry.get("rougeL")([second + first], [[first + second]]) < 1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -68,15 +67,15 @@ def test_latin_scores_are_the_libraries_own_to_the_bit(seed: int) -> None:
     for kind in ("rouge1", "rouge2", "rougeL"):
         scorer = RougeScorer([kind], use_stemmer=True)
         expected = [scorer.score_multi(r, p)[kind].fmeasure for p, r in zip(said, right, strict=True)]
-        assert metrics.get(kind)(said, right) == sum(expected) / len(expected)
+        assert registry.get(kind)(said, right) == sum(expected) / len(expected)
     streams = [[r[i] for r in right] for i in range(2)]
-    assert metrics.get("bleu")(said, right) == BLEU().corpus_score(said, streams).score / 100
+    assert registry.get("bleu")(said, right) == BLEU().corpus_score(said, streams).score / 100
     assert texts.notes(NAMES, right) == []
 
 
 def test_what_was_written_does_not_choose_the_tokens() -> None:
-    assert metrics.get("rouge1")(["天气好"], [["good weather"]]) == 0
-    assert metrics.get("rouge1")(["good weather"], [["天气好"]]) == 0
+    assert registry.get("rouge1")(["天气好"], [["good weather"]]) == 0
+    assert registry.get("rouge1")(["good weather"], [["天气好"]]) == 0
 
 
 def test_a_note_says_how_texts_were_split() -> None:

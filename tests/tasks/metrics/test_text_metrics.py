@@ -9,8 +9,7 @@ import evaluate
 import pytest
 from nltk.stem.porter import PorterStemmer
 
-from peftbench.tasks import metrics
-from peftbench.tasks.metrics import texts
+from peftbench.tasks.metrics import registry, texts
 
 _STEMMER = PorterStemmer()
 
@@ -188,7 +187,7 @@ AWKWARD = [
 
 
 def test_every_metric_of_texts_has_a_definition_here() -> None:
-    assert {name for name in metrics.names() if hasattr(texts, name)} == set(DEFINITIONS)
+    assert {name for name in registry.names() if hasattr(texts, name)} == set(DEFINITIONS)
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
@@ -196,7 +195,7 @@ def test_a_metric_is_what_its_definition_says(name: str) -> None:
     # BLEU's definition here knows no punctuation.
     cases = [_random_case(seed, sentences=name != "bleu") for seed in range(40)] + AWKWARD
     for predictions, references in cases:
-        found = metrics.get(name)(predictions, references)
+        found = registry.get(name)(predictions, references)
         assert found == pytest.approx(DEFINITIONS[name](predictions, references), abs=1e-9), (predictions, references)
         assert 0 <= found <= 1 + 1e-9
 
@@ -204,22 +203,22 @@ def test_a_metric_is_what_its_definition_says(name: str) -> None:
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_a_perfect_text_scores_one_and_a_strange_one_nothing(name: str) -> None:
     text = "The quick brown fox jumps over the lazy dog. It was not amused at all."
-    assert metrics.get(name)([text], [["something else", text]]) == pytest.approx(1)
-    assert metrics.get(name)(["zzz"], [["qqq"]]) == pytest.approx(0, abs=1e-9)
+    assert registry.get(name)([text], [["something else", text]]) == pytest.approx(1)
+    assert registry.get(name)(["zzz"], [["qqq"]]) == pytest.approx(0, abs=1e-9)
 
 
 def test_lines_are_what_a_summary_is_scored_by() -> None:
     """The same sentences in another order: whole texts share the longer one alone, line by line they are all there."""
     first, second = "alpha beta gamma delta", "one two three"
     predictions, references = [f"{second}\n{first}"], [[f"{first}\n{second}"]]
-    assert metrics.get("rougeL")(predictions, references) == pytest.approx(4 / 7)
-    assert metrics.get("rougeLsum")(predictions, references) == pytest.approx(1)
-    assert metrics.get("rougeLsum")([f"{second}. {first}."], [[f"{first}. {second}."]]) == pytest.approx(1)
+    assert registry.get("rougeL")(predictions, references) == pytest.approx(4 / 7)
+    assert registry.get("rougeLsum")(predictions, references) == pytest.approx(1)
+    assert registry.get("rougeLsum")([f"{second}. {first}."], [[f"{first}. {second}."]]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_evaluate_loads_the_module_and_agrees(name: str, tmp_path) -> None:
-    module = evaluate.load(metrics.path(name), cache_dir=str(tmp_path))
+    module = evaluate.load(registry.path(name), cache_dir=str(tmp_path))
     predictions, references = _random_case(0, sentences=True)
     got = module.compute(predictions=predictions, references=references)
-    assert got == {name: pytest.approx(metrics.get(name)(predictions, references))}
+    assert got == {name: pytest.approx(registry.get(name)(predictions, references))}

@@ -11,7 +11,7 @@ from peftbench.results.records import RunRecord
 from peftbench.results.report.evidence import Sure
 from peftbench.results.report.measured import Measured
 from peftbench.results.report.page import again, by_class, curve
-from peftbench.results.report.page.document import Cell, Curve, Ends, Estimate, Run
+from peftbench.results.report.page.document import Cell, CurveBand, Ends, MeanWithInterval, SeedScore
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.report.suites import RowName
 from peftbench.results.statistics import intervals
@@ -19,7 +19,7 @@ from peftbench.results.statistics.intervals import Basis, Interval
 from peftbench.results.store import ResultStore
 
 #: Warnings that are about costs.
-_OF_FIGURES = (warnings.Kind.BUSY_TRAINING, warnings.Kind.BUSY_INFERENCE)
+_OF_FIGURES = (warnings.WarningKind.BUSY_TRAINING, warnings.WarningKind.BUSY_INFERENCE)
 
 
 def cell(
@@ -34,10 +34,10 @@ def cell(
     runs = sorted(board.runs[name], key=lambda record: (record.config["seed"], record.key))
     sure = board.evidence.cells.get(name, Sure(None, None))
     costs, busy = figures(board.measured, runs)
-    score = Estimate(_mean([record.score for record in runs]) or 0.0, _ends(sure.interval))
+    score = MeanWithInterval(_mean([record.score for record in runs]) or 0.0, _ends(sure.interval))
     return Cell(
         score=score,
-        runs=[Run(r.config["seed"], r.score or 0.0, r.key, r.selected_step) for r in runs],
+        runs=[SeedScore(r.config["seed"], r.score or 0.0, r.key, r.selected_step) for r in runs],
         basis=_basis(sure.interval),
         same_examples=_ends(sure.same_examples),
         tied=sure.tied,
@@ -108,26 +108,26 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present and len(present) == len(values) else None
 
 
-def _metrics(runs: Sequence[RunRecord], score: Estimate) -> dict[str, Estimate]:
+def _metrics(runs: Sequence[RunRecord], score: MeanWithInterval) -> dict[str, MeanWithInterval]:
     """The metrics that the score is the mean of, on the first evaluation split. Where there is one, they are the
     same."""
     split = (runs[0].config["dataset"].get("evaluation") or [""])[0]
     values = [(record.metrics.get(split) or {}).get("values") or {} for record in runs]
     means = {name: _mean([one.get(name) for one in values]) for name in values[0]}
     single = score if len(means) == 1 else None
-    return {name: single or Estimate(mean) for name, mean in means.items() if mean is not None}
+    return {name: single or MeanWithInterval(mean) for name, mean in means.items() if mean is not None}
 
 
-def _gap(runs: Sequence[RunRecord]) -> Estimate | None:
+def _gap(runs: Sequence[RunRecord]) -> MeanWithInterval | None:
     """The score on training data less the score, with the interval of other seeds."""
     pairs = [((record.metrics.get("train") or {}).get("score"), record.score) for record in runs]
     gaps = [trained - score for trained, score in pairs if trained is not None and score is not None]
     if not gaps or len(gaps) < len(runs):
         return None
-    return Estimate(_mean(gaps) or 0.0, _ends(intervals.by_seeds(np.array(sorted(gaps)))))
+    return MeanWithInterval(_mean(gaps) or 0.0, _ends(intervals.by_seeds(np.array(sorted(gaps)))))
 
 
-def _curve(board: Leaderboard, runs: Sequence[RunRecord]) -> Curve | None:
+def _curve(board: Leaderboard, runs: Sequence[RunRecord]) -> CurveBand | None:
     roots = {id(record): root for record in runs if (root := board.roots.get(id(record))) is not None}
     stores = {root: ResultStore(root) for root in set(roots.values()) if (root / Folder.CURVES).is_dir()}
     points = [stores[root].curve(record) for record in runs if (root := roots.get(id(record))) in stores]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from peftbench.results.report.page import svg
-from peftbench.results.report.page.document import Axis, Chart, Compared, Ends, Mark
+from peftbench.results.report.page.document import Axis, Chart, Ends, Mark, MarkedAxis
 
 #: Where the axis begins and ends; heights of its ticks, of a heading, of a mark, and between two headings.
 _LEFT, _RIGHT = 64, 214
@@ -28,7 +28,7 @@ def _height(axis: Axis) -> float:
     return _HEAD + sum(_tall(one) for one in axis.compared)
 
 
-def _tall(one: Compared) -> float:
+def _tall(one: MarkedAxis) -> float:
     return _HEADING + _STEP * len(one.marks) + _GAP
 
 
@@ -55,7 +55,7 @@ def _range(axis: Axis) -> Ends:
     return low - room, high + room
 
 
-def _numbers(one: Compared) -> Iterator[float]:
+def _numbers(one: MarkedAxis) -> Iterator[float]:
     yield from one.band or ()
     for mark in one.marks:
         yield from mark.interval or ()
@@ -63,7 +63,7 @@ def _numbers(one: Compared) -> Iterator[float]:
             yield mark.value
 
 
-def _compared(one: Compared, x: svg.Scale, top: float) -> str:
+def _compared(one: MarkedAxis, x: svg.Scale, top: float) -> str:
     heading = svg.short(one.heading, _BESIDE if one.verdict else _ALONE)
     parts = [svg.title(f"{one.heading}: {one.verdict}" if one.verdict else one.heading)]
     if one.band is not None:

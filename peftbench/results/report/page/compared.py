@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from peftbench.results.report import evidence
-from peftbench.results.report.page.document import Column, Matrix, Panel, Row, Table
+from peftbench.results.report.page.document import Column, Matrix, PagePanel, PageRow, Table
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.report.suites import RowName
 
@@ -13,8 +13,8 @@ _MOST = 30
 
 
 def panels(
-    columns: Sequence[Column], rows: Mapping[RowName, Row], tested: Sequence[evidence.Panel] = ()
-) -> list[Panel]:
+    columns: Sequence[Column], rows: Mapping[RowName, PageRow], tested: Sequence[evidence.PanelEvidence] = ()
+) -> list[PagePanel]:
     """Every data set and model, split where rows can't be compared. Rows that weren't tested stand with those that
     were."""
     made = []
@@ -29,12 +29,14 @@ def panels(
     return [panel for panel in made if panel.rows]
 
 
-def _panel(column: Column, model: str, rows: Sequence[Row], conditions: str) -> Panel:
+def _panel(column: Column, model: str, rows: Sequence[PageRow], conditions: str) -> PagePanel:
     ordered = sorted(rows, key=lambda row: (-row.cells[column.id].score.mean, row.name))
-    return Panel(column, model, ordered, conditions)
+    return PagePanel(column, model, ordered, conditions)
 
 
-def matrices(columns: Sequence[Column], rows: Mapping[RowName, Row], tested: Sequence[evidence.Panel]) -> list[Matrix]:
+def matrices(
+    columns: Sequence[Column], rows: Mapping[RowName, PageRow], tested: Sequence[evidence.PanelEvidence]
+) -> list[Matrix]:
     """The probabilities of all panels, of the best rows of each."""
     by_name = {column.name: column for column in columns}
     made = []
@@ -44,12 +46,12 @@ def matrices(columns: Sequence[Column], rows: Mapping[RowName, Row], tested: Seq
         shown = [rows[panel.rows[i]] for i in places]
         if len(shown) > 1:
             column = by_name[panel.column]
-            name = Panel(column, panel.model, shown, panel.conditions).name
+            name = PagePanel(column, panel.model, shown, panel.conditions).name
             made.append(Matrix(name, column.id, panel.model, shown, values))
     return made
 
 
-def improvements(rows: Mapping[RowName, Row], standings: Sequence[evidence.Standing]) -> list[Matrix]:
+def improvements(rows: Mapping[RowName, PageRow], standings: Sequence[evidence.RankIntervals]) -> list[Matrix]:
     """The probabilities of improvement over several data sets, of the best rows."""
     made = []
     for one in standings:

@@ -11,7 +11,7 @@ class Cost:
     Attributes:
         id: its name in the page's state.
         name: with its unit.
-        figure: its name in `Row.figures`; `over`: of the one that it is divided by.
+        figure: its name in `PageRow.figures`; `over`: of the one that it is divided by.
         factor: from the record's unit to the shown one.
         digits: after the point.
         shown: in the table unless other columns are chosen.

@@ -9,7 +9,7 @@ from peftbench.results.records import RunRecord
 from peftbench.results.report import forgetting, prompts, stats
 from peftbench.results.report.flattening import flat
 from peftbench.results.report.page import cells, compared, costs, sections, varied, words
-from peftbench.results.report.page.document import Column, Document, Folded, Row, Table
+from peftbench.results.report.page.document import Column, Document, Folded, PageRow, Table
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.report.suites import RowName
 from peftbench.system import fingerprint
@@ -83,7 +83,7 @@ def _id(kind: str, *names: str) -> str:
     return kind + fingerprint.of_json(list(names))[:8]
 
 
-def _name(row: stats.Row) -> RowName:
+def _name(row: stats.LeaderboardRow) -> RowName:
     return row.method, row.model, row.variant
 
 
@@ -110,12 +110,12 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> set[str]:
 
 def _row(
     board: Leaderboard,
-    row: stats.Row,
+    row: stats.LeaderboardRow,
     columns: Sequence[Column],
     settings: Mapping[tuple[RowName, str], Mapping[str, str]],
     differing: set[str],
     notes: Mapping[tuple[RowName, str], Sequence[tuple[str, str]]],
-) -> Row:
+) -> PageRow:
     name = _name(row)
     made = {
         column.id: cells.cell(
@@ -129,7 +129,7 @@ def _row(
     }
     runs = [record for column in board.columns for record in board.runs.get((name, column), [])]
     figures, busy = cells.figures(board.measured, runs)
-    return Row(
+    return PageRow(
         id=_row_id(name),
         method=row.method,
         model=row.model,
@@ -159,7 +159,7 @@ def _standings(board: Leaderboard) -> list[Table]:
     return tables
 
 
-def _costs(caption: str, names: Sequence[str], gap: bool, *, rows: Sequence[Row]) -> Table | None:
+def _costs(caption: str, names: Sequence[str], gap: bool, *, rows: Sequence[PageRow]) -> Table | None:
     """A table of those of the costs that any row has, and of the rows that have any; None where none has. `gap`: with
     the score on training data less the score."""
     shown = [
@@ -182,7 +182,7 @@ def _costs(caption: str, names: Sequence[str], gap: bool, *, rows: Sequence[Row]
     return Table(caption, header, lines)
 
 
-def _mark(cost: costs.Cost, row: Row) -> str:
+def _mark(cost: costs.Cost, row: PageRow) -> str:
     """The mark of a figure that a busy machine gave."""
     return "*" if costs.spoilt(cost, row.busy) and costs.value(cost, row.figures) is not None else ""
 

@@ -8,7 +8,7 @@ Ends = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanWithInterval:
     """A value and its 95 % interval."""
 
     mean: float
@@ -16,7 +16,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveBand:
     """Scores on the selection split while a cell trained: by optimiser step the mean over runs, and the least and the
     largest. All four are of one length."""
 
@@ -27,7 +27,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedScore:
     """One seed of a cell."""
 
     seed: int
@@ -76,27 +76,27 @@ class Cell:
         classes: how each class is answered; None where the runs don't say, or not of the same classes.
     """
 
-    score: Estimate
-    runs: Sequence[Run]
+    score: MeanWithInterval
+    runs: Sequence[SeedScore]
     basis: str | None = None
     seeds_alone: bool = False
     few_seeds: bool = False
     same_examples: Ends | None = None
     tied: bool | None = None
-    metrics: Mapping[str, Estimate] = field(default_factory=dict)
-    gap: Estimate | None = None
+    metrics: Mapping[str, MeanWithInterval] = field(default_factory=dict)
+    gap: MeanWithInterval | None = None
     figures: Mapping[str, float | None] = field(default_factory=dict)
     busy: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     notes: Sequence[tuple[str, str]] = ()
-    curve: Curve | None = None
+    curve: CurveBand | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
     classes: Classes | None = None
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """A method on a model. `cells` and `figures` are by the column's id and the figure's name; figures are medians
     over the row's runs."""
 
@@ -125,13 +125,13 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Panel:
+class PagePanel:
     """The rows of one data set and model that are compared with each other, best first. `conditions` say what they
     share that others of the data set and model don't."""
 
     column: Column
     model: str
-    rows: Sequence[Row]
+    rows: Sequence[PageRow]
     conditions: str = ""
 
     @property
@@ -147,7 +147,7 @@ class Matrix:
     name: str
     column: str
     model: str
-    rows: Sequence[Row]
+    rows: Sequence[PageRow]
     values: Sequence[Sequence[float]]
 
 
@@ -158,11 +158,11 @@ class Series:
     name: str
     rows: Sequence[str]
     at: Sequence[float]
-    scores: Sequence[Estimate]
+    scores: Sequence[MeanWithInterval]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SettingCurves:
     """Scores on a data set by one setting."""
 
     column: str
@@ -201,7 +201,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Compared:
+class MarkedAxis:
     """Marks on one axis under a heading, before a band that says where they should lie; `verdict` says what that
     means."""
 
@@ -216,7 +216,7 @@ class Axis:
     """An axis: what is drawn to one scale; `unit` is that of its numbers."""
 
     unit: str
-    compared: Sequence[Compared]
+    compared: Sequence[MarkedAxis]
 
 
 @dataclass(frozen=True)
@@ -255,11 +255,11 @@ class Document:
     were left out, because a page of all would be too long to be read."""
 
     columns: Sequence[Column]
-    rows: Sequence[Row]
-    panels: Sequence[Panel] = ()
+    rows: Sequence[PageRow]
+    panels: Sequence[PagePanel] = ()
     answers: Sequence[str] = ()
     matrices: Sequence[Matrix] = ()
-    sweeps: Sequence[Sweep] = ()
+    sweeps: Sequence[SettingCurves] = ()
     standings: Sequence[Table] = ()
     costs: Sequence[Table] = ()
     sections: Sequence[Section] = ()

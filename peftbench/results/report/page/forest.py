@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from peftbench.results.report.page import svg
-from peftbench.results.report.page.document import Column, Document, Estimate, Panel, Row
+from peftbench.results.report.page.document import Column, Document, MeanWithInterval, PagePanel, PageRow
 
 #: Height of a row, of the axis above the rows, and where the rows' lines begin and end.
 STEP, TOP = 22, 26
 _LEFT, _RIGHT = 126, 250
 
 
-def panel(document: Document, one: Panel) -> str:
+def panel(document: Document, one: PagePanel) -> str:
     """The picture of one data set and model. The script moves the rows together where some are hidden."""
     column, rows = one.column, one.rows
     scores = [row.cells[column.id].score for row in rows]
@@ -27,7 +27,7 @@ def panel(document: Document, one: Panel) -> str:
     )
 
 
-def _range(scores: Sequence[Estimate]) -> tuple[float, float]:
+def _range(scores: Sequence[MeanWithInterval]) -> tuple[float, float]:
     """The axis: from the lowest to the highest end, but no further down than twice the way from the best to the lower
     quartile. One row at chance would press all others together; it gets an arrow."""
     means = sorted(score.mean for score in scores)
@@ -36,7 +36,7 @@ def _range(scores: Sequence[Estimate]) -> tuple[float, float]:
     return max(min(ends), quartile - 2 * (best - quartile) if best > quartile else min(ends)), max(ends)
 
 
-def _band(best: Estimate, x: svg.Scale, rows: int) -> str:
+def _band(best: MeanWithInterval, x: svg.Scale, rows: int) -> str:
     """The best row's interval behind all rows."""
     if best.interval is None:
         return ""
@@ -53,7 +53,7 @@ def _axis(low: float, high: float, x: svg.Scale, rows: int) -> str:
     return svg.element("g", *parts)
 
 
-def _row(document: Document, column: Column, row: Row, x: svg.Scale, number: int) -> str:
+def _row(document: Document, column: Column, row: PageRow, x: svg.Scale, number: int) -> str:
     cell = row.cells[column.id]
     middle, at = STEP / 2, x(cell.score.mean)
     line, words = "", f"{100 * cell.score.mean:.1f}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from peftbench.results.report.page import svg
-from peftbench.results.report.page.document import Column, Curve, Document, Panel, Row, Sweep
+from peftbench.results.report.page.document import Column, CurveBand, Document, PagePanel, PageRow, SettingCurves
 from peftbench.results.report.page.pareto import Frame, axes
 
 _HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT = 236, 16, 196, 36, 346
@@ -11,7 +11,7 @@ _HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT = 236, 16, 196, 36, 346
 _SMALL = Frame(bottom=96, left=28, right=194)
 
 
-def sweep(one: Sweep, column: Column) -> str:
+def sweep(one: SettingCurves, column: Column) -> str:
     """Scores on a data set by the values of a setting, a line a series, with intervals."""
     at = [value for series in one.series for value in series.at]
     ends = [end for s in one.series for score in s.scores for end in (*(score.interval or ()), score.mean)]
@@ -43,7 +43,7 @@ def _marked(values: Sequence[float]) -> list[float]:
     return different[:: -(-len(different) // 6)]
 
 
-def curves(document: Document, panel: Panel) -> list[tuple[Row, str]]:
+def curves(document: Document, panel: PagePanel) -> list[tuple[PageRow, str]]:
     """A picture for every row that has a learning curve, all of a panel to the same scale."""
     column = panel.column
     drawn = [(row, curve) for row in panel.rows if (curve := row.cells[column.id].curve) is not None]
@@ -55,7 +55,12 @@ def curves(document: Document, panel: Panel) -> list[tuple[Row, str]]:
 
 
 def _curve(
-    document: Document, column: Column, row: Row, curve: Curve, across: tuple[float, float], up: tuple[float, float]
+    document: Document,
+    column: Column,
+    row: PageRow,
+    curve: CurveBand,
+    across: tuple[float, float],
+    up: tuple[float, float],
 ) -> str:
     x = svg.linear(*across, _SMALL.left, _SMALL.right - 4)
     y = svg.linear(*up, _SMALL.bottom - 4, 8)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from peftbench.results.report.page.document import Axis, Chart, Compared, Ends, Folded, Mark, Section, Table
+from peftbench.results.report.page.document import Axis, Chart, Ends, Folded, Mark, MarkedAxis, Section, Table
 
 #: An interquartile range reaches so far to each side.
 _HALF_IQR = 0.5
@@ -16,7 +16,7 @@ def section(rows: Sequence[Any]) -> Section:
     """The part of the page.
 
     Args:
-        rows: `reproduction.match.Row`, one at least.
+        rows: `reproduction.match.JudgedRow`, one at least.
     """
     from peftbench.results.reproduction import table  # Brings SciPy and Hydra.
 
@@ -43,7 +43,7 @@ def charts(rows: Sequence[Any]) -> list[Chart]:
     ]
 
 
-def _compared(row: Any) -> Compared:
+def _compared(row: Any) -> MarkedAxis:
     from peftbench.results.reproduction import table
 
     expected, verdict = row.expected, row.verdict
@@ -52,7 +52,7 @@ def _compared(row: Any) -> Compared:
     marks = [Mark("printed", table.printed(expected), 100 * expected.value, _percent(around), printed=True)]
     if verdict.value is not None:
         marks.append(Mark("ours", table.ours(verdict), 100 * verdict.value, _percent(verdict.interval)))
-    return Compared(row.experiment, marks, _percent(verdict.predicted), verdict.verdict)
+    return MarkedAxis(row.experiment, marks, _percent(verdict.predicted), verdict.verdict)
 
 
 def _percent(ends: Ends | None) -> Ends | None:

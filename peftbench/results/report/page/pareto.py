@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from peftbench.results.report.page import svg
 from peftbench.results.report.page.costs import Cost, spoilt, text, value
-from peftbench.results.report.page.document import Document, Panel, Row
+from peftbench.results.report.page.document import Document, PagePanel, PageRow
 
 #: Points this near, across and up, have names that would meet.
 NEAR = (90, 14)
@@ -15,7 +15,7 @@ LOWER = 18
 _HEIGHT, _TOP, _BOTTOM, _LEFT, RIGHT = 236, 16, 196, 36, 346
 
 
-def panel(document: Document, one: Panel, cost: Cost) -> str | None:
+def panel(document: Document, one: PagePanel, cost: Cost) -> str | None:
     """The picture of one data set, model and cost; None where fewer than two rows have the cost. The script draws the
     front anew among the rows that are shown."""
     column = one.column
@@ -107,7 +107,7 @@ def axes(
 
 def _point(
     document: Document,
-    point: tuple[float, float, Row],
+    point: tuple[float, float, PageRow],
     place: tuple[float, float],
     *,
     on_front: bool,

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftbench.results.report.page import costs, forest, pareto, svg
-from peftbench.results.report.page.document import Cell, Classes, Document, Estimate, Row
-from peftbench.results.report.page.table import Head
+from peftbench.results.report.page.document import Cell, Classes, Document, MeanWithInterval, PageRow
+from peftbench.results.report.page.table import TableColumn
 from peftbench.system import escape
 
 
-def payload(document: Document, heads: Sequence[Head]) -> str:
+def payload(document: Document, heads: Sequence[TableColumn]) -> str:
     """The JSON text."""
     value = {
         "columns": [
@@ -40,7 +40,7 @@ def _safe(value: Any) -> Any:
     return escape.line(value) if isinstance(value, str) else value
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: PageRow) -> dict[str, Any]:
     figures = {cost.id: number for cost in costs.COSTS if (number := costs.value(cost, row.figures)) is not None}
     return {
         **{"id": row.id, "name": row.name, "method": row.method, "variant": row.variant, "model": row.model},
@@ -49,7 +49,7 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _estimate(estimate: Estimate) -> list[float]:
+def _estimate(estimate: MeanWithInterval) -> list[float]:
     return [estimate.mean, *(estimate.interval or ())]
 
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from peftbench.results.report.page.document import Axis, Chart, Compared, Ends, Folded, Mark, Section, Table
+from peftbench.results.report.page.document import Axis, Chart, Ends, Folded, Mark, MarkedAxis, Section, Table
 
 if TYPE_CHECKING:
-    from peftbench.results.reproduction.findings import Answer, Result
+    from peftbench.results.reproduction.findings import CheckResult, Result
     from peftbench.results.reproduction.tested import Tested
 
 HEADING = "Findings"
@@ -49,7 +49,7 @@ def facts(result: "Result") -> list[str]:
     ]
 
 
-def _numbers(answer: "Answer") -> list[str]:
+def _numbers(answer: "CheckResult") -> list[str]:
     """A check's numbers; of one that compares many cells, a comparison each."""
     if len(answer.compared) < 2:
         return [answer.numbers]
@@ -70,7 +70,7 @@ def chart(name: str, result: "Result") -> Chart | None:
     for answer in result.checks:
         some = [one for one in answer.compared if one.interval is not None][:_MOST]
         if some:
-            compared = [Compared(one.words, [_mark(one.interval)], one.claimed) for one in some]
+            compared = [MarkedAxis(one.words, [_mark(one.interval)], one.claimed) for one in some]
             axes.append(Axis(some[0].figure, compared))
     return Chart(f"{name}: {result.answer}", axes) if axes else None
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from peftbench.results.report.page import bars, chart, forest, pareto, svg
 from peftbench.results.report.page.costs import COSTS
-from peftbench.results.report.page.document import Bars, Chart, Document, Panel
+from peftbench.results.report.page.document import Bars, Chart, Document, PagePanel
 
 #: Pictures beside each other, and the room of each.
 _ACROSS, _GAP, _HEAD = 2, 24, 24
 #: Panels of a file, at most.
 _MOST = 24
 
-_Draw = Callable[[Panel], str | None]
+_Draw = Callable[[PagePanel], str | None]
 
 
 def intervals(document: Document) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 from markupsafe import Markup
 
 from peftbench.results.report.page import costs, svg
-from peftbench.results.report.page.document import Cell, Document, Row
+from peftbench.results.report.page.document import Cell, Document, PageRow
 
 
 @dataclass(frozen=True)
-class Head:
+class TableColumn:
     """A column of the table. `data`: the data set whose scores it has; `text`: sorted from A to Z."""
 
     id: str
@@ -23,27 +23,27 @@ class Head:
     metrics: Sequence[str] = ()
 
 
-def columns(document: Document) -> list[Head]:
+def columns(document: Document) -> list[TableColumn]:
     """Names, scores, their mean where there are several data sets, costs that any row has."""
     shown_costs = [
         cost for cost in costs.COSTS if any(costs.value(cost, row.figures) is not None for row in document.rows)
     ]
     scores = [
-        Head(
+        TableColumn(
             *(column.id, column.name, column.metrics),
             data=column.name,
             metrics=sorted({m for row in document.rows if (c := row.cells.get(column.id)) for m in c.metrics}),
         )
         for column in document.columns
     ]
-    mean = [Head("mean", "mean", "of the shown")] if len(scores) > 1 else []
+    mean = [TableColumn("mean", "mean", "of the shown")] if len(scores) > 1 else []
     return [
-        Head("name", "method", text=True),
-        Head("model", "model", text=True, shown=len(document.models) > 1),
-        Head("family", "family", text=True, shown=False),
+        TableColumn("name", "method", text=True),
+        TableColumn("model", "model", text=True, shown=len(document.models) > 1),
+        TableColumn("family", "family", text=True, shown=False),
         *scores,
         *mean,
-        *(Head(cost.id, cost.name, shown=cost.shown) for cost in shown_costs),
+        *(TableColumn(cost.id, cost.name, shown=cost.shown) for cost in shown_costs),
     ]
 
 
@@ -67,7 +67,7 @@ def _mark(family: int) -> Markup:
     return Markup(svg.element("svg", svg.marker(family, 0, 0, 4.5), viewBox="-6 -6 12 12"))
 
 
-def _cell(row: Row, head: Head) -> dict[str, Any]:
+def _cell(row: PageRow, head: TableColumn) -> dict[str, Any]:
     if head.data is not None:
         return _score(row.cells.get(head.id))
     if head.id == "mean":

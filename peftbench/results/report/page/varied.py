@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from peftbench.results.report.page.document import Column, Row, Series, Sweep
+from peftbench.results.report.page.document import Column, PageRow, Series, SettingCurves
 
 #: A setting must take so many values to be drawn.
 _LEAST = 2
@@ -12,8 +12,8 @@ _FIRST = ("recipe.train_samples", "recipe.shots", "r", "rank")
 
 
 def sweeps(
-    columns: Sequence[Column], rows: Sequence[Row], settings: Mapping[tuple[str, str], Mapping[str, str]]
-) -> list[Sweep]:
+    columns: Sequence[Column], rows: Sequence[PageRow], settings: Mapping[tuple[str, str], Mapping[str, str]]
+) -> list[SettingCurves]:
     """The settings that were varied, by data set and setting.
 
     Args:
@@ -21,7 +21,7 @@ def sweeps(
     """
     by_setting: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for column in columns:
-        groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        groups: dict[tuple[str, str], list[PageRow]] = defaultdict(list)
         for row in rows:
             if column.id in row.cells:
                 groups[row.method, row.model].append(row)
@@ -29,10 +29,12 @@ def sweeps(
             by_row = {row.id: settings[row.id, column.id] for row in members}
             for setting, series in _lines(column, members, by_row):
                 by_setting[column.id, setting].append(series)
-    return [Sweep(column, setting, series) for (column, setting), series in by_setting.items()]
+    return [SettingCurves(column, setting, series) for (column, setting), series in by_setting.items()]
 
 
-def _lines(column: Column, rows: Sequence[Row], settings: Mapping[str, Mapping[str, str]]) -> list[tuple[str, Series]]:
+def _lines(
+    column: Column, rows: Sequence[PageRow], settings: Mapping[str, Mapping[str, str]]
+) -> list[tuple[str, Series]]:
     """The lines through the rows of a method and model: a setting's values, the rest alike."""
     every = sorted(set().union(*(values.keys() for values in settings.values())))
     differing = [key for key in every if len({values.get(key) for values in settings.values()}) > 1]
@@ -42,7 +44,7 @@ def _lines(column: Column, rows: Sequence[Row], settings: Mapping[str, Mapping[s
         if any(_follows(settings, key, other) and _follows(settings, other, key) for other in drawn):
             continue
         others = [other for other in differing if other != key and not _follows(settings, other, key)]
-        parts: dict[tuple[str | None, ...], list[tuple[float, Row]]] = defaultdict(list)
+        parts: dict[tuple[str | None, ...], list[tuple[float, PageRow]]] = defaultdict(list)
         for row in rows:
             if (number := _number(settings[row.id].get(key))) is not None:
                 parts[tuple(settings[row.id].get(other) for other in others)].append((number, row))
@@ -72,7 +74,7 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _series(column: Column, part: Sequence[tuple[float, Row]], *, several: bool) -> Series:
+def _series(column: Column, part: Sequence[tuple[float, PageRow]], *, several: bool) -> Series:
     ordered = sorted(part, key=lambda pair: pair[0])
     first = ordered[0][1]
     return Series(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from peftbench.results.report.page import svg
 from peftbench.results.report.page.costs import COSTS, value
-from peftbench.results.report.page.document import Cell, Column, Document, Estimate, Panel, Row
+from peftbench.results.report.page.document import Cell, Column, Document, MeanWithInterval, PagePanel, PageRow
 
 _MEMORY = next(cost for cost in COSTS if cost.id == "memory")
 _SHARE = next(cost for cost in COSTS if cost.id == "share")
@@ -18,7 +18,7 @@ def answers(document: Document) -> list[str]:
     return [_answer(panel, with_model=several) for panel in document.panels]
 
 
-def _answer(panel: Panel, *, with_model: bool) -> str:
+def _answer(panel: PagePanel, *, with_model: bool) -> str:
     column, rows = panel.column, panel.rows
     cells = [row.cells[column.id] for row in rows]
     begin = f"{short(column.name)}{f' with {short(panel.model)}' if with_model else ''}"
@@ -49,13 +49,13 @@ def _seeds(cells: Sequence[Cell]) -> str:
     return f"{written} seed{'s' if counts != [1] else ''}{few}"
 
 
-def percent(score: Estimate) -> str:
+def percent(score: MeanWithInterval) -> str:
     """A score in percent, with its interval."""
     ends = score.interval
     return f"{100 * score.mean:.1f}" + ("" if ends is None else f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]")
 
 
-def _list(rows: Sequence[Row]) -> str:
+def _list(rows: Sequence[PageRow]) -> str:
     named = rows if len(rows) == _NAMED + 1 else rows[:_NAMED]
     names = [short(row.name) for row in named]
     if len(rows) > len(named):
@@ -63,7 +63,7 @@ def _list(rows: Sequence[Row]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _untrained(column: Column, equal: Sequence[Row]) -> str:
+def _untrained(column: Column, equal: Sequence[PageRow]) -> str:
     """The sentence that a reader must know before all else, where there are rows that train nothing among the best
     one's equals."""
     idle = [row for row in equal if row.cells[column.id].figures.get("params.trainable") == 0]
@@ -73,7 +73,7 @@ def _untrained(column: Column, equal: Sequence[Row]) -> str:
     return f" Even {_list(idle)}, which {verb} among them: these data show no gain by training."
 
 
-def _cheapest(column: Column, best: Row, equal: Sequence[Row]) -> str:
+def _cheapest(column: Column, best: PageRow, equal: Sequence[PageRow]) -> str:
     """A sentence on the one of the best and its equals that trains the fewest parameters, and on its memory beside full
     fine-tuning's, or else the best row's."""
     shares = [(share, row) for row in (best, *equal) if (share := value(_SHARE, row.cells[column.id].figures))]
