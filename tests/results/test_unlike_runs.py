@@ -4,7 +4,8 @@ import csv
 import dataclasses
 import io
 
-from peftbench.results.report import render_csv
+from peftbench.results.report import against, render_csv
+from peftbench.results.report.load import Results
 from tests.helpers.boards import board, made
 
 
@@ -22,6 +23,16 @@ def test_unlike_runs_are_never_averaged() -> None:
         ("full", "recipe.epochs=3"),
     ]
     assert all(cell.n == 1 for row in result.rows for cell in row.cells.values())
+
+
+def test_a_value_written_otherwise_is_the_same_value() -> None:
+    one = made(0.5, "method.lr=3e-3", "seed=0", changed=["method.lr=3e-3"])
+    other = made(0.7, "method.lr=0.003", "seed=1", changed=["method.lr=0.003"])
+    assert [(row.variant, [cell.n for cell in row.cells.values()]) for row in board(one, other).rows] == [
+        ("lr=0.003", [2])
+    ]
+    later = dataclasses.replace(one, changed=other.changed)
+    assert len(against.compare(Results([one], []), Results([later], [])).changes) == 1
 
 
 def test_what_only_describes_a_run_makes_no_row_or_column() -> None:

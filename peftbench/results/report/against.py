@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import layout
+from peftbench.results.report import layout, naming
 from peftbench.results.report.load import Results
 from peftbench.results.statistics import intervals, pairs
 
@@ -88,7 +88,8 @@ def _by_run(records: Sequence[RunRecord]) -> tuple[dict[tuple[str, str, str, str
 
 def _cell(record: RunRecord) -> _Cell:
     dataset, model, method = (str(record.config[group]["name"]) for group in ("dataset", "model", "method"))
-    return dataset, model, method, ", ".join(sorted(record.changed))
+    changed = (f"{key}={value}" for key, value in naming.values_set(record).items())
+    return dataset, model, method, ", ".join(sorted(changed))
 
 
 def _change(cell: _Cell, runs: Sequence[tuple[RunRecord, RunRecord]]) -> Change:

@@ -107,9 +107,16 @@ def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
 def _changed(record: RunRecord) -> dict[str, str]:
     """The keys that the command line changed, with their values: `lora` with another rank must not pass for the file's
     own, even where no other row differs from it."""
-    pairs = (change.lstrip("+~").partition("=") for change in record.changed)
-    changed = {key.removeprefix("method."): value for key, _, value in pairs}
+    changed = {key.removeprefix("method."): value for key, value in values_set(record).items()}
     return {key: value for key, value in changed.items() if key not in _tuned(record)}
+
+
+def values_set(record: RunRecord) -> dict[str, str]:
+    """The keys that the command line set of method and model, with the values that the run had: `3e-3` and `0.003` are
+    one. A value stands as it was written where the configuration has none under that key."""
+    had = {f"{group}.{key}": text for group in ("method", "model") for key, text in flat(record.config[group]).items()}
+    pairs = (change.lstrip("+~").partition("=") for change in record.changed)
+    return {key: value if had.get(key, "None") == "None" else had[key] for key, _, value in pairs}
 
 
 def _tuned(record: RunRecord) -> set[str]:
