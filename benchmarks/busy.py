@@ -38,7 +38,7 @@ def rate(spins: str, folder: Path, overrides: list[str]) -> float:
     (file,) = (folder / "records").rglob("*.json")
     record = json.loads(file.read_text())
     assert record["environment"]["openmp"]["GOMP_SPINCOUNT"] == spins
-    return record["efficiency"]["train_samples_per_s"]
+    return float(record["efficiency"]["train_samples_per_s"])
 
 
 def main(arguments: list[str]) -> None:

@@ -16,7 +16,8 @@ from peftbench.system import fingerprint
 def identity(config: Any) -> dict[str, Any]:
     """The fields of a config that decide a run's result, nested; null ones left out."""
     fields = (f for f in dataclasses.fields(config) if f.metadata.get("identity", True))
-    return _without_nulls({f.name: _plain(getattr(config, f.name), identity) for f in fields})
+    nested: dict[str, Any] = _without_nulls({f.name: _plain(getattr(config, f.name), identity) for f in fields})
+    return nested
 
 
 def described_identity(described: dict[str, Any]) -> str:

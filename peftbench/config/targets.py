@@ -39,7 +39,8 @@ def function(key: str, path: str | None, returns: Any) -> Callable[[], Any]:
         raise ConfigError(f"{key}={path}: can't be imported ({first_line(error)})") from None
     if hints.get("return") != returns:
         raise ConfigError(f"{key}={path}: allowed is a function that is declared to return {returns}")
-    return named
+    function: Callable[[], Any] = named
+    return function
 
 
 def plain_function(key: str, path: str) -> Callable[..., Any]:

@@ -71,7 +71,8 @@ def _scaled(record: RunRecord, config: RunConfig) -> float | None:
         else config.dataset.rows.get(config.dataset.train, rows)
     )
     after = examples(recipe, min(available, recipe["train_samples"] or available))
-    return run_time - training + training * after / before if before else run_time
+    seconds: float = run_time - training + training * after / before if before else run_time
+    return seconds
 
 
 def examples(recipe: dict[str, Any], rows: int) -> int:

@@ -31,7 +31,7 @@ def watcher_by(theirs: Any, command: Sequence[str], read: Callable[[str, set[str
         read: from what the command printed and the jobs that are asked for to what submitit is told of each.
     """
 
-    class Watcher(theirs):
+    class Watcher(theirs):  # type: ignore[misc]  # Without submitit there is no class to name.
         def _make_command(self) -> list[str] | None:
             return None if super()._make_command() is None else list(command)
 

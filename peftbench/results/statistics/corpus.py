@@ -47,7 +47,10 @@ def chrf(sums: np.ndarray) -> np.ndarray:
     precision = np.where(present, both / np.maximum(texts, 1), 0.0).sum(axis=1) / orders
     recall = np.where(present, both / np.maximum(references, 1), 0.0).sum(axis=1) / orders
     weighted = _BETA**2 * precision + recall
-    return np.divide((1 + _BETA**2) * precision * recall, weighted, out=np.zeros(len(sums)), where=weighted > 0)
+    scores: np.ndarray = np.divide(
+        (1 + _BETA**2) * precision * recall, weighted, out=np.zeros(len(sums)), where=weighted > 0
+    )
+    return scores
 
 
 #: Metrics of texts that are means of what single texts score.

@@ -202,7 +202,8 @@ def _by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def _ratio(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
     """a / b; 0 where b is 0."""
     a, b = np.asarray(a, float), np.asarray(b, float)
-    return np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=b > 0)
+    ratio: np.ndarray = np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=b > 0)
+    return ratio
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

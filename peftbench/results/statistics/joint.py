@@ -198,11 +198,13 @@ def way(joint: Joint, start: int, end: int) -> list[Share | None] | None:
 def _spread(joint: Joint) -> np.ndarray:
     """(K, K) variances of the differences, as the draws have them before they are divided for their t."""
     own = np.diag(joint.common) + joint.own
-    return np.maximum(own[:, None] + own - 2 * joint.common, 0.0)
+    variances: np.ndarray = np.maximum(own[:, None] + own - 2 * joint.common, 0.0)
+    return variances
 
 
 def _positive(deviations: np.ndarray) -> np.ndarray:
-    return np.maximum(deviations, np.finfo(float).tiny)
+    raised: np.ndarray = np.maximum(deviations, np.finfo(float).tiny)
+    return raised
 
 
 def _median(dfs: Sequence[float]) -> float:
