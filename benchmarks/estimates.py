@@ -1,6 +1,6 @@
 """Estimates of memory held against runs; fits what a process needs beside its tensors.
 
-    python benchmarks/estimates.py FOLDER [--minutes 60] [--jobs 1] [--model-root DIR] [--write]
+    python benchmarks/estimates.py FOLDER [--minutes 60] [--jobs 1] [--model-root DIR] [--claim] [--proof] [--write]
 
 1. The tracker on models without weights against the same on real steps, for every method (the tests of it).
 2. Runs of nine methods on MiniLM and, with --model-root, SmolLM2, at three batch sizes, in 32 bits and bfloat16, every
@@ -13,6 +13,7 @@ results/estimates.md and the fit into peftbench/sweep/calibration.json.
 import argparse
 import json
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -184,6 +185,40 @@ def proof() -> str:
     return "\n".join([done.stdout.strip().splitlines()[-1], "", *dict.fromkeys(shown)])
 
 
+#: Models of the claim that full fine-tuning needs 12 to 20 times the weights' memory, with batch size and tokens.
+CLAIM = {"bert_base": (32, 128), "roberta_large": (32, 128), "llama_8b": (1, 512)}
+
+
+def claim() -> str:
+    """Memory by part, in GB: full fine-tuning, LoRA and prompt tuning, and the peak in units of the model's weights."""
+    head = ["model", "method", "batch x tokens", "weights", "gradients", "optimiser", "activations", "temporary"]
+    rows = [[*head, "peak", "peak / weights"], ["---"] * (len(head) + 2)]
+    for model, (size, length) in CLAIM.items():
+        words = [f"model={model}", "method=full,lora,prompt", f"recipe.batch_size={size}", f"length={length}", "-m"]
+        for cell in json.loads(peftbench(["estimate", *words, "format=json"], 600))["cells"]:
+            parts, peak = cell["parts"], cell["peak_bytes"]
+            weights = parts["weights_frozen"] + parts["weights_trained"]
+            named = [parts[name] for name in ("gradients", "optimizer", "activations", "temporary")]
+            figures = [f"{n / 1e9:.2f}" for n in (weights, *named, peak)]
+            rows.append([model, cell["method"], f"{size} x {length}", *figures, f"{peak / weights:.1f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def timed() -> str:
+    """Seconds and memory that estimates take: every method on one model, and one run of 8 billion weights."""
+    asked = {"all methods on bert_base, 32 x 128": ["method=glob(*)", "model=bert_base", "length=128", "-m"]}
+    asked["LoRA on llama_8b, 1 x 512"] = ["method=lora", "model=llama_8b", "recipe.batch_size=1", "length=512"]
+    lines = ["| estimated | runs | seconds | largest process so far, MB |", "|---|---|---|---|"]
+    for name, words in asked.items():
+        began = time.monotonic()
+        cells = json.loads(peftbench(["estimate", *words, "format=json"], 1200))["cells"]
+        seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        refused = [cell["method"] for cell in cells if "refused" in cell]
+        count = f"{len(cells)}" + (f", {len(refused)} refused" if refused else "")
+        lines.append(f"| {name} | {count} | {seconds:.0f} | {peak / 1024:,.0f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -191,6 +226,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time: peaks of memory don't depend on it")
     parser.add_argument("--model-root")
     parser.add_argument("--proof", action="store_true", help="also the tracker's tests of every method")
+    parser.add_argument(
+        "--claim", action="store_true", help="also the claim's table, and what estimates take themselves"
+    )
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     end, folder = time.monotonic() + 60 * asked.minutes, asked.folder.absolute()
@@ -212,6 +250,9 @@ def main() -> None:
     fitted, others = made[::2], made[1::2]
     constants = fit(fitted)
     page = table(fitted, others, constants)
+    if asked.claim:
+        page += f"\n\n## The claim of 12 to 20 times the weights, in GB\n\n{claim()}"
+        page += f"\n\n## What estimates take\n\n{timed()}"
     if asked.proof:
         page += f"\n\n## The tracker without weights against real steps\n\n{proof()}"
     print(page)
