@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from peftbench.config import formulations, loading
+from peftbench.config import loading
 from peftbench.results import key, records
 from peftbench.results.records import RunRecord
 
