@@ -24,21 +24,27 @@ from typing import Any
 
 import numpy as np
 
+from peftbench.sweep import forecast
+
 ROOT = Path(__file__).parent.parent
 METHODS = ("full", "lora", "prefix", "prompt", "houlsby", "ia3", "bitfit", "dora", "qlora")
 SIZES = {"minilm": (8, 32, 128), "smollm2_135m": (1, 4, 16)}
 HARDWARE = ("cpu", "cpu_bf16")
+#: What `forecast.terms` gives.
+TERMS = ("constant_bytes", "weights as loaded", "trained, with gradients and optimiser", "activations and temporary")
 Key = tuple[str, str, int, str]  # Model, method, batch size, hardware.
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run: the estimate of its tensors and the measured peak of its process, in bytes."""
+    """A run: the estimated peak of its tensors, what a process's peak is made of (`forecast.terms`), and the measured
+    peaks of its process and, where there was time for it, of its tensors, in bytes."""
 
     name: str
     tensors: float
+    terms: tuple[float, ...]
     measured: float
-    by_tracker: float
+    by_tracker: float | None
 
 
 def words(folder: Path, model: str, size: int) -> list[str]:
@@ -54,6 +60,7 @@ def words(folder: Path, model: str, size: int) -> list[str]:
         "dataset.label=label",
         f"results_dir={folder}",
         "measure_examples=8",
+        "measure_s=60",
         "save_adapters=false",
         "recipe.eval_samples=16",
         "recipe.selection=last",
@@ -119,45 +126,64 @@ def _key(config: dict[str, Any]) -> Key:
 
 
 def beside(record: dict[str, Any], cell: dict[str, Any]) -> Case | None:
-    """A record beside the estimate of the same run; None: the run has no measurement."""
+    """A record beside the estimate of the same run; None: its process's peak wasn't measured."""
     figures = record["efficiency"]
     parts, peak = figures.get("memory_parts_bytes"), figures.get("peak_memory_bytes")
-    if not parts or peak is None or figures["memory_length"] != 128:
+    if peak is None:
         return None
-    return Case(
-        " ".join(map(str, _key(record["config"]))), float(cell["peak_bytes"]), float(peak), float(sum(parts.values()))
-    )
+    name = " ".join(map(str, _key(record["config"])))
+    of_each = forecast.terms(cell["peak_bytes"], cell, record["config"]["method"].get("quantization") is not None)
+    return Case(name, float(cell["peak_bytes"]), of_each, float(peak), float(sum(parts.values())) if parts else None)
 
 
-def fit(cases: Sequence[Case]) -> dict[str, float]:
-    """constant_bytes and factor of the least relative squares, and the ratios measured / estimate that nine of ten of
-    these cases lie between."""
-    x = np.array([[1.0, c.tensors] for c in cases]) / np.array([[c.measured] for c in cases])
-    constant, factor = np.linalg.lstsq(x, np.ones(len(cases)), rcond=None)[0]
-    ratios = np.array([c.measured / (constant + factor * c.tensors) for c in cases])
-    low, high = np.quantile(ratios, [0.05, 0.95])
-    return {"constant_bytes": float(constant), "factor": float(factor), "low": float(low), "high": float(high)}
+def factors(cases: Sequence[Case]) -> np.ndarray:
+    """(4,) The factor of each term, by least squares of the relative misses."""
+    of_each, measured = np.array([c.terms for c in cases]), np.array([c.measured for c in cases])
+    # Columns of one size: a constant beside bytes would be below the cut-off of singular values.
+    scale = of_each.max(axis=0)
+    solved, *_ = np.linalg.lstsq(of_each / scale / measured[:, None], np.ones(len(cases)), rcond=None)
+    return np.asarray(solved / scale)
 
 
-def table(fitted: Sequence[Case], others: Sequence[Case], constants: dict[str, float]) -> str:
+def fit(cases: Sequence[Case]) -> dict[str, Any]:
+    """`factors` by term, and `low` and `high`, the ratios measured / estimate that nine of ten of these cases lie
+    between, each estimated by the others."""
+    left_out = [factors([c for c in cases if c is not one]) for one in cases]
+    ratios = np.sort([c.measured / predicted(c, of_each) for c, of_each in zip(cases, left_out, strict=True)])
+    cut = int(0.05 * (len(ratios) + 1))  # As many lie beyond as of a further case are expected to, at most.
+    low, high = ratios[max(cut - 1, 0)], ratios[-max(cut, 1)]
+    return {
+        "factors": dict(zip(TERMS, map(float, factors(cases)), strict=True)),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def predicted(case: Case, of_each: Sequence[float] | np.ndarray) -> float:
+    """Bytes of a process by the factor of each term."""
+    return float(np.dot(case.terms, of_each))
+
+
+def table(fitted: Sequence[Case], others: Sequence[Case], made: dict[str, Any]) -> str:
     """The page: how far the estimates of the other half miss, and every case."""
-
-    def predicted(c: Case) -> float:
-        return constants["constant_bytes"] + constants["factor"] * c.tensors
-
-    misses = np.array([abs(predicted(c) / c.measured - 1) for c in others])
-    inside = np.mean([constants["low"] <= c.measured / predicted(c) <= constants["high"] for c in others])
+    of_each = list(made["factors"].values())
+    expected = {c.name: predicted(c, of_each) for c in (*fitted, *others)}
+    misses = np.array([abs(expected[c.name] / c.measured - 1) for c in others])
+    inside = np.mean([made["low"] <= c.measured / expected[c.name] <= made["high"] for c in others])
+    constant, *rest = made["factors"].items()
     lines = [
-        f"Process = {constants['constant_bytes'] / 1e6:,.0f} MB + {constants['factor']:.3f} x tensors, fitted on "
-        f"{len(fitted)} runs. On the other {len(others)}: median miss {np.median(misses):.1%}, "
+        f"Process = {constant[1] / 1e6:,.0f} MB"
+        + "".join(f" + {factor:.2f} x {name}" for name, factor in rest)
+        + f", fitted on {len(fitted)} runs. On the other {len(others)}: median miss {np.median(misses):.1%}, "
         f"{np.mean(misses < 0.25):.0%} miss less than 25 %, the error bar holds {inside:.0%}.",
         "",
         "| run | tensors, estimated, MB | measured | process, estimated | measured | miss | fitted on |",
         "|---|---|---|---|---|---|---|",
     ]
     for c in [*fitted, *others]:
-        miss = f"{predicted(c) / c.measured - 1:+.1%}"
-        numbers = " | ".join(f"{n / 1e6:,.0f}" for n in (c.tensors, c.by_tracker, predicted(c), c.measured))
+        miss = f"{expected[c.name] / c.measured - 1:+.1%}"
+        figures = (c.tensors, c.by_tracker, expected[c.name], c.measured)
+        numbers = " | ".join("" if n is None else f"{n / 1e6:,.0f}" for n in figures)
         lines.append(f"| {c.name} | {numbers} | {miss} | {'yes' if c in fitted else ''} |")
     return "\n".join(lines)
 
@@ -243,13 +269,13 @@ def main() -> None:
             where = [f"model_root={asked.model_root}"] if model != "minilm" else []
             jobs = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={asked.jobs}"] if asked.jobs > 1 else []
             peftbench([*words(folder, model, size), *where, *jobs], end - time.monotonic())
-            cells |= estimated(folder, model, size)
+        cells |= estimated(folder, model, size)
     made = [c for k, r in recorded(folder).items() if k in cells and (c := beside(r, cells[k])) is not None]
     if len(made) < 4:
         sys.exit(f"{len(made)} runs are too few to fit anything")
     fitted, others = made[::2], made[1::2]
-    constants = fit(fitted)
-    page = table(fitted, others, constants)
+    made_of = fit(fitted)
+    page = table(fitted, others, made_of)
     if asked.claim:
         page += f"\n\n## The claim of 12 to 20 times the weights, in GB\n\n{claim()}"
         page += f"\n\n## What estimates take\n\n{timed()}"
@@ -263,7 +289,7 @@ def main() -> None:
         (ROOT / "results/estimates.md").write_text(
             f"# Estimates of memory beside measurements\n\n{made_by}\n\n{page}\n"
         )
-        kept = {**constants, "cases": len(fitted)}
+        kept = {**made_of, "cases": len(fitted)}
         (ROOT / "peftbench/sweep/calibration.json").write_text(json.dumps(kept, indent=2) + "\n")
 
 

@@ -89,20 +89,20 @@ def _wanted(config: RunConfig, options: Options) -> dict[str, Any]:
 def _estimate(config: RunConfig, cell: dict[str, Any], seconds: Forecast | None, options: Options) -> RunEstimate:
     if "refused" in cell:
         return RunEstimate(config, cell)
-    estimate = RunEstimate(config, cell, forecast.process(cell["peak_bytes"], config), seconds)
+    estimate = RunEstimate(config, cell, forecast.process(cell["peak_bytes"], cell, config), seconds)
     if options.memory is None:
         return estimate
 
     def fitting(peaks: dict[str, int] | None) -> int | None:
         if not peaks:
             return None
-        by_size = {int(n): _whole(peak, config) for n, peak in peaks.items()}
+        by_size = {int(n): _whole(peak, cell, config) for n, peak in peaks.items()}
         return budget.largest(by_size, options.memory or 0, micro_batch_size(config))
 
     return replace(estimate, largest=fitting(cell["other_sizes"]), checkpointed=fitting(cell["checkpointed"]))
 
 
-def _whole(peak: float, config: RunConfig) -> float:
+def _whole(peak: float, cell: dict[str, Any], config: RunConfig) -> float:
     """A peak as it is held against a budget: of the process, with its error bar, where that is known."""
-    rest = forecast.process(peak, config)
+    rest = forecast.process(peak, cell, config)
     return peak if rest is None else rest.high or rest.value

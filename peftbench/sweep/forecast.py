@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,32 @@ class Forecast:
     basis: str
 
 
-def process(tensors: float, config: RunConfig) -> Forecast | None:
-    """Bytes of a run's process at its peak, above what it was born with, from those of its tensors: a constant and the
-    allocator's share, as they were measured (`benchmarks/estimates.py`). None for a GPU, which has no such measurement.
+def terms(peak: float, cell: Mapping[str, Any], quantised: bool) -> tuple[float, float, float, float]:
+    """The bytes that a process's peak is made of, each to be multiplied by what was measured for it: one, the weights
+    as they were loaded, what is trained with its gradients and optimiser, and what a step holds for a while.
+
+    Of weights that are mapped from their file the pages that nothing reads aren't there; freed activations stay with
+    the allocator; a base that is quantised is loaded whole before.
+
+    Args:
+        peak: of the tensors.
+        cell: the estimate of the run, at any micro batch.
+        quantised: whether the base is.
     """
+    parts = cell["parts"]
+    trained = sum(parts[name] for name in ("weights_trained", "gradients", "optimizer"))
+    loaded = 4 * cell["params"]["total"] if quantised else parts["weights_frozen"]
+    return 1.0, float(loaded), float(trained), float(peak - parts["weights_frozen"] - trained)
+
+
+def process(peak: float, cell: Mapping[str, Any], config: RunConfig) -> Forecast | None:
+    """Bytes of a run's process at its peak, above what it was born with, from the peak of its tensors, by factors that
+    were fitted on runs (`benchmarks/estimates.py`). None for a GPU, which has no such measurement."""
     if config.hardware.accelerator != "cpu" or not _CALIBRATION.is_file():
         return None
     fit = json.loads(_CALIBRATION.read_text())
-    value = fit["constant_bytes"] + fit["factor"] * tensors
+    of_each = terms(peak, cell, config.method.quantization is not None)
+    value = sum(factor * size for factor, size in zip(fit["factors"].values(), of_each, strict=True))
     return Forecast(value, value * fit["low"], value * fit["high"], f"{fit['cases']} measured runs")
 
 

@@ -106,12 +106,10 @@ def test_a_sweep_leaves_out_what_does_not_fit(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_fit_takes_smaller_micro_batches_and_keeps_the_global_batch(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = words(tmp_path, "method=lora", "memory=30MB", "measure=false", "dataset=demo")
-    with_calibration = forecast.process(30e6, plan(["model=tiny_bert"], multirun=False).cells[0])
-    if with_calibration is not None:
-        asked[asked.index("memory=30MB")] = f"memory={int((with_calibration.high or with_calibration.value) / 1e6)}MB"
+    monkeypatch.setattr(forecast, "_CALIBRATION", tmp_path / "none.json")
     assert cli.main([*asked, "-m"]) == 2
     assert "fit=true takes" in capsys.readouterr().err
     assert cli.main([*asked, "fit=true"]) == 0
@@ -119,6 +117,22 @@ def test_fit_takes_smaller_micro_batches_and_keeps_the_global_batch(
     record = json.loads(file.read_text())
     assert record["config"]["recipe"]["batch_size"] == 32
     assert 1 <= record["efficiency"]["micro_batch_size"] < 32
+
+
+def test_a_process_by_the_factors_of_its_terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {"weights_frozen": 100, "weights_trained": 10, "gradients": 10, "optimizer": 20, "activations": 50}
+    cell = {"parts": {**parts, "temporary": 10}, "params": {"total": 200}}
+    fitted = {"factors": {"one": 1000.0, "loaded": 0.5, "trained": 1.0, "activations": 2.0}, "low": 0.5, "high": 2.0}
+    monkeypatch.setattr(forecast, "_CALIBRATION", tmp_path / "fit.json")
+    config, packed = (plan(["model=tiny_bert", f"method={m}"], multirun=False).cells[0] for m in ("lora", "qlora"))
+    assert forecast.process(200, cell, config) is None
+    (tmp_path / "fit.json").write_text(json.dumps({**fitted, "cases": 3}))
+    told = forecast.process(200, cell, config)
+    assert told == forecast.Forecast(1000 + 50 + 40 + 120, 605, 2420, "3 measured runs")
+    whole = forecast.process(200, cell, packed)
+    assert whole is not None
+    assert told is not None
+    assert whole.value == told.value + 0.5 * (4 * 200 - 100)
 
 
 def test_fit_without_a_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
