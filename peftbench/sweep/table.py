@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.progress_bar import ProgressBar
@@ -46,7 +46,7 @@ class SweepProgress:
         seconds_of_ended = [seconds for r in self.ended.values() if (seconds := (r.efficiency or {}).get("run_time_s"))]
         usual = sum(seconds_of_ended) / len(seconds_of_ended) if seconds_of_ended else None
         expected = {p.run: p.estimate_s or usual for p in self.sweep.runs}
-        parts = [expected[run.run] for run in self.waiting]
+        parts = [expected[run.run] for run in self.waiting] + [usual] * self.sweep.later
         for run, state in self.running.items():
             planned, spent = expected[run], time.time() - state.since
             parts.append(max(0.0, planned - spent) if planned is not None else state.left_s())
@@ -61,20 +61,26 @@ def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> SweepProgres
     ended = {
         run.run: record for run in sweep.runs if (record := announcements.ended(root, run, sweep.started)) is not None
     }
-    now = {run.run: states[run.run] for run in sweep.runs if run.run in states and run.run not in ended}
+    # Of a trial the sweep knows which one it is.
+    now = {
+        run.run: replace(states[run.run], name=run.name)
+        for run in sweep.runs
+        if run.run in states and run.run not in ended
+    }
     return SweepProgress(sweep, ended, now)
 
 
 def headline(state: SweepProgress, *, goes_on: bool = True) -> str:
     """A sweep in one line."""
     failed = sum(record.status != "completed" for record in state.ended.values())
-    total = state.sweep.before + len(state.sweep.runs)
+    total = state.sweep.before + len(state.sweep.runs) + state.sweep.later
     parts = [f"{state.sweep.before + len(state.ended) - failed} of {total} runs completed"]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{len(state.running)} running"] if state.running else []
-    parts += [f"{len(state.waiting)} waiting"] if state.waiting else []
+    waiting = len(state.waiting) + state.sweep.later
+    parts += [f"{waiting} waiting"] if waiting else []
     left = state.left_s()
-    if goes_on and (state.running or state.waiting):
+    if goes_on and (state.running or waiting):
         parts.append(f"about {in_words(left)} left" if left is not None else "time left unknown yet")
     return ", ".join(parts)
 

@@ -2,20 +2,22 @@
 writes, and the scores of label words."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
+from peftbench.run import export
 from tests.helpers.composed import written
-from tests.helpers.exported import FAMILIES, NOT_MERGED, OWN, Exporter, loaded
+from tests.helpers.exported import FAMILIES, NOT_MERGED, OWN, Exporter, loaded, questions, word_scores, written_answers
 
 DATA = written("dataset")["sst2"]
 CLASSES = {"tiny_t5": AutoModelForSeq2SeqLM, "tiny_llama": AutoModelForCausalLM}
@@ -40,37 +42,16 @@ def exporter(models: Path, data_root: Path, tmp_path: Path) -> Exporter:
     return Exporter(models, data_root, tmp_path)
 
 
-def questions(exporter: Exporter, rows: Any) -> list[str]:
-    """The template up to the answer."""
-    texts, before = exporter.texts(), DATA["template"].partition("{answer}")[0]
-    assert len(rows) == len(texts)
-    return [before.format(sentence=texts[row]).rstrip() for row in rows["row"]]
-
-
-def answers(model: Any, tokenizer: Any, settings: GenerationConfig, lines: list[str]) -> list[str]:
-    """Texts written one by one: a decoder's behind the question, of which it is given no end."""
-    texts = []
-    for line in lines:
-        ids = tokenizer(line, return_tensors="pt")["input_ids"]
-        start = 1
-        if not model.config.is_encoder_decoder:
-            ids = ids[:, :-1] if ids[0, -1] == settings.eos_token_id else ids
-            start = ids.shape[1]
-        written_ids = model.generate(input_ids=ids, generation_config=settings)[0]
-        texts.append(tokenizer.decode(written_ids[start:], skip_special_tokens=True).strip())
-    return texts
-
-
 @pytest.mark.parametrize(("family", "merged"), WAYS)
 @pytest.mark.parametrize("tiny", CLASSES)
 @pytest.mark.slow
 def test_written_answers_are_those_of_the_run(exporter: Exporter, tiny: str, family: str, merged: bool) -> None:
     method, folder, rows = exporter.first(family, tiny, WHOLE, formulation="text", merged=merged)
     model = loaded(folder, exporter.base(tiny, "text"), CLASSES[tiny])
-    tokenizer, settings = AutoTokenizer.from_pretrained(folder), GenerationConfig.from_pretrained(folder)
-    assert settings.max_new_tokens > max(map(len, DATA["verbaliser"])), "a byte is a token, and the end is one"
-    assert answers(model, tokenizer, settings, questions(exporter, rows)) == list(rows["answer"]), method
+    assert written_answers(model, folder, asked(exporter, rows)) == list(rows["answer"]), method
     assert len(set(rows["answer"])) > 1, "a model that always writes the same shows nothing"
+    card = (folder / "README.md").read_text()
+    assert f'asked as: `"{DATA["template"]}"`; the model writes the answer' in card
 
 
 @pytest.mark.parametrize(("family", "merged"), WAYS)
@@ -78,18 +59,31 @@ def test_written_answers_are_those_of_the_run(exporter: Exporter, tiny: str, fam
 def test_label_words_have_the_scores_of_the_run(exporter: Exporter, family: str, merged: bool) -> None:
     method, folder, rows = exporter.first(family, "tiny_llama", WHOLE, formulation="verbaliser", merged=merged)
     model = loaded(folder, exporter.base("tiny_llama", "verbaliser"), AutoModelForCausalLM)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    # Both begin with a byte for their space.
-    space, *_ = tokenizer(" ", add_special_tokens=False)["input_ids"]
-    words = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"][1] for word in DATA["verbaliser"]]
-    scores = []
-    with torch.inference_mode():
-        for line in questions(exporter, rows):
-            ids = tokenizer(line)["input_ids"]
-            ids = ids[:-1] if ids[-1] == tokenizer.sep_token_id else ids
-            logits = model(input_ids=torch.tensor([[*ids, space]])).logits
-            scores.append(logits[0, -1, words].numpy())
+    scores = word_scores(model, folder, asked(exporter, rows), DATA["verbaliser"])
     assert np.allclose(scores, np.stack(rows["scores"]), atol=1e-4), method
     card = (folder / "README.md").read_text()
-    assert f'asked as: `"{DATA["template"]}"`' in card
+    assert f'asked as: `"{DATA["template"]}"`; the likeliest of the label words' in card
     assert all(repr(word) in card for word in DATA["verbaliser"])
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_settings_of_generate_are_the_runs_on_top_of_the_bases(beams: int, tmp_path: Path) -> None:
+    """Of a base made to chat, whose own settings draw: what has no effect then would be refused when it is saved."""
+    model = LlamaForCausalLM(LlamaConfig(**written("model")["tiny_llama"]["config"]))
+    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.9, repetition_penalty=1.1)
+    model.generation_config.update(num_beams=4, early_stopping=True, length_penalty=2.0)
+    asked_for = {"max_new_tokens": 5, "num_beams": beams, "do_sample": False, "pad_token_id": 0, "eos_token_id": 2}
+    export.generation(model, SimpleNamespace(generation=asked_for)).save_pretrained(tmp_path)
+    settings = GenerationConfig.from_pretrained(tmp_path)
+    assert {name: getattr(settings, name) for name in asked_for} == asked_for
+    assert settings.repetition_penalty == 1.1
+    assert settings.temperature is None
+    assert settings.length_penalty == (2.0 if beams > 1 else None)
+    assert model.generation_config.do_sample
+
+
+def asked(exporter: Exporter, rows: Any) -> list[str]:
+    """The evaluated rows as questions."""
+    texts = exporter.texts()
+    assert len(rows) == len(texts)
+    return questions(DATA["template"], [texts[row] for row in rows["row"]])

@@ -71,6 +71,28 @@ def test_time_left_counts_what_runs_and_what_waits() -> None:
     assert SweepProgress(unknown, {"0": done}, {"1": state}).left_s() == pytest.approx((50 + 90 + 90) / 2, abs=1)
 
 
+def test_runs_that_follow_from_trials_are_counted_before_they_are_known() -> None:
+    from peftbench.sweep.table import SweepProgress, headline
+
+    now = time.time()
+    runs = [announcements.ExpectedRecord(str(i), f"{i}.json", str(i)) for i in range(2)]
+    sweep = announcements.SweepActivity(activity.me(), "", now, at_once=1, runs=runs, undecided=True, later=6)
+    done = RunRecord(key="0", status="completed", config={}, efficiency={"run_time_s": 60.0})
+    assert headline(SweepProgress(sweep, {}, {})) == "0 of 8 runs completed, 8 waiting, time left unknown yet"
+    assert headline(SweepProgress(sweep, {"0": done}, {})) == "1 of 8 runs completed, 7 waiting, about 7 min left"
+
+
+def test_a_running_trial_has_the_name_that_the_sweep_has_for_it(results: Path) -> None:
+    from peftbench.sweep.table import standing
+
+    config = compose.one([*TINY, f"results_dir={results}"])
+    (planned,) = announcements.planned(results, [(config, "k", "lora · trial 2 · seed 0")], [None])
+    sweep = announcements.SweepActivity(activity.me(), "", time.time(), at_once=1, runs=[planned])
+    with activity.reporting(config, "lora · seed 0"):
+        (running,) = standing(results, sweep).running.values()
+    assert running.name == "lora · trial 2 · seed 0"
+
+
 def test_status_shows_what_runs_and_what_was_stopped(run_cli: Run, tiny, results: Path) -> None:
     results.mkdir()
     assert "Nothing runs" in run_cli("status", f"results_dir={results}")[1]
