@@ -113,4 +113,4 @@ class Pruned(Exception):
     def __init__(self, scores: list[tuple[int, float]]) -> None:
         self.scores = scores
         examples, score = scores[-1]
-        super().__init__(f"ended after {examples} examples: its score {score:.3f} is behind the earlier trials'")
+        super().__init__(f"ended after {examples} examples: its score {100 * score:.1f} is behind the earlier trials'")

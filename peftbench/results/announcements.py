@@ -50,7 +50,7 @@ class SweepActivity(Status):
         line: the command line.
         at_once: how many runs are made at the same time; None where a cluster decides.
         before: how many runs of the line were done when it began.
-        undecided: further runs follow from the results of these.
+        undecided: further runs follow from the results of these; `later`: how many, at most.
     """
 
     PREFIX = "sweep"
@@ -62,6 +62,7 @@ class SweepActivity(Status):
     before: Count = 0
     runs: list[ExpectedRecord] = field(default_factory=list)
     undecided: bool = False
+    later: Count = 0
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """A finished run's weights as a folder that plain transformers and peft load: what `peftbench export` starts by the
 name of `write`."""
 
+import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import PeftModel
+from transformers import GenerationConfig
 
 from peftbench.errors import ConfigError
 from peftbench.models import backbones
@@ -13,6 +15,11 @@ from peftbench.results.report import card
 from peftbench.run.reloading import Reloaded, reload
 from peftbench.system import files, redact
 from peftbench.system.process_group import Emit
+from peftbench.tasks.base import Generating, Task
+
+#: Settings of `generate` that only draw among tokens, and that only choose among beams.
+_SAMPLED = ("temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+_OF_BEAMS = ("early_stopping", "length_penalty")
 
 
 def write(path: str, folder: str, how: dict[str, Any], emit: Emit) -> None:
@@ -53,7 +60,8 @@ def check(reloaded: Reloaded, *, merged: bool, command: str = "export") -> None:
 
 
 def fill(reloaded: Reloaded, folder: Path) -> None:
-    """Writes weights, tokenizer, the configuration with the labels' names, and a model card into an empty folder."""
+    """Writes weights, tokenizer, the configuration with the labels' names, how texts are generated where the task does,
+    and a model card into an empty folder."""
     model: Any = reloaded.tuner.model
     config = backbones.model_config(reloaded.config.model, reloaded.checkpoint, reloaded.task)
     if isinstance(model, PeftModel):
@@ -62,8 +70,21 @@ def fill(reloaded: Reloaded, folder: Path) -> None:
         config.save_pretrained(folder / "base")
     else:
         model.save_pretrained(folder)
+    if reloaded.task.generates:
+        generation(model, reloaded.task).save_pretrained(folder)
     reloaded.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(redact.redact(card.text(reloaded.record)), encoding="utf-8")
+
+
+def generation(model: Any, task: Task) -> GenerationConfig:
+    """The arguments that the run called `generate` with, on top of the base's own settings."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    settings: GenerationConfig = copy.deepcopy(base.generation_config)
+    asked = cast(Generating, task).generation
+    idle = _SAMPLED if asked["num_beams"] > 1 else (*_SAMPLED, *_OF_BEAMS)
+    # transformers refuses to save what has no effect, and bases that were made to chat are full of it.
+    settings.update(**dict.fromkeys(idle), **asked)
+    return settings
 
 
 def _name_base(folder: Path, reloaded: Reloaded) -> None:

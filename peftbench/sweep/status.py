@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     shown = {run.run for sweep in sweeps for run in sweep.runs}
     alone = [state for state in states if state.run not in shown]
     if alone:
-        console.print(table.table(alone, []))
+        console.print(table.table(alone, [], width=console.width))
     for file, reason in announcements.unreadable(root):
         console.print(Text(escape.line(f"{file}: {reason}")))
     if not sweeps and not states:
@@ -52,4 +52,4 @@ def _show(root: Path, sweep: announcements.SweepActivity) -> None:
     latest.sort(key=lambda run: (root / run.record).stat().st_mtime if (root / run.record).is_file() else 0.0)
     for run in latest[-_LATEST:]:
         console.print(table.ended_line(run.name, standing.ended[run.run]))
-    console.print(table.table(list(standing.running.values()), standing.waiting))
+    console.print(table.table(list(standing.running.values()), standing.waiting, width=console.width))

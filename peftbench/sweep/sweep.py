@@ -41,12 +41,14 @@ class Sweep:
             hydra_launcher.launching(self.arguments, self.launcher) as launch,
             table.watching(root, shown, terminal.console) as change,
         ):
+            later = len(self.runs) + sum(study.budget + len(study.runs) for study in self.studies)
 
             def go(runs: Sequence[PlannedRun], *, undecided: bool) -> None:
-                nonlocal shown
+                nonlocal shown, later
+                later = later - len(runs) if undecided else 0
                 left = [run for run in runs if run.cell.config.overwrite or not recorded(run)]
                 self.tries |= {run.cell.key: len(_store(run).failures(run.cell.config, run.cell.key)) for run in left}
-                shown = replace(shown, runs=[*shown.runs, *_planned(root, left)], undecided=undecided)
+                shown = replace(shown, runs=[*shown.runs, *_planned(root, left)], undecided=undecided, later=later)
                 change(shown)
                 if left:
                     launch([run.words for run in left])

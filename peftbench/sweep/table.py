@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.progress_bar import ProgressBar
@@ -26,6 +26,8 @@ WATCHED = "PEFTBENCH_WATCHED"
 _EVERY_S = 0.5
 #: Rows for runs that wait; for the rest there is a count.
 _WAITING = 3
+#: Columns of a terminal from which on there is room for bars.
+_FOR_BARS = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class SweepProgress:
         usual = sum(seconds_of_ended) / len(seconds_of_ended) if seconds_of_ended else None
         expected = {p.run: p.estimate_s or usual for p in self.sweep.runs}
         parts = [expected[run.run] for run in self.waiting]
+        if self.sweep.later:
+            parts.append(None if usual is None else usual * self.sweep.later)
         for run, state in self.running.items():
             planned, spent = expected[run], time.time() - state.since
             parts.append(max(0.0, planned - spent) if planned is not None else state.left_s())
@@ -61,43 +65,58 @@ def standing(root: str | os.PathLike[str], sweep: SweepActivity) -> SweepProgres
     ended = {
         run.run: record for run in sweep.runs if (record := announcements.ended(root, run, sweep.started)) is not None
     }
-    now = {run.run: states[run.run] for run in sweep.runs if run.run in states and run.run not in ended}
+    # Of a trial the sweep knows which one it is.
+    now = {
+        run.run: replace(states[run.run], name=run.name)
+        for run in sweep.runs
+        if run.run in states and run.run not in ended
+    }
     return SweepProgress(sweep, ended, now)
 
 
 def headline(state: SweepProgress, *, goes_on: bool = True) -> str:
     """A sweep in one line."""
-    failed = sum(record.status != "completed" for record in state.ended.values())
-    total = state.sweep.before + len(state.sweep.runs)
+    early = sum(record.status == "pruned" for record in state.ended.values())
+    failed = sum(record.status != "completed" for record in state.ended.values()) - early
+    total = state.sweep.before + len(state.sweep.runs) + state.sweep.later
     parts = [f"{state.sweep.before + len(state.ended) - failed} of {total} runs completed"]
+    parts[0] += f" ({early} ended early)" if early else ""
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{len(state.running)} running"] if state.running else []
-    parts += [f"{len(state.waiting)} waiting"] if state.waiting else []
+    waiting = len(state.waiting) + state.sweep.later
+    parts += [f"{waiting} waiting"] if waiting else []
     left = state.left_s()
-    if goes_on and (state.running or state.waiting):
+    if goes_on and (state.running or waiting):
         parts.append(f"about {in_words(left)} left" if left is not None else "time left unknown yet")
     return ", ".join(parts)
 
 
-def table(running: Sequence[RunActivity], waiting: Sequence[ExpectedRecord]) -> Table:
-    """Running and waiting runs as rows."""
+def table(running: Sequence[RunActivity], waiting: Sequence[ExpectedRecord], *, width: int) -> Table:
+    """Running and waiting runs as rows.
+
+    Args:
+        width: columns of the terminal. In a narrow one there are no bars, and names go on in a second line: no figure
+            is cut.
+    """
     grid = Table(box=None, pad_edge=False, header_style="dim", expand=False)
-    grid.add_column("run", no_wrap=True)
-    # Where it is narrow, names are cut and numbers aren't.
-    for title, width in (("state", 9), ("", 4), ("loss", 5), ("selection", 9), ("time", 6), ("left", 6)):
+    grid.add_column("run")
+    bars = [("", 4)] if width >= _FOR_BARS else []
+    for title, least in (("state", 9), *bars, ("loss", 5), ("selection", 9), ("time", 6), ("left", 6)):
         justify: JustifyMethod = "left" if title in ("state", "") else "right"
-        grid.add_column(title, no_wrap=True, min_width=width, justify=justify)
+        grid.add_column(title, no_wrap=True, min_width=least, justify=justify)
     for state in running:
-        grid.add_row(*_row(state))
+        grid.add_row(*_row(state, bars=bool(bars)))
     for run in waiting[:_WAITING]:
         estimate = in_words(run.estimate_s) if run.estimate_s is not None else ""
-        grid.add_row(Text(line(run.name)), Text("waiting", "dim"), "", "", "", "", Text(estimate, "dim"))
+        grid.add_row(
+            Text(line(run.name)), Text("waiting", "dim"), *["" for _ in bars], "", "", "", Text(estimate, "dim")
+        )
     if len(waiting) > _WAITING:
-        grid.add_row(Text(f"and {len(waiting) - _WAITING} more", "dim"), *[""] * 6)
+        grid.add_row(Text(f"and {len(waiting) - _WAITING} more", "dim"), *[""] * (len(grid.columns) - 1))
     return grid
 
 
-def _row(state: RunActivity) -> list[RenderableType]:
+def _row(state: RunActivity, *, bars: bool) -> list[RenderableType]:
     done, total = (state.step, state.steps) if state.phase == "training" else (state.batch, state.batches)
     bar: RenderableType = ProgressBar(total=total, completed=done or 0, width=16) if total else ""
     where = f"{done or 0}/{total}" if total and state.phase == "training" else state.phase
@@ -108,7 +127,7 @@ def _row(state: RunActivity) -> list[RenderableType]:
     return [
         Text(line(state.name)),
         Text(line(where)),
-        bar,
+        *([bar] if bars else []),
         "" if state.loss is None else f"{state.loss:.3f}",
         "" if state.score is None else f"{100 * state.score:.1f}",
         in_words(time.time() - state.since),
@@ -119,7 +138,7 @@ def _row(state: RunActivity) -> list[RenderableType]:
 def ended_line(name: str, record: RunRecord) -> Text:
     """The line that says how a run ended."""
     if record.status != "completed":
-        where = f" (log: {record.log})" if record.log else ""
+        where = f" (log: {record.log})" if record.log and record.status != "pruned" else ""
         error = line(f", {redact.redact(str(record.error))}{where}")
         return Text.assemble(
             line(f"{name}: "), (record.status, "bold" if record.status == "pruned" else "bold red"), error
@@ -183,4 +202,6 @@ class _Watcher:
             if run.run in now.ended and run.run not in self._announced:
                 self._announced.add(run.run)
                 self.console.print(ended_line(run.name, now.ended[run.run]))
-        return Group(Text(headline(now), "bold"), table(list(now.running.values()), now.waiting))
+        return Group(
+            Text(headline(now), "bold"), table(list(now.running.values()), now.waiting, width=self.console.width)
+        )

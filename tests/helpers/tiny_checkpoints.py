@@ -11,11 +11,16 @@ from tests.helpers.composed import composed, written
 STANDS_FOR = {"tiny_bert": "bert_base", "tiny_t5": "t5_small", "tiny_llama": "llama_1b"}
 
 
-def make(root: Path, data_root: Path, tiny: str) -> list[str]:
-    """The words that choose a tiny model's stand-in below `root`, which is `model_root`; made unless it is there."""
+def make(root: Path, data_root: Path, tiny: str, *more: str, formulation: str = "auto") -> list[str]:
+    """The words that choose a tiny model's stand-in below `root`, which is `model_root`; made unless it is there, with
+    the output layer that the formulation needs.
+
+    Args:
+        more: overrides of the tiny model.
+    """
     model = STANDS_FOR[tiny]
     folder = root / Path(written("model")[model]["checkpoint"]).name
     if not folder.exists():
         words = [f"model={tiny}", "dataset=sst2", "method=full", f"data_root={data_root}", f"results_dir={root / 'no'}"]
-        checkpoint(prepare(composed(words)), folder)
+        checkpoint(prepare(composed([*words, *more, f"formulation={formulation}"])), folder)
     return [f"model={model}", f"model_root={root}"]

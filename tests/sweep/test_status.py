@@ -1,5 +1,6 @@
 """How long runs take by the records of their like, and what `status` says of those that are made."""
 
+import io
 import subprocess
 import sys
 import time
@@ -69,6 +70,53 @@ def test_time_left_counts_what_runs_and_what_waits() -> None:
     unknown = replace(sweep, runs=[replace(run, estimate_s=None) for run in runs])
     assert SweepProgress(unknown, {}, {"1": state}).left_s() is None
     assert SweepProgress(unknown, {"0": done}, {"1": state}).left_s() == pytest.approx((50 + 90 + 90) / 2, abs=1)
+
+
+def test_runs_that_follow_from_trials_are_counted_before_they_are_known() -> None:
+    from peftbench.sweep.table import SweepProgress, headline
+
+    now = time.time()
+    runs = [announcements.ExpectedRecord(str(i), f"{i}.json", str(i)) for i in range(2)]
+    sweep = announcements.SweepActivity(activity.me(), "", now, at_once=1, runs=runs, undecided=True, later=6)
+    done = RunRecord(key="0", status="completed", config={}, efficiency={"run_time_s": 60.0})
+    assert headline(SweepProgress(sweep, {}, {})) == "0 of 8 runs completed, 8 waiting, time left unknown yet"
+    assert headline(SweepProgress(sweep, {"0": done}, {})) == "1 of 8 runs completed, 7 waiting, about 7 min left"
+    early, failed = (replace(done, key="1", status=status) for status in ("pruned", "oom"))
+    ended = SweepProgress(sweep, {"0": done, "1": early}, {})
+    assert headline(ended).startswith("2 of 8 runs completed (1 ended early), 6 waiting")
+    assert headline(SweepProgress(sweep, {"0": done, "1": failed}, {})).startswith("1 of 8 runs completed, 1 failed")
+
+
+def test_a_running_trial_has_the_name_that_the_sweep_has_for_it(results: Path) -> None:
+    from peftbench.sweep.table import standing
+
+    config = compose.one([*TINY, f"results_dir={results}"])
+    (planned,) = announcements.planned(results, [(config, "k", "lora · trial 2 · seed 0")], [None])
+    sweep = announcements.SweepActivity(activity.me(), "", time.time(), at_once=1, runs=[planned])
+    with activity.reporting(config, "lora · seed 0"):
+        (running,) = standing(results, sweep).running.values()
+    assert running.name == "lora · trial 2 · seed 0"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_figure_of_a_running_run_is_cut(width: int) -> None:
+    from rich.console import Console
+
+    from peftbench.sweep.table import table
+
+    now, name = time.time(), "houlsby · roberta_large · tickets · trial 12 · seed 0"
+    state = activity.RunActivity(activity.me(), "1", name, since=now - 340, updated=now, step=40, steps=63)
+    state = replace(state, phase="evaluating", batch=3, batches=9, loss=3.453, score=0.557)
+    trains = replace(state, phase="training")
+    waits = announcements.ExpectedRecord("2", "2.json", name, estimate_s=400.0)
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table([state, trains], [waits], width=width))
+    shown = console.export_text()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    wanted = ["selection", "time", "left", "evaluating", "40/63", "3.453", "55.7", "6 min", "3 min", "waiting", "7 min"]
+    assert [word for word in wanted if word not in shown] == []
+    assert " ".join(shown.split()).count("12") == 3
 
 
 def test_status_shows_what_runs_and_what_was_stopped(run_cli: Run, tiny, results: Path) -> None:

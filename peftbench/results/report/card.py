@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+from peftbench.config import formulations
 from peftbench.results.records import RunRecord
 from peftbench.results.report.page import again
 
@@ -37,6 +38,7 @@ def text(record: RunRecord) -> str:
         + (f", configuration `{data['config']}`" if data.get("config") else "")
         + (f", revision `{data['revision']}`" if data.get("revision") else ""),
         f"- answers: {', '.join(data['labels'])}" if data.get("labels") else "- answers: see the data set",
+        *_question(record),
         "- licence: not stated; those of the base and of the data apply",
         "",
         "## Scores",
@@ -56,6 +58,17 @@ def text(record: RunRecord) -> str:
         *(f"- {note}" for note in record.footnotes),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _question(record: RunRecord) -> Iterator[str]:
+    """The text that a language model was asked with: without it, its weights answer nothing."""
+    data, formulation = record.config["dataset"], formulations.described(record.config)
+    if formulation == "head" or not data.get("template"):
+        return
+    how = "the model writes the answer" if formulation == "text" else "the likeliest of the label words is the answer"
+    yield f"- asked as: `{json.dumps(data['template'], ensure_ascii=False)}`; {how}"
+    if data.get("verbaliser"):
+        yield f"- label words: {', '.join(map(repr, data['verbaliser']))}, in the order of the answers above"
 
 
 def _scores(record: RunRecord) -> Iterator[str]:
