@@ -28,7 +28,7 @@ from peftbench.sweep import forecast
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("full", "lora", "prefix", "prompt", "houlsby", "ia3", "bitfit", "dora", "qlora")
-SIZES = {"minilm": (8, 32, 128), "smollm2_135m": (1, 4, 16)}
+SIZES = {"minilm": (8, 32, 128), "smollm2_135m": (1, 4, 8)}
 HARDWARE = ("cpu", "cpu_bf16")
 #: What `forecast.terms` gives.
 TERMS = ("constant_bytes", "weights as loaded", "trained, with gradients and optimiser", "activations and temporary")
