@@ -111,6 +111,14 @@ def test_no_two_classes_have_one_name() -> None:
     assert not {name: places for name, places in where.items() if len(places) > 1}
 
 
+#: Rooms whose `__init__` is more than a description, and why.
+_WITH_CODE = {
+    "methods": "registers our own tuners with peft, which reads saved adapters by it",
+    "tasks": "`tasks.build` is the way in, without torch for who wants a metric alone",
+    "tasks/metrics": "`metrics.path` and its neighbours are what users call",
+}
+
+
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*/__init__.py")), ids=lambda file: file.parent.name)
 def test_a_room_is_described_in_five_lines_and_holds_no_code(file: Path) -> None:
     """Code in `__init__.py` runs for whoever imports anything of the room, and is looked for nowhere."""
@@ -119,8 +127,7 @@ def test_a_room_is_described_in_five_lines_and_holds_no_code(file: Path) -> None
     assert isinstance(text.value, ast.Constant), "it opens with what lives there"
     assert text.end_lineno is not None
     assert text.end_lineno - text.lineno < 5
-    # Importing the methods registers our own tuners with peft, which reads saved adapters by it.
-    assert not code or file == PACKAGE / "methods" / "__init__.py"
+    assert not code or file.parent.relative_to(PACKAGE).as_posix() in _WITH_CODE
 
 
 def test_every_room_is_in_the_picture() -> None:
