@@ -228,6 +228,12 @@ def _hash(file: Path) -> str:
         raise ConfigError(f"{file}: can't be read ({error.strerror})") from None
 
 
+def name_in_records(config: DatasetConfig) -> str:
+    """The name that records have for a data set, without reading it: of the user's own file the title or the file's."""
+    file = config.file or config.train_file
+    return _name(config, Path(file)) if config.format and file else config.name
+
+
 def _name(config: DatasetConfig, file: Path) -> str:
     """The title, or the training file's name; its folder's where that only says which split it is."""
     stem = file.stem if file.stem not in ("train", "training") else file.resolve().parent.name

@@ -8,6 +8,7 @@ from peftbench.config import paths
 from peftbench.config.arguments import config_dirs
 from peftbench.config.compose import canonical
 from peftbench.config.types import RunConfig
+from peftbench.data import own_files
 from peftbench.errors import ConfigError
 from peftbench.sweep import advice, budget, estimation
 from peftbench.sweep.advice import NEAR, ComparableRuns, MethodRuns
@@ -47,7 +48,9 @@ def main(arguments: list[str]) -> int:
         composed = plan(canonical(words, folders), multirun=False, config_dirs=folders)
         if composed.multirun:
             raise ConfigError("advise: takes one model and one data set")
-        lines, evidence = advise(composed.cells[0], limits, words)
+        config = composed.cells[0]
+        named = replace(config.dataset, name=own_files.name_in_records(config.dataset))
+        lines, evidence = advise(replace(config, dataset=named), limits, words)
     print("\n".join(lines))
     return 0 if evidence else 1
 

@@ -53,6 +53,21 @@ def test_the_tie_with_the_least_memory_is_recommended(alone: Path, capsys: pytes
     assert "method=lora,full seed=0,1,2,3,4 -m" in out
 
 
+def test_records_of_ones_own_file_are_evidence_for_it(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records have the file's name, where the command line says `csv`."""
+    for seed in range(3):
+        record(alone, "full", seed, 0.80 + 0.01 * seed, dataset="tickets")
+        record(alone, "lora", seed, 0.90 + 0.01 * seed, dataset="tickets")
+        record(alone, "bitfit", seed, 0.95 + 0.01 * seed, dataset="others")
+    (alone / "tickets.csv").write_text("message,team\na,x\nb,y\n")
+    words = [f"dataset.file={alone / 'tickets.csv'}", "dataset.text=message", "dataset.label=team"]
+    metrics = "dataset.metrics=f1_macro"
+    assert cli.main(["advise", "dataset=csv", "model=tiny_bert", f"results_dir={alone}", metrics, *words]) == 0
+    out = capsys.readouterr().out
+    assert "Which method for dataset=tickets on model=tiny_bert?" in out
+    assert "Recommended: lora" in out
+
+
 def test_what_is_too_large_is_left_out(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(3):
         record(alone, "full", seed, 0.90 + 0.001 * seed)
