@@ -62,13 +62,13 @@ def test_the_table_and_the_status_show_how_far_evaluating_is(cell: Callable[...,
     config = cell("method=bitfit").config
     with activity.reporting(config, "a run") as report:
         report({"event": "phase", "phase": "training"})
-        assert table._row(report(STEP))[1].plain == "4/4"  # type: ignore[union-attr]
+        assert table._row(report(STEP), bars=True)[1].plain == "4/4"  # type: ignore[union-attr]
         state = report(PHASE)
-        assert (state.batch, state.batches, table._row(state)[2]) == (None, None, "")
+        assert (state.batch, state.batches, table._row(state, bars=True)[2]) == (None, None, "")
         (written,) = activity.running(results)
         assert (written.phase, written.step) == ("evaluating", 4)
         state = report({"event": "progress", "batch": 6, "batches": 12})
-        row = table._row(state)
+        row = table._row(state, bars=True)
         assert row[1].plain == "evaluating"  # type: ignore[union-attr]
         assert (row[2].completed, row[2].total) == (6, 12)  # type: ignore[union-attr]
         state = report({"event": "phase", "phase": "measuring speed"})
