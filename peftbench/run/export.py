@@ -78,7 +78,7 @@ def fill(reloaded: Reloaded, folder: Path) -> None:
 
 def generation(model: Any, task: Task) -> GenerationConfig:
     """The arguments that the run called `generate` with, on top of the base's own settings."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     settings: GenerationConfig = copy.deepcopy(base.generation_config)
     asked = cast(Generating, task).generation
     idle = _SAMPLED if asked["num_beams"] > 1 else (*_SAMPLED, *_OF_BEAMS)

@@ -143,12 +143,9 @@ def written_answers(model: Any, folder: Path, lines: list[str]) -> list[str]:
         whole = tokenizer(line)["input_ids"]
         ids = torch.tensor([whole if model.config.is_encoder_decoder else _open(whole, tokenizer)])
         new = 1 if model.config.is_encoder_decoder else ids.shape[1]
-        texts.append(
-            tokenizer.decode(
-                model.generate(input_ids=ids, generation_config=settings)[0][new:], skip_special_tokens=True
-            )
-        )
-    return [text.strip() for text in texts]
+        ids = model.generate(input_ids=ids, generation_config=settings)[0][new:]
+        texts.append(str(tokenizer.decode(ids, skip_special_tokens=True)).strip())
+    return texts
 
 
 def word_scores(model: Any, folder: Path, lines: list[str], words: list[str]) -> np.ndarray:
