@@ -46,8 +46,9 @@ def row(dataset: str, model: str) -> list[str]:
         return [dataset, "no evidence", "", "", ""]
     panel = elsewhere[0]
     words = [f"model={model}", "results_dir=/nonexistent", f"dataset={dataset}"]
-    cells = [plan([*words, f"method={one.method}"], multirun=False).cells[0] for one in panel.rows]
-    estimates = dict(zip([one.method for one in panel.rows], make(cells, Options()), strict=True))
+    names = sorted({one.method for one in advise.best(panel.rows)})
+    cells = [plan([*words, f"method={name}"], multirun=False).cells[0] for name in names]
+    estimates = dict(zip(names, make(cells, Options()), strict=True))
     choice = advise.choose(panel, estimates, LIMITS)
     if choice is None:
         return [dataset, "none", "", "", ""]

@@ -117,10 +117,10 @@ def _printed(config: RunConfig) -> list[str]:
 def _asked(shown: Sequence[ComparableRuns], limits: Limits) -> list[str]:
     """The methods whose estimate is read: with limits all, without them what is shown and what may be recommended."""
     within = [panel.rows if limits != Limits() else panel.rows[:_ROWS] for panel in shown]
-    return sorted({row.method for row in [*(row for rows in within for row in rows), *_best(shown[0].rows)]})
+    return sorted({row.method for row in [*(row for rows in within for row in rows), *best(shown[0].rows)]})
 
 
-def _best(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
+def best(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
     """The rows that train something and can't be told from the best; where none was tested, the first."""
     methods = [replace(row) for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
     advice.mark(methods)
@@ -185,16 +185,16 @@ class Recommended:
 def choose(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits) -> Recommended | None:
     """The method that a panel recommends; None: no method with evidence keeps within the limits."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
-    best = _best(rows)
-    if not best:
+    leaders = best(rows)
+    if not leaders:
         return None
-    names = list(dict.fromkeys(row.method for row in best))
+    names = list(dict.fromkeys(row.method for row in leaders))
 
     def memory(name: str) -> float:
         one = estimates[name]
         return float("inf") if one.refused else one.memory
 
-    if not best[0].tied:
+    if not leaders[0].tied:
         trained = [row.method for row in rows if row.figure("params", "trainable")]
         untested = list(dict.fromkeys(trained))[:3]
         return Recommended(names[0], "the best score; one seed each, so nothing was tested", untested)
