@@ -70,7 +70,8 @@ class ComparableRuns:
 
 
 def panels(config: RunConfig, *, without: str | None = None) -> list[ComparableRuns]:
-    """All evidence for a run's data set and model, the nearest first, and then what compares the most methods.
+    """All evidence for a run's data set and model, the nearest first, then what tested the most methods
+    with several seeds: the best of many with one seed each is mostly luck.
 
     Args:
         without: a data set whose records aren't looked at.
@@ -92,7 +93,11 @@ def panels(config: RunConfig, *, without: str | None = None) -> list[ComparableR
         ComparableRuns(near, data, model, conditions, _ranked(list(rows.values())))
         for (near, data, model, conditions, _), rows in grouped.items()
     ]
-    return sorted(panels, key=lambda panel: (panel.distance, -len(panel.rows), -_seeds(panel)))
+    return sorted(panels, key=lambda panel: (panel.distance, -_tested(panel), -len(panel.rows), -_seeds(panel)))
+
+
+def _tested(panel: ComparableRuns) -> int:
+    return sum(len(row.runs) > 1 for row in panel.rows)
 
 
 def _seeds(panel: ComparableRuns) -> int:

@@ -95,6 +95,15 @@ def test_evidence_by_distance(alone: Path) -> None:
     assert [panel.distance for panel in advice.panels(config)] == [0, 1, 2]
 
 
+def test_what_was_tested_stands_before_many_with_one_seed(alone: Path) -> None:
+    for method, seed in (("lora", 0), ("lora", 1), ("full", 0), ("full", 1)):
+        record(alone, method, seed, 0.6, dataset="qnli")
+    for method in ("lora", "full", "bitfit"):
+        record(alone, method, 0, 0.9, dataset="mrpc")
+    [config] = plan(asked(alone)[1:], multirun=False).cells
+    assert [panel.dataset for panel in advice.panels(config)] == ["qnli", "mrpc"]
+
+
 def test_one_seed_is_not_tested(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(alone, "lora", 0, 0.7)
     record(alone, "bitfit", 0, 0.6)
