@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 Batch = dict[str, torch.Tensor]
 #: What a model is called with: tensors, and numbers such as how many logits are kept.
@@ -11,6 +12,10 @@ Arguments = dict[str, Any]
 #: Of a collated batch what stays in main memory, whatever the device: what shapes are decided by. Reading that from a
 #: GPU would wait for all that it was given to do.
 HOST = ("lengths", "answers", "sequences", "part", "widths")
+#: What padded targets hold, and no loss counts.
+IGNORED = -100
+#: The tensors of a batch with one line per sequence; the others have one per example.
+_SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets", "lengths", "answers")
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
@@ -35,6 +40,42 @@ def width(batch: Batch, longest: int) -> int:
 def answer_lengths(batch: Batch) -> torch.Tensor:
     """(s,) tokens of every sequence's answer, in main memory, as `lengths`."""
     return batch["answers"] if "answers" in batch else (batch["targets"] >= 0).sum(dim=1).cpu()
+
+
+def part(batch: Batch, start: int, stop: int) -> Batch:
+    """The examples from `start` to `stop` of a collated batch, with all their sequences and no needless padding."""
+    first, last = start, stop
+    if "sequences" in batch:
+        ends = [0, *batch["sequences"].cumsum(0).tolist()]
+        first, last = ends[start], ends[min(stop, len(ends) - 1)]
+    whole = {k: v for k, v in batch.items() if k == "widths"}
+    rest = {k: v for k, v in batch.items() if k not in whole}
+    return trim({**{k: v[first:last] if k in _SEQUENCES else v[start:stop] for k, v in rest.items()}, **whole})
+
+
+def widened(batch: Batch, pad: int, *, multiple: int, most: int) -> Batch:
+    """A collated batch with more padding: as many positions as a multiple, or `most`."""
+    batch = {**batch, "widths": torch.tensor([multiple, most])}
+    further = width(batch, batch["input_ids"].shape[1]) - batch["input_ids"].shape[1]
+    fill = {"input_ids": pad, "attention_mask": 0, "token_type_ids": 0}
+    return {k: F.pad(v, (0, further), value=fill[k]) if k in fill else v for k, v in batch.items()}
+
+
+def trim(batch: Batch) -> Batch:
+    """Cut padding columns that no sequence of the batch needs; only a part of a collated batch has them."""
+    longest = width(batch, int(lengths(batch).max()))
+    answer = int(answer_lengths(batch).max()) if "targets" in batch else 0
+    widths = {name: answer if name == "targets" else longest for name in _SEQUENCES}
+    # Contiguous: T5's own loss takes a view of its labels.
+    return {k: v[:, : widths[k]].contiguous() if k in _SEQUENCES and v.dim() > 1 else v for k, v in batch.items()}
+
+
+def tokens(batch: Batch) -> tuple[torch.Tensor, int]:
+    """Real tokens of a batch, left on its device, and all with padding."""
+    real, size = batch["attention_mask"].sum(), batch["attention_mask"].numel()
+    if "targets" in batch:
+        real, size = real + batch["targets"].ne(IGNORED).sum(), size + batch["targets"].numel()
+    return real, size
 
 
 @dataclass

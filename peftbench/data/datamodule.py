@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from peftbench.config.types import RunConfig
 from peftbench.data import perturbations, repeats, sources
-from peftbench.data.batch import Batch
+from peftbench.data.batch import Batch, widened
 from peftbench.data.chosen import ChosenRows
-from peftbench.data.encode import Encoded, Encodes, encode, widened
+from peftbench.data.encode import Encoded, Encodes, encode
 from peftbench.data.examples import Example, Reader, column
 from peftbench.data.repeats import Repeats
 from peftbench.data.sampler import LengthBucketBatches, Steps, by_length

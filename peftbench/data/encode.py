@@ -10,25 +10,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.config import paths
-from peftbench.data.batch import Batch, Inputs, answer_lengths, lengths, width
+from peftbench.data.batch import IGNORED, Batch, Inputs
 from peftbench.data.examples import NO_LABEL, Example, Reader
 from peftbench.errors import TooLong
 from peftbench.system import cached, files, fingerprint
 
 _CHUNK = 2000
-
-#: What padded targets hold, and no loss counts.
-IGNORED = -100
-
-#: The tensors of a batch with one line per sequence; the others have one per example.
-_SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "targets", "lengths", "answers")
 
 
 class Encodes(Protocol):
@@ -159,42 +152,6 @@ def _padded(
     spans = [slice(*offsets[j : j + 2].tolist()) for j in lines]
     counts = torch.tensor([span.stop - span.start for span in spans])
     return pad_sequence([flat[span].long() for span in spans], batch_first=True, padding_value=value), counts
-
-
-def part(batch: Batch, start: int, stop: int) -> Batch:
-    """The examples from `start` to `stop` of a collated batch, with all their sequences and no needless padding."""
-    first, last = start, stop
-    if "sequences" in batch:
-        ends = [0, *batch["sequences"].cumsum(0).tolist()]
-        first, last = ends[start], ends[min(stop, len(ends) - 1)]
-    whole = {k: v for k, v in batch.items() if k == "widths"}
-    rest = {k: v for k, v in batch.items() if k not in whole}
-    return trim({**{k: v[first:last] if k in _SEQUENCES else v[start:stop] for k, v in rest.items()}, **whole})
-
-
-def widened(batch: Batch, pad: int, *, multiple: int, most: int) -> Batch:
-    """A collated batch with more padding: as many positions as a multiple, or `most`."""
-    batch = {**batch, "widths": torch.tensor([multiple, most])}
-    further = width(batch, batch["input_ids"].shape[1]) - batch["input_ids"].shape[1]
-    fill = {"input_ids": pad, "attention_mask": 0, "token_type_ids": 0}
-    return {k: F.pad(v, (0, further), value=fill[k]) if k in fill else v for k, v in batch.items()}
-
-
-def trim(batch: Batch) -> Batch:
-    """Cut padding columns that no sequence of the batch needs; only a part of a collated batch has them."""
-    longest = width(batch, int(lengths(batch).max()))
-    answer = int(answer_lengths(batch).max()) if "targets" in batch else 0
-    widths = {name: answer if name == "targets" else longest for name in _SEQUENCES}
-    # Contiguous: T5's own loss takes a view of its labels.
-    return {k: v[:, : widths[k]].contiguous() if k in _SEQUENCES and v.dim() > 1 else v for k, v in batch.items()}
-
-
-def tokens(batch: Batch) -> tuple[torch.Tensor, int]:
-    """Real tokens of a batch, left on its device, and all with padding."""
-    real, size = batch["attention_mask"].sum(), batch["attention_mask"].numel()
-    if "targets" in batch:
-        real, size = real + batch["targets"].ne(IGNORED).sum(), size + batch["targets"].numel()
-    return real, size
 
 
 def encode(

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from peftbench.data.batch import Batch
-from peftbench.data.encode import part
+from peftbench.data.batch import Batch, part
 from peftbench.methods.base import Context
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from peftbench.data import located, sources
+from peftbench.data.batch import part
 from peftbench.data.datamodule import TaskDataModule
-from peftbench.data.encode import part
 from peftbench.data.readers import reader
 from peftbench.errors import ConfigError
 from peftbench.models import backbones

@@ -54,7 +54,7 @@ def test_layers_look_their_attention_up_by_the_name_that_is_set() -> None:
     assert transformers_compat.attention_name(None) is None
 
     class OursCalledError(Exception):
-        pass
+        """Raised where a layer calls our attention."""
 
     def ours(*arguments: Any, **named: Any) -> None:
         raise OursCalledError

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,6 @@ from tests.helpers.exported import FAMILIES, NOT_MERGED, OWN, Exporter, candidat
 LENGTH = 48
 #: With a head, an encoder-decoder takes no virtual tokens, which leaves additive methods that are our own tuners.
 OWN_ON = {("additive", "tiny_t5")}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def exporter(models: Path, data_root: Path, tmp_path: Path) -> Exporter:
-    return Exporter(models, data_root, tmp_path)
 
 
 def pairs() -> Iterator[tuple[str, str]]:

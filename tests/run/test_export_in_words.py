@@ -32,16 +32,6 @@ WAYS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def exporter(models: Path, data_root: Path, tmp_path: Path) -> Exporter:
-    return Exporter(models, data_root, tmp_path)
-
-
 @pytest.mark.parametrize(("family", "merged"), WAYS)
 @pytest.mark.parametrize("tiny", CLASSES)
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from peftbench.config import compose, identity
-from peftbench.data.encode import part
+from peftbench.data.batch import part
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.run.prepared import PreparedRun, prepare
 from peftbench.run.training import optimizer, sharding

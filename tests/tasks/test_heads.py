@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from peftbench.config import formulations
-from peftbench.data.encode import part
+from peftbench.data.batch import part
 from peftbench.data.readers import READERS
 from peftbench.errors import ConfigError, NotApplicable
 from peftbench.tasks import table

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from peftbench.data.batch import HOST, Batch, moved
-from peftbench.data.encode import part, trim
+from peftbench.data.batch import HOST, Batch, moved, part, trim
 from tests.helpers.built import Built
 from tests.helpers.waits import Waits
 

@@ -3,8 +3,7 @@
 import torch
 
 from peftbench.config.types import RunConfig
-from peftbench.data.batch import Batch
-from peftbench.data.encode import IGNORED
+from peftbench.data.batch import IGNORED, Batch
 from peftbench.models import backbones
 from peftbench.tasks.base import Task
 

@@ -12,8 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch import Callback
 
-from peftbench.data.batch import Batch
-from peftbench.data.encode import tokens
+from peftbench.data.batch import Batch, tokens
 from peftbench.results import quality
 from peftbench.system import load, ranks
 from peftbench.system.load import CpuCounters, Load

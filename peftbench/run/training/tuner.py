@@ -11,8 +11,8 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
 from peftbench.config.types import RecipeConfig
-from peftbench.data.batch import Arguments, Batch, moved
-from peftbench.data.encode import Encoded, part, trim
+from peftbench.data.batch import Arguments, Batch, moved, part, trim
+from peftbench.data.encode import Encoded
 from peftbench.errors import Diverged
 from peftbench.methods.base import Method
 from peftbench.models import causal, parameters
