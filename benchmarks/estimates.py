@@ -30,8 +30,6 @@ ROOT = Path(__file__).parent.parent
 METHODS = ("full", "lora", "prefix", "prompt", "houlsby", "ia3", "bitfit", "dora", "qlora")
 SIZES = {"minilm": (8, 32, 128), "smollm2_135m": (1, 4, 8)}
 HARDWARE = ("cpu", "cpu_bf16")
-#: What `forecast.terms` gives.
-TERMS = ("constant_bytes", "weights as loaded", "trained, with gradients and optimiser", "activations and temporary")
 Key = tuple[str, str, int, str]  # Model, method, batch size, hardware.
 
 
@@ -42,7 +40,7 @@ class Case:
 
     name: str
     tensors: float
-    terms: tuple[float, ...]
+    terms: dict[str, float]
     measured: float
     by_tracker: float | None
 
@@ -138,7 +136,7 @@ def beside(record: dict[str, Any], cell: dict[str, Any]) -> Case | None:
 
 def factors(cases: Sequence[Case]) -> np.ndarray:
     """(4,) The factor of each term, by least squares of the relative misses."""
-    of_each, measured = np.array([c.terms for c in cases]), np.array([c.measured for c in cases])
+    of_each, measured = np.array([list(c.terms.values()) for c in cases]), np.array([c.measured for c in cases])
     # Columns of one size: a constant beside bytes would be below the cut-off of singular values.
     scale = of_each.max(axis=0)
     solved, *_ = np.linalg.lstsq(of_each / scale / measured[:, None], np.ones(len(cases)), rcond=None)
@@ -153,7 +151,7 @@ def fit(cases: Sequence[Case]) -> dict[str, Any]:
     cut = int(0.05 * (len(ratios) + 1))  # As many lie beyond as of a further case are expected to, at most.
     low, high = ratios[max(cut - 1, 0)], ratios[-max(cut, 1)]
     return {
-        "factors": dict(zip(TERMS, map(float, factors(cases)), strict=True)),
+        "factors": dict(zip(cases[0].terms, map(float, factors(cases)), strict=True)),
         "low": float(low),
         "high": float(high),
     }
@@ -161,7 +159,7 @@ def fit(cases: Sequence[Case]) -> dict[str, Any]:
 
 def predicted(case: Case, of_each: Sequence[float] | np.ndarray) -> float:
     """Bytes of a process by the factor of each term."""
-    return float(np.dot(case.terms, of_each))
+    return float(np.dot(list(case.terms.values()), of_each))
 
 
 def table(fitted: Sequence[Case], others: Sequence[Case], made: dict[str, Any]) -> str:

@@ -31,9 +31,9 @@ class Forecast:
     basis: str
 
 
-def terms(peak: float, cell: Mapping[str, Any], quantised: bool) -> tuple[float, float, float, float]:
-    """The bytes that a process's peak is made of, each to be multiplied by what was measured for it: one, the weights
-    as they were loaded, what is trained with its gradients and optimiser, and what a step holds for a while.
+def terms(peak: float, cell: Mapping[str, Any], quantised: bool) -> dict[str, float]:
+    """The bytes that a process's peak is made of, by name, each to be multiplied by the factor measured for it:
+    one, the weights as they were loaded, what is trained, and what a step holds for a while.
 
     Of weights that are mapped from their file the pages that nothing reads aren't there; freed activations stay with
     the allocator; a base that is quantised is loaded whole before.
@@ -46,7 +46,12 @@ def terms(peak: float, cell: Mapping[str, Any], quantised: bool) -> tuple[float,
     parts = cell["parts"]
     trained = sum(parts[name] for name in ("weights_trained", "gradients", "optimizer"))
     loaded = 4 * cell["params"]["total"] if quantised else parts["weights_frozen"]
-    return 1.0, float(loaded), float(trained), float(peak - parts["weights_frozen"] - trained)
+    return {
+        "constant": 1.0,
+        "weights as loaded": loaded,
+        "trained, with gradients and optimiser": trained,
+        "activations and temporary": peak - parts["weights_frozen"] - trained,
+    }
 
 
 def process(peak: float, cell: Mapping[str, Any], config: RunConfig) -> Forecast | None:
@@ -56,7 +61,7 @@ def process(peak: float, cell: Mapping[str, Any], config: RunConfig) -> Forecast
         return None
     fit = json.loads(_CALIBRATION.read_text())
     of_each = terms(peak, cell, config.method.quantization is not None)
-    value = sum(factor * size for factor, size in zip(fit["factors"].values(), of_each, strict=True))
+    value = sum(fit["factors"][name] * size for name, size in of_each.items())
     return Forecast(value, value * fit["low"], value * fit["high"], f"{fit['cases']} measured runs")
 
 

@@ -122,7 +122,8 @@ def test_fit_takes_smaller_micro_batches_and_keeps_the_global_batch(
 def test_a_process_by_the_factors_of_its_terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {"weights_frozen": 100, "weights_trained": 10, "gradients": 10, "optimizer": 20, "activations": 50}
     cell = {"parts": {**parts, "temporary": 10}, "params": {"total": 200}}
-    fitted = {"factors": {"one": 1000.0, "loaded": 0.5, "trained": 1.0, "activations": 2.0}, "low": 0.5, "high": 2.0}
+    factors = dict(zip(forecast.terms(200, cell, False), (1000.0, 0.5, 1.0, 2.0), strict=True))
+    fitted = {"factors": factors, "low": 0.5, "high": 2.0}
     monkeypatch.setattr(forecast, "_CALIBRATION", tmp_path / "fit.json")
     config, packed = (plan(["model=tiny_bert", f"method={m}"], multirun=False).cells[0] for m in ("lora", "qlora"))
     assert forecast.process(200, cell, config) is None
