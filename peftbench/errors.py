@@ -19,7 +19,9 @@ OUT_OF_MEMORY = (
     "can't start new thread",
     "Failed to launch worker thread",
     "memory allocation of",  # Rust, in tokenizers.
-    "error return without exception set",  # Python's own modules, where an allocation failed within one.
+    # Python's own modules, where an allocation failed within one and the MemoryError was lost.
+    "error return without exception set",
+    "returned NULL without setting an exception",
 )
 
 

@@ -31,6 +31,8 @@ def _raised_for(cause: Exception) -> ConfigError:
 def test_want_of_memory_shows_behind_another_error() -> None:
     assert errors.out_of_memory(_raised_for(MemoryError()))
     assert errors.out_of_memory(_raised_for(OSError("Failed to launch worker thread: Resource unavailable")))
+    lost = SystemError("<function _find_and_load at 0x7f1a> returned NULL without setting an exception")
+    assert errors.out_of_memory(_raised_for(lost))
     assert not errors.out_of_memory(_raised_for(OSError("no such file")))
 
 
