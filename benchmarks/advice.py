@@ -62,12 +62,12 @@ def standing(panel: advice.ComparableRuns, method: str) -> str:
     advice.mark(panel.rows)
     best = panel.rows[0]
     its = next((one for one in panel.rows if one.method == method), None)
-    leader = f"best is {best.method} {100 * best.scores.mean():.1f}"
+    leader = f"best is {best.method} {100 * best.mean:.1f}"
     if its is None:
         return f"not recorded; {leader}"
     place = 1 + [one.method for one in panel.rows].index(method)
     tie = {True: "can't be told from it", False: "is lower", None: "not tested"}[its.tied]
-    return f"{100 * its.scores.mean():.1f}, place {place} of {len(panel.rows)}, {tie}; {leader}"
+    return f"{100 * its.mean:.1f}, place {place} of {len(panel.rows)}, {tie}; {leader}"
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ results/estimates.md and the fit into peftbench/sweep/calibration.json.
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -23,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from estimates_cost import ROOT, claim, peftbench, timed
 
 from peftbench.sweep import forecast
 
-ROOT = Path(__file__).parent.parent
 METHODS = ("full", "lora", "prefix", "prompt", "houlsby", "ia3", "bitfit", "dora", "qlora")
 SIZES = {"minilm": (8, 32, 128), "smollm2_135m": (1, 4, 8)}
 HARDWARE = ("cpu", "cpu_bf16")
@@ -75,19 +74,6 @@ def write_texts(file: Path, rows: int = 800, length: int = 150) -> None:
     lines = [f"{text},{('no', 'yes')[i % 2]}" for i, text in enumerate(drawn)]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(["text,label", *lines]) + "\n")
-
-
-def peftbench(arguments: Sequence[str], limit_s: float) -> str:
-    """The standard output of a command; empty if it failed or took too long."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "peftbench", *arguments], capture_output=True, text=True, timeout=limit_s, cwd=ROOT
-        )
-    except subprocess.TimeoutExpired:
-        return ""
-    if done.returncode:
-        print(done.stderr.strip()[-300:], file=sys.stderr)
-    return done.stdout if not done.returncode else ""
 
 
 def recorded(folder: Path) -> dict[Key, dict[str, Any]]:
@@ -207,40 +193,6 @@ def proof() -> str:
     lines = [line for line in done.stdout.splitlines() if line.startswith(("SKIPPED", "FAILED"))]
     shown = [f"- {line.partition(': ')[2] or line}" for line in lines]
     return "\n".join([done.stdout.strip().splitlines()[-1], "", *dict.fromkeys(shown)])
-
-
-#: Models of the claim that full fine-tuning needs 12 to 20 times the weights' memory, with batch size and tokens.
-CLAIM = {"bert_base": (32, 128), "roberta_large": (32, 128), "llama_8b": (1, 512)}
-
-
-def claim() -> str:
-    """Memory by part, in GB: full fine-tuning, LoRA and prompt tuning, and the peak in units of the model's weights."""
-    head = ["model", "method", "batch x tokens", "weights", "gradients", "optimiser", "activations", "temporary"]
-    rows = [[*head, "peak", "peak / weights"], ["---"] * (len(head) + 2)]
-    for model, (size, length) in CLAIM.items():
-        words = [f"model={model}", "method=full,lora,prompt", f"recipe.batch_size={size}", f"length={length}", "-m"]
-        for cell in json.loads(peftbench(["estimate", *words, "format=json"], 600))["cells"]:
-            parts, peak = cell["parts"], cell["peak_bytes"]
-            weights = parts["weights_frozen"] + parts["weights_trained"]
-            named = [parts[name] for name in ("gradients", "optimizer", "activations", "temporary")]
-            figures = [f"{n / 1e9:.2f}" for n in (weights, *named, peak)]
-            rows.append([model, cell["method"], f"{size} x {length}", *figures, f"{peak / weights:.1f}"])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def timed() -> str:
-    """Seconds and memory that estimates take: every method on one model, and one run of 8 billion weights."""
-    asked = {"all methods on bert_base, 32 x 128": ["method=glob(*)", "model=bert_base", "length=128", "-m"]}
-    asked["LoRA on llama_8b, 1 x 512"] = ["method=lora", "model=llama_8b", "recipe.batch_size=1", "length=512"]
-    lines = ["| estimated | runs | seconds | largest process so far, MB |", "|---|---|---|---|"]
-    for name, words in asked.items():
-        began = time.monotonic()
-        cells = json.loads(peftbench(["estimate", *words, "format=json"], 1200))["cells"]
-        seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        refused = [cell["method"] for cell in cells if "refused" in cell]
-        count = f"{len(cells)}" + (f", {len(refused)} refused" if refused else "")
-        lines.append(f"| {name} | {count} | {seconds:.0f} | {peak / 1024:,.0f} |")
-    return "\n".join(lines)
 
 
 def main() -> None:

@@ -115,9 +115,22 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if words and words[0] == arguments[0] and words[0][0] not in "-~" and "=" not in words[0]:
         raise ConfigError(_no_command(words[0]))
-    from peftbench.sweep import launch
+    return _run(arguments)
 
-    return launch.main(arguments)
+
+def _run(arguments: list[str]) -> int:
+    """Run what a command line describes. A fork server imports torch beside all that follows, the first import too."""
+    from peftbench.system import process
+
+    try:
+        # Not before it is known whether the hub answers: huggingface_hub takes note of that when it is imported.
+        if "HF_HUB_OFFLINE" in os.environ and {"-m", "--multirun"}.issuperset(a for a in arguments if a[:1] == "-"):
+            process.warm_up()
+        from peftbench.sweep import launch
+
+        return launch.main(arguments)
+    finally:
+        process.abandon()
 
 
 def _without_folders(arguments: list[str]) -> list[str]:

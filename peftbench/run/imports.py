@@ -23,8 +23,7 @@ def first() -> None:
             import transformers  # noqa: F401
 
             import peftbench.methods
-            import peftbench.run.verify
-            import peftbench.run.worker  # noqa: F401
+            import peftbench.run.verify  # noqa: F401
     finally:
         _share()
         gc.enable()
@@ -37,6 +36,8 @@ def later() -> None:
     compiler.load()
     import scipy.stats  # noqa: F401
     import sklearn.metrics  # noqa: F401
+
+    import peftbench.run.worker  # noqa: F401
 
     _share()
 

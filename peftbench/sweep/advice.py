@@ -1,8 +1,9 @@
 """What records say of methods on a task: rows of like runs, with intervals and ties, the nearest evidence first."""
 
+import functools
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from peftbench.config import loading, paths
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
-from peftbench.results.statistics import intervals, joint
+from peftbench.results.report import certainty
+from peftbench.results.report.certainty import CellScores
+from peftbench.results.statistics.intervals import Interval
 from peftbench.results.store import ResultStore
 
 #: How near evidence is to the question, the nearest first.
@@ -28,29 +31,29 @@ class MethodRuns:
 
     Attributes:
         changed: what was set of it on the command line.
-        tied: whether it can't be told from the best; None: it has one seed and wasn't tested.
+        roots: by a run's `id` the results folder that it lies in.
+        tied: whether it can't be told from the best; None: it wasn't compared.
     """
 
     method: str
     changed: tuple[str, ...]
+    roots: Mapping[int, Path]
     runs: list[RunRecord] = field(default_factory=list)
     tied: bool | None = None
 
     @property
-    def scores(self) -> np.ndarray:
-        """(seeds,) scores."""
-        return np.array([run.score for run in self.runs], float)
+    def mean(self) -> float:
+        """The mean score."""
+        return float(np.mean([run.score for run in self.runs]))
 
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval by seeds; of one seed by its examples, where the score is a share of right ones."""
-        by_seeds = intervals.by_seeds(self.scores)
-        if by_seeds is not None:
-            return by_seeds.low, by_seeds.high
-        run = self.runs[0]
-        split: dict[str, Any] = run.metrics.get((run.config["dataset"].get("evaluation") or [""])[0]) or {}
-        if list(split.get("values") or {}) == ["accuracy"] and split.get("n"):
-            return intervals.wilson(float(run.score or 0.0) * split["n"], split["n"])
-        return None
+    @functools.cached_property
+    def scored(self) -> CellScores:
+        """The scores, with those of examples where the predictions are there. Reads files: once all runs are in."""
+        return certainty.scores_of(self.runs, self.roots)
+
+    def interval(self) -> Interval | None:
+        """The 95 % interval, as in a report."""
+        return certainty.interval(self.scored, self.runs)
 
     def figure(self, group: str, name: str) -> float | None:
         """The median of a figure over the runs."""
@@ -71,13 +74,15 @@ class ComparableRuns:
 
 def panels(config: RunConfig, *, without: str | None = None) -> list[ComparableRuns]:
     """All evidence for a run's data set and model, the nearest first, then what tested the most methods
-    with several seeds: the best of many with one seed each is mostly luck.
+    with several seeds: the best of many with one seed each is mostly luck. Rows stand by their score; see `mark`.
 
     Args:
         without: a data set whose records aren't looked at.
     """
     grouped: dict[Any, dict[Any, MethodRuns]] = defaultdict(dict)
-    for record in _records(config.results_dir):
+    roots: dict[int, Path] = {}
+    for record, root in _records(config.results_dir):
+        roots[id(record)] = root
         described = record.config
         near = _distance(described, config)
         if near is None or described["dataset"]["name"] == without or record.score is None:
@@ -88,9 +93,9 @@ def panels(config: RunConfig, *, without: str | None = None) -> list[ComparableR
         where = (*names, f"{same}, protocol {record.protocol}", described.get("formulation"))
         changed = tuple(word for word in record.changed if not word.startswith(("method=", "model=")))
         row = (described["method"]["name"], json.dumps(described["method"], sort_keys=True))
-        grouped[where].setdefault(row, MethodRuns(described["method"]["name"], changed)).runs.append(record)
+        grouped[where].setdefault(row, MethodRuns(described["method"]["name"], changed, roots)).runs.append(record)
     panels = [
-        ComparableRuns(near, data, model, conditions, _ranked(list(rows.values())))
+        ComparableRuns(near, data, model, conditions, sorted(rows.values(), key=lambda row: -row.mean))
         for (near, data, model, conditions, _), rows in grouped.items()
     ]
     return sorted(panels, key=lambda panel: (panel.distance, -_tested(panel), -len(panel.rows), -_seeds(panel)))
@@ -104,17 +109,17 @@ def _seeds(panel: ComparableRuns) -> int:
     return sum(len(row.runs) for row in panel.rows)
 
 
-def _records(results_dir: str) -> list[RunRecord]:
-    """The completed records of a results folder and of what is published; each key once."""
+def _records(results_dir: str) -> list[tuple[RunRecord, Path]]:
+    """The completed records of a results folder and of what is published, with their folder; each key once."""
     published = paths.published()
     roots = [Path(results_dir), *(sorted(published.iterdir()) if published is not None else [])]
-    by_key: dict[str, RunRecord] = {}
+    by_key: dict[str, tuple[RunRecord, Path]] = {}
     for root in roots:
         if not (root / "records").is_dir():
             continue
         for _, record in ResultStore(str(root)).scan():
             if isinstance(record, RunRecord) and record.status == "completed":
-                by_key.setdefault(record.key, record)
+                by_key.setdefault(record.key, (record, root))
     return list(by_key.values())
 
 
@@ -126,21 +131,10 @@ def _distance(described: dict[str, Any], config: RunConfig) -> int | None:
     return 2 if data.get("task") == config.dataset.task and same_model else None
 
 
-def _ranked(rows: list[MethodRuns]) -> list[MethodRuns]:
-    """The rows, best first, with their ties."""
-    rows = sorted(rows, key=lambda row: -row.scores.mean())
-    mark(rows)
-    return rows
-
-
 def mark(rows: Sequence[MethodRuns]) -> None:
-    """Test which rows can't be told from the best (Hsu's test by seeds); rows of one seed aren't tested."""
-    for row in rows:
-        row.tied = None
-    tested = [row for row in rows if len(row.runs) > 1]
-    if len(tested) > 1:
-        for row, tied in zip(tested, joint.ties(joint.by_seeds([row.scores for row in tested])), strict=True):
-            row.tied = tied
+    """Test which rows can't be told from the best of them."""
+    for row, tied in zip(rows, certainty.ties([row.scored for row in rows]), strict=True):
+        row.tied = tied
 
 
 #: What the names of our own studies begin with, whose records are evidence by themselves.

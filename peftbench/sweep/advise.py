@@ -1,6 +1,7 @@
 """`peftbench advise`: which method for a task: what fits by estimate, what records say of it, and what isn't known."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from peftbench.config.compose import canonical
 from peftbench.config.types import RunConfig
 from peftbench.data import own_files
 from peftbench.errors import ConfigError
+from peftbench.results.report import certainty
 from peftbench.sweep import advice, budget, estimation
 from peftbench.sweep.advice import NEAR, ComparableRuns, MethodRuns
 from peftbench.sweep.cells import plan
@@ -19,6 +21,8 @@ from peftbench.system import process
 _WORDS = ("memory", "parameters", "latency")
 #: Panels that are shown, and rows of each; seeds that the proposed sweep has.
 _PANELS, _ROWS, _SEEDS = 3, 12, 5
+#: Columns of a terminal.
+_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ def advise(
         without: a data set whose records aren't looked at.
     """
     shown = advice.panels(config, without=without)[:_PANELS]
+    for panel in shown:
+        advice.mark(panel.rows)
     head = f"Which method for dataset={config.dataset.name} on model={config.model.name}?"
     if not shown:
         return [head, "", *_nothing(config, words)], False
@@ -111,7 +117,8 @@ def _nothing(config: RunConfig, words: Sequence[str]) -> list[str]:
 
 def _printed(config: RunConfig) -> list[str]:
     rows = advice.printed(config.dataset.name)
-    return ["Printed, not re-run:", *(f"  {row}" for row in rows), ""] if rows else []
+    lines = [line for row in rows for line in _wrapped(row, "  ")]
+    return ["Printed, not re-run:", *lines, ""] if rows else []
 
 
 def _asked(shown: Sequence[ComparableRuns], limits: Limits) -> list[str]:
@@ -121,10 +128,20 @@ def _asked(shown: Sequence[ComparableRuns], limits: Limits) -> list[str]:
 
 
 def best(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
-    """The rows that train something and can't be told from the best; where none was tested, the first."""
-    methods = [replace(row) for row in rows if row.figure("params", "trainable")]  # A baseline is no method.
-    advice.mark(methods)
-    return [row for row in methods if row.tied] or methods[:1]
+    """The rows that train something and can't be told from the best; where none was compared, the first."""
+    return _leaders(rows) or _training(rows)[:1]
+
+
+def _leaders(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
+    """The rows that train something and can't be told from the best of these; empty where none was compared."""
+    methods = _training(rows)
+    ties = certainty.ties([row.scored for row in methods])
+    return [row for row, tied in zip(methods, ties, strict=True) if tied]
+
+
+def _training(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
+    """The rows that train something: a baseline is no method."""
+    return [row for row in rows if row.figure("params", "trainable")]
 
 
 def _estimates(methods: Sequence[str], words: Sequence[str], limits: Limits) -> dict[str, RunEstimate]:
@@ -153,24 +170,38 @@ def unfit(row: MethodRuns, estimates: dict[str, RunEstimate], limits: Limits) ->
 
 def _panel(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits) -> list[str]:
     head = f"{NEAR[panel.distance].capitalize()}: {panel.dataset} on {panel.model} ({panel.conditions})"
-    rows = [["", "method", "score", "95 % interval", "seeds", "trained", "memory here", "train, s", ""]]
-    rows += [_row(row, estimates, unfit(row, estimates, limits)) for row in panel.rows[:_ROWS]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(word.ljust(n) for word, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+    shown = panel.rows[:_ROWS]
+    table = [["", "method", "score", "95 %", "seeds", "trained", "memory", "train, s"]]
+    table += [_row(row, estimates) for row in shown]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(word.ljust(n) for word, n in zip(row, widths, strict=True)).rstrip() for row in table]
+    told = [_beside(row, unfit(row, estimates, limits)) for row in shown]
+    rows = [line for first, more in zip(lines[1:], told, strict=True) for line in (first, *more)]
     hidden = len(panel.rows) - _ROWS
-    return [head, *lines, *([f"and {hidden} with lower scores"] if hidden > 0 else [])]
+    return [*textwrap.wrap(head, _WIDTH), lines[0], *rows, *([f"and {hidden} with lower scores"] if hidden > 0 else [])]
 
 
-def _row(row: MethodRuns, estimates: dict[str, RunEstimate], why_not: str | None) -> list[str]:
+def _row(row: MethodRuns, estimates: dict[str, RunEstimate]) -> list[str]:
     interval, one = row.interval(), estimates.get(row.method)
-    between = "unknown" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+    between = "unknown" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"
     mark = {True: "=", False: "", None: "?"}[row.tied]
     trained, took = row.figure("params", "trainable"), row.figure("efficiency", "train_time_s")
     memory = "unknown" if one is None or one.refused else budget.in_words(one.memory)
-    name = " ".join([row.method, *row.changed])[:40]
     numbers = ["" if trained is None else f"{trained:,.0f}", memory, "" if took is None else f"{took:.0f}"]
-    note = f"left out: {why_not}" if why_not else ""
-    return [mark, name, f"{100 * row.scores.mean():.1f}", between, str(len(row.runs)), *numbers, note]
+    return [mark, row.method, f"{100 * row.mean:.1f}", between, str(len(row.runs)), *numbers]
+
+
+def _beside(row: MethodRuns, why_not: str | None) -> list[str]:
+    """Lines under a row: what was changed of the method, and why it is left out."""
+    told = [" ".join(row.changed), f"left out: {why_not}" if why_not else ""]
+    return [line for text in told if text for line in _wrapped(text, "     ")]
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """A text in lines of a terminal; words, which may be a command line's, stay whole."""
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 @dataclass(frozen=True)
@@ -185,19 +216,17 @@ class Recommended:
 def choose(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits) -> Recommended | None:
     """The method that a panel recommends; None: no method with evidence keeps within the limits."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
-    leaders = best(rows)
+    leaders = _leaders(rows)
+    trained = list(dict.fromkeys(row.method for row in _training(rows)))
     if not leaders:
-        return None
+        why = "the best score; one seed each, so nothing was tested" if trained[1:] else "nothing else is left"
+        return Recommended(trained[0], why, trained[:3]) if trained else None
     names = list(dict.fromkeys(row.method for row in leaders))
 
     def memory(name: str) -> float:
         one = estimates[name]
         return float("inf") if one.refused else one.memory
 
-    if not leaders[0].tied:
-        trained = [row.method for row in rows if row.figure("params", "trainable")]
-        untested = list(dict.fromkeys(trained))[:3]
-        return Recommended(names[0], "the best score; one seed each, so nothing was tested", untested)
     reason = f"of {len(names)} that can't be told from the best (=), the one with the least memory"
     return Recommended(min(names, key=memory), reason, names)
 
@@ -208,13 +237,14 @@ def _last(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limi
     if choice is None:
         return ["No method with evidence keeps within these limits."]
     untrained = [row.method for row in panel.rows if row.tied and not row.figure("params", "trainable")]
-    warning = (
-        [f"Careful: {', '.join(untrained)}, which trains nothing, can't be told from the best."] if untrained else []
-    )
-    return [
-        *warning,
-        "= can't be told from the best of its table (Hsu's test by seeds); ? one seed, not tested.",
+    careful = f"Careful: {', '.join(untrained)}, which trains nothing, can't be told from the best."
+    told = [
+        *([careful] if untrained else []),
+        "= can't be told from the best of its table (Hsu's test); ? not compared: one seed without predictions.",
         f"Recommended: {choice.method} ({choice.reason}; {NEAR[panel.distance]}).",
+    ]
+    return [
+        *(line for text in told for line in _wrapped(text, "")),
         f"  python -m peftbench {asked} method={choice.method}",
         "What would settle the rest:",
         f"  python -m peftbench {asked} method={','.join(choice.open)} seed={','.join(map(str, range(_SEEDS)))} -m",

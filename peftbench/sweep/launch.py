@@ -78,9 +78,7 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
     if "HF_HUB_OFFLINE" in os.environ:
-        # torch is imported beside what follows. Not before it is known whether the hub answers: huggingface_hub takes
-        # note of that when it is imported.
-        process.warm_up()
+        process.warm_up()  # As the command line has done; from Python nobody has.
     overrides = compose.canonical(overrides, folders)
     composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
     if alone and len(composed.cells) > 1:

@@ -9,6 +9,7 @@ import pytest
 from peftbench import cli
 from peftbench.config import paths
 from peftbench.results.records import RunRecord, decode
+from peftbench.results.report import load, stats
 from peftbench.sweep import advice
 from peftbench.sweep.cells import plan
 
@@ -75,7 +76,22 @@ def test_what_is_too_large_is_left_out(alone: Path, capsys: pytest.CaptureFixtur
     assert cli.main(asked(alone, "parameters=50k")) == 0
     out = capsys.readouterr().out
     assert "left out: trains 121,090" in out
-    assert "Recommended: lora" in out
+    assert "Recommended: lora (nothing else is left" in out
+
+
+def test_its_intervals_are_a_reports_and_it_keeps_to_eighty_columns(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The demo study has predictions: its interval is of other examples too, not of other seeds alone."""
+    study = PUBLISHED.parents[2] / "demo"
+    assert cli.main(["advise", "dataset=demo", f"results_dir={study}"]) == 0
+    told = capsys.readouterr().out
+    assert all(len(line) <= 80 or line.startswith("  python -m") for line in told.splitlines())
+    [sure] = stats.leaderboard(load.load(study)).evidence.cells.values()
+    assert sure.interval is not None
+    assert sure.same_examples is not None
+    assert f"{100 * sure.interval.low:.1f}-{100 * sure.interval.high:.1f}" in told
+    assert f"{100 * sure.same_examples.low:.1f}-{100 * sure.same_examples.high:.1f}" not in told
 
 
 def test_no_evidence(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:

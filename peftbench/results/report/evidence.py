@@ -3,48 +3,30 @@
 Rows are compared on one data set and one model, and only if they were made under the same conditions (`conditions`).
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import conditions
+from peftbench.results.report import certainty, conditions
+from peftbench.results.report.certainty import CellScores, Sure
 from peftbench.results.report.suites import RowName
-from peftbench.results.statistics import answers, corpus, intervals, jackknife, joint, pairs
-from peftbench.results.statistics.intervals import Basis, Interval
+from peftbench.results.statistics import intervals, joint, pairs
+from peftbench.results.statistics.intervals import Basis
 from peftbench.results.statistics.joint import Joint, Share
 from peftbench.results.statistics.pairs import Difference, Needed
 
 #: A row on a data set.
 CellName = tuple[RowName, str]
-#: Metrics that are a share of the examples, so that a score and their number are all that its interval needs.
-_SHARES = ("accuracy", "exact_match")
-#: Metrics from -1 to 1; the others that are known here are fractions.
-_SIGNED = ("matthews", "pearson", "spearman")
-#: Rows of a panel, above which nobody reads its pairs, or compares them at all.
-_PAIRED, _COMPARED = 60, 300
+#: Rows of a panel, above which nobody reads its pairs.
+_PAIRED = 60
 #: Where the way to full fine-tuning starts and ends.
 _START, _END = "linear_probe", "full"
 _ALPHA = 0.05
-
-
-@dataclass(frozen=True)
-class Sure:
-    """The certainty of a cell's score.
-
-    Attributes:
-        interval: of other seeds and examples, where the predictions are there; else what `basis` says.
-        same_examples: of other seeds on these very examples.
-        tied: whether it can't be told from the best of its panel; None: it isn't compared.
-    """
-
-    interval: Interval | None
-    same_examples: Interval | None
-    tied: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -104,15 +86,6 @@ class Evidence:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """A cell's scores: (S,) of its runs, and (S, N) of their examples where the predictions are there."""
-
-    scores: np.ndarray
-    examples: np.ndarray | None
-    units: bytes
-
-
 def collect(runs: Mapping[CellName, Sequence[RunRecord]], roots: Mapping[int, Path]) -> Evidence:
     """The evidence of a leaderboard.
 
@@ -120,7 +93,7 @@ def collect(runs: Mapping[CellName, Sequence[RunRecord]], roots: Mapping[int, Pa
         runs: by cell its records, which have scores.
         roots: by a record's `id` the results folder that it lies in; of others no predictions are read.
     """
-    scored = {cell: _scored(sorted(records, key=_order), roots) for cell, records in runs.items()}
+    scored = {cell: certainty.scores_of(records, roots) for cell, records in runs.items()}
     groups, notes = conditions.groups(runs)
     panels = []
     for (column, model, shared), rows in groups.items():
@@ -135,7 +108,7 @@ def collect(runs: Mapping[CellName, Sequence[RunRecord]], roots: Mapping[int, Pa
     }
     return Evidence(
         cells={
-            cell: Sure(_interval(cells, runs[cell]), intervals.by_seeds(cells.scores), tied.get(cell))
+            cell: Sure(certainty.interval(cells, runs[cell]), intervals.by_seeds(cells.scores), tied.get(cell))
             for cell, cells in scored.items()
         },
         panels=panels,
@@ -145,73 +118,16 @@ def collect(runs: Mapping[CellName, Sequence[RunRecord]], roots: Mapping[int, Pa
     )
 
 
-def _order(record: RunRecord) -> tuple[int, str]:
-    return int(record.config["seed"]), record.key
-
-
-def _scored(records: Sequence[RunRecord], roots: Mapping[int, Path]) -> _Scored:
-    runs = []
-    for record in records:
-        root = roots.get(id(record))
-        file = None if root is None else answers.file(root, record)
-        run = None if file is None else answers.pseudo_values(record, file)
-        runs.append(run)
-        if run is None:
-            break  # The others' wouldn't be used.
-    first = runs[0]
-    examples = answers.matrix(runs) if len(runs) == len(records) else None
-    scores = np.array([record.score for record in records], float)
-    return _Scored(scores, examples, first.units.tobytes() if examples is not None and first is not None else b"")
-
-
-def _interval(scored: _Scored, records: Sequence[RunRecord]) -> Interval | None:
-    """The interval over seeds and examples; else over seeds alone; of one seed without predictions Wilson's, if its
-    score is a share. It stays within what its metrics can be."""
-    made = intervals.cell(scored.examples) if scored.examples is not None else intervals.by_seeds(scored.scores)
-    metrics = records[0].config["dataset"].get("metrics") or {}
-    if made is None:
-        return _of_share(scored, records)
-    bounded = jackknife.METRICS.keys() | corpus.METRICS.keys() | set(corpus.MEANS)
-    if not metrics or not bounded >= metrics.keys():
-        return made
-    least = -1.0 if any(name in _SIGNED for name in metrics) else 0.0
-    return replace(made, low=max(made.low, least), high=min(made.high, 1.0))
-
-
-def _of_share(scored: _Scored, records: Sequence[RunRecord]) -> Interval | None:
-    """One seed's interval from its accuracy and the number of its examples; None: the score is no share of these."""
-    split = records[0].metrics.get((records[0].config["dataset"].get("evaluation") or [""])[0]) or {}
-    n, values = split.get("n"), split.get("values") or {}
-    score = float(scored.scores[0])
-    if not isinstance(n, int) or n < 1 or list(values)[1:] or next(iter(values), None) not in _SHARES:
-        return None
-    if not 0 <= score <= 1:
-        return None
-    low, high = intervals.wilson(score * n, n)
-    se = float(np.sqrt(score * (1 - score) / n))
-    return Interval(score, low, high, se, np.inf, 1, n, Basis.EXAMPLES)
-
-
 def _panel(
-    column: str, model: str, shared: str, rows: Sequence[RowName], scored: Mapping[CellName, _Scored]
+    column: str, model: str, shared: str, rows: Sequence[RowName], scored: Mapping[CellName, CellScores]
 ) -> PanelEvidence | None:
     """The comparison of all rows that can be compared in one way; None where there are less than two of them."""
-    units = Counter(one.units for row in rows if (one := scored[row, column]).examples is not None)
-    common = units.most_common(1)[0][0] if units else None
-    crossed = [row for row in rows if (one := scored[row, column]).examples is not None and one.units == common]
-    seeded = [row for row in rows if len(scored[row, column].scores) > 1]
-    basis, chosen = (Basis.CROSSED, crossed) if len(crossed) >= len(seeded) else (Basis.SEEDS, seeded)
-    if not 2 <= len(chosen) <= _COMPARED:
+    rows = sorted(rows)
+    found = certainty.compare([scored[row, column] for row in rows])
+    if found is None:
         return None
-    chosen = sorted(chosen, key=lambda row: (-float(scored[row, column].scores.mean()), row))
-    tables = [scored[row, column].examples for row in chosen]
-    arrays = [table for table in tables if table is not None]
-    if basis is Basis.CROSSED:
-        made = joint.crossed(arrays)
-        basis = Basis.CROSSED if min(map(len, arrays)) > 1 else Basis.EXAMPLES
-    else:
-        arrays = [scored[row, column].scores for row in chosen]
-        made = joint.by_seeds(arrays)
+    chosen = [rows[place] for place in found.places]
+    basis, arrays, made = found.basis, found.arrays, found.joint
     paired = _pairs(chosen, arrays, basis) if len(chosen) <= _PAIRED else []
     return PanelEvidence(column, model, shared, chosen, basis, made, joint.better(made), paired)
 

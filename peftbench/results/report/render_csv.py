@@ -4,7 +4,7 @@ import csv
 import io
 
 from peftbench.results.report import forgetting
-from peftbench.results.report.evidence import Sure
+from peftbench.results.report.certainty import Sure
 from peftbench.results.report.score_tables import sure_of
 from peftbench.results.report.stats import Leaderboard, Score
 from peftbench.system import escape

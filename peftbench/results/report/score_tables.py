@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from peftbench.results.report import layout
-from peftbench.results.report.evidence import PanelEvidence, RankIntervals, Sure
+from peftbench.results.report.certainty import Sure
+from peftbench.results.report.evidence import PanelEvidence, RankIntervals
 from peftbench.results.report.layout import MISSING, number
 from peftbench.results.report.stats import Leaderboard, LeaderboardRow, Score
 from peftbench.results.report.suites import RowName

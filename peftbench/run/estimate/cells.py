@@ -1,12 +1,15 @@
 """The estimate of runs, in a process of its own: a run's model, method, loss and optimiser without weights or data."""
 
+import os
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from peftbench.config.identity import micro_batch_size
 from peftbench.config.types import ModelConfig, RunConfig
@@ -28,6 +31,8 @@ from peftbench.tasks.table import build as build_task
 _STEPS = 100
 #: Weights up to which a model is made at random rather than not at all, for methods that look at them.
 SMALL = 150_000_000
+#: Runs from which on further processes are worth their start.
+_MANY = 8
 #: Why a method that meets these is not estimated: by what an error says.
 _VALUES = ("meta tensor", "register_meta", "set_data", "_local_scalar_dense", "nonzero", "meta tensors")
 
@@ -52,11 +57,36 @@ def estimate(runs: list[tuple[RunConfig, dict[str, Any]]], emit: Emit) -> None:
     figures, or `refused`, the reason that it can't be estimated, with `wrong`, whether the configuration is; and
     `matrix_flops_per_s` by precision."""
     results = []
-    for number, (config, wanted) in enumerate(runs, 1):
-        results.append(_cell(config, EstimateRequest(**wanted)))
+    for number, cell in enumerate(_shared_out(runs), 1):
+        results.append(cell)
         emit({"event": "estimated", "number": number})
     rates = {precision: matrix_rate(precision) for precision in {config.hardware.precision for config, _ in runs}}
     emit({"result": {"cells": results, "matrix_flops_per_s": rates}})
+
+
+class _Cells(Dataset[dict[str, Any]]):
+    """The estimates of runs, each made when it is asked for."""
+
+    def __init__(self, runs: list[tuple[RunConfig, dict[str, Any]]]) -> None:
+        self._runs = runs
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        config, wanted = self._runs[place]
+        return _cell(config, EstimateRequest(**wanted))
+
+
+def _shared_out(runs: list[tuple[RunConfig, dict[str, Any]]]) -> Iterable[dict[str, Any]]:
+    """The runs' estimates in their order; of many, on all cores."""
+    cores = len(os.sched_getaffinity(0)) if len(runs) >= _MANY else 1
+    # Torch's data workers: they end with this process, and what they raise comes back.
+    return DataLoader(_Cells(runs), batch_size=None, num_workers=cores if cores > 1 else 0, collate_fn=_unchanged)
+
+
+def _unchanged(cell: Any) -> Any:
+    return cell
 
 
 def _cell(config: RunConfig, wanted: EstimateRequest) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from peftbench.results import quality, warnings
 from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
-from peftbench.results.report.evidence import Sure
+from peftbench.results.report.certainty import Sure
 from peftbench.results.report.measured import Measured
 from peftbench.results.report.page import again, by_class, curve
 from peftbench.results.report.page.document import Cell, CurveBand, Ends, MeanWithInterval, SeedScore
