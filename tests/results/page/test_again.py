@@ -1,6 +1,7 @@
 """The command that makes a cell's runs again."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ CASES = {
     "beside": ["dataset=sst2", "dataset.also=[f1,f1_macro]", "recipe.patience=2", "recipe.class_weights=balanced"],
     "halving": ["method=lora", "tune=4", "tune_halving={examples: 64, factor: 2}"],
     "space": ["method=lora", "tune=4", "tune_space={recipe.epochs: [1, 2], method.head_lr: [0.001, 0.01]}"],
+    "mixture": ["dataset=mixture", "dataset.parts=[rte,sst2]", "dataset.mixing=temperature", "dataset.temperature=2"],
+    "written mixture": [
+        *("model=tiny_llama", "dataset=mixture", "dataset.parts=[sst2,rte]", "formulation=text"),
+        *("dataset.held_out=[cola]", "dataset.held_out_shots=[0,2]", "dataset.cap=50"),
+    ],
     "tuned": ["method=lora", "tune=4", "seed=3"],
 }
 
@@ -41,6 +47,18 @@ def test_the_command_means_the_same_run(case: str) -> None:
     assert words[:3] == ["python", "-m", "peftbench"]
     assert identity.description(composed(words[3:])) == record.config
     assert len(words) < 16, "only what differs from the files is spelt out"
+
+
+def test_a_file_of_ones_own_is_named_by_its_format(tmp_path: Path) -> None:
+    (tmp_path / "tickets.csv").write_text("message,team\na,x\nb,y\n" * 20)
+    words = ["dataset.text=message", "dataset.label=team", "dataset.metrics=f1_macro", "dataset.also=[accuracy]"]
+    config = composed(["dataset=csv", f"dataset.file={tmp_path / 'tickets.csv'}", *words])
+    described = identity.description(config)
+    described["dataset"] |= {"name": "tickets", "labels": ["x", "y"]}
+    line = command([RunRecord(key="", status="completed", config=described, score=0.5)])
+    assert "dataset=csv dataset.file=tickets.csv " in line
+    again = [word for word in shlex.split(line) if word.lstrip("+").startswith("dataset.")]
+    assert composed(["dataset=csv", *again]).dataset == replace(config.dataset, file="tickets.csv")
 
 
 def test_seeds_make_a_sweep() -> None:

@@ -23,6 +23,11 @@ _DEFAULTS = {
     "bertscore_model": None,
     "bertscore_layer": None,
 }
+#: The choice of several data sets in one.
+_MIXTURE = "mixture"
+#: What a mixture takes from its parts, and the user's own file says itself; no key does.
+_OF_PARTS = ("parts", "held_out", "text", "labels", "train", "evaluation", "carve", "rows", "metrics")
+_OF_FILE = ("labels", "rows")
 
 
 def command(records: Sequence[RunRecord]) -> str:
@@ -32,7 +37,8 @@ def command(records: Sequence[RunRecord]) -> str:
     config = record.config
     seeds = sorted({one.config["seed"] for one in records})
     words = [
-        *(f"{group}={config[group]['name']}" for group in ("model", "method", "dataset")),
+        *(f"{group}={config[group]['name']}" for group in ("model", "method")),
+        *_dataset(config["dataset"]),
         f"seed={','.join(map(str, seeds))}",
         f"hardware={(config.get('hardware') or {}).get('name')}",
         *record.changed,
@@ -42,10 +48,36 @@ def command(records: Sequence[RunRecord]) -> str:
     return " ".join(["python -m peftbench", *map(shlex.quote, dict.fromkeys(words)), *multirun])
 
 
+def _dataset(section: Mapping[str, Any]) -> Iterator[str]:
+    """The words for the data: its name; of a mixture its parts; of the user's own file its format, and a file of its
+    name in the reader's folder."""
+    choice = _choice(section)
+    yield f"dataset={choice}"
+    if choice == _MIXTURE:
+        for key in ("parts", "held_out"):
+            if section.get(key):
+                yield f"dataset.{key}={_word([part['name'] for part in section[key]])}"
+    elif choice != section["name"]:
+        file = f"{section['name']}.{choice}"
+        yield f"dataset.file={_word(file)}"
+
+
+def _choice(section: Mapping[str, Any]) -> str:
+    """The name of the file in conf/ that a recorded data set was composed from."""
+    name = str(section.get("name"))
+    if section.get("parts"):
+        return _MIXTURE
+    own = section.get("format")
+    return str(own) if own and name not in paths.choice_files("dataset") else name
+
+
 def _set(config: Mapping[str, Any]) -> Iterator[str]:
     """Overrides of recipe, machine and data that differ from what their files say."""
-    for group, name in (("recipe", "default"), ("hardware", None), ("dataset", None)):
+    for group, name in (("recipe", "default"), ("hardware", None), ("dataset", _choice(config["dataset"]))):
         section = config.get(group) or {}
+        if group == "dataset" and name != section.get("name"):
+            follows = _OF_PARTS if name == _MIXTURE else _OF_FILE
+            section = {key: value for key, value in section.items() if key not in follows}
         written = _written(group, name or str(section.get("name")))
         if written is None:
             continue
