@@ -1,5 +1,6 @@
 """Records made up for reports, and the leaderboard of some."""
 
+import copy
 from typing import Any
 
 from peftbench.config import identity
@@ -22,7 +23,8 @@ def made(score: float | None, *overrides: str, status: str = "completed", **more
         "metrics": {"train": {"score": 0.9}},
         "environment": {"data_fingerprint": "d", "model_fingerprint": "m", "cpu": "c", "threads": 1, "gpu": []},
     }
-    return RunRecord(status=status, config=CONFIGS[overrides], score=score, **{**values, **more})
+    config = copy.deepcopy(CONFIGS[overrides])  # A test may change its own.
+    return RunRecord(status=status, config=config, score=score, **{**values, **more})
 
 
 def board(*completed: RunRecord, failed: tuple[RunRecord, ...] = ()) -> stats.Leaderboard:

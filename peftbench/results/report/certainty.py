@@ -54,7 +54,7 @@ class CellScores:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparableScores:
     """The rows of several that can be compared in one way.
 
     Attributes:
@@ -121,7 +121,7 @@ def _of_share(scored: CellScores, records: Sequence[RunRecord]) -> Interval | No
     return Interval(score, low, high, se, np.inf, 1, n, Basis.EXAMPLES)
 
 
-def compare(rows: Sequence[CellScores]) -> Comparison | None:
+def compare(rows: Sequence[CellScores]) -> ComparableScores | None:
     """The comparison of all rows that can be compared in one way; None where there are less than two of them."""
     units = Counter(row.units for row in rows if row.examples is not None)
     common = units.most_common(1)[0][0] if units else None
@@ -133,14 +133,14 @@ def compare(rows: Sequence[CellScores]) -> Comparison | None:
     chosen.sort(key=lambda place: -float(rows[place].scores.mean()))
     if basis is Basis.SEEDS:
         arrays = [rows[place].scores for place in chosen]
-        return Comparison(chosen, basis, arrays, joint.by_seeds(arrays))
+        return ComparableScores(chosen, basis, arrays, joint.by_seeds(arrays))
     arrays = [table for place in chosen if (table := rows[place].examples) is not None]
     basis = Basis.CROSSED if min(map(len, arrays)) > 1 else Basis.EXAMPLES
-    return Comparison(chosen, basis, arrays, joint.crossed(arrays))
+    return ComparableScores(chosen, basis, arrays, joint.crossed(arrays))
 
 
 def ties(rows: Sequence[CellScores]) -> list[bool | None]:
-    """Whether each row can't be told from the best (Hsu's test); None: it isn't compared."""
+    """Tests rows (Hsu's): for each, true if it can't be told from the best; None: it isn't compared."""
     found, tied = compare(rows), dict[int, bool]()
     if found is not None:
         tied = dict(zip(found.places, joint.ties(found.joint), strict=True))
