@@ -123,9 +123,8 @@ def _run(arguments: list[str]) -> int:
     from peftbench.system import process
 
     try:
-        # Not before it is known whether the hub answers: huggingface_hub takes note of that when it is imported.
-        if "HF_HUB_OFFLINE" in os.environ and {"-m", "--multirun"}.issuperset(a for a in arguments if a[:1] == "-"):
-            process.warm_up()
+        if {"-m", "--multirun"}.issuperset(word for word in arguments if word.startswith("-")):
+            process.warm_up_early()
         from peftbench.sweep import launch
 
         return launch.main(arguments)

@@ -12,6 +12,7 @@ from peftbench.config.types import RunConfig
 from peftbench.data import own_files
 from peftbench.errors import ConfigError
 from peftbench.results.report import certainty
+from peftbench.results.report.layout import WIDTH
 from peftbench.sweep import advice, budget, estimation
 from peftbench.sweep.advice import NEAR, ComparableRuns, MethodRuns
 from peftbench.sweep.cells import plan
@@ -21,8 +22,6 @@ from peftbench.system import process
 _WORDS = ("memory", "parameters", "latency")
 #: Panels that are shown, and rows of each; seeds that the proposed sweep has.
 _PANELS, _ROWS, _SEEDS = 3, 12, 5
-#: Columns of a terminal.
-_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def _panel(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Lim
     told = [_beside(row, unfit(row, estimates, limits)) for row in shown]
     rows = [line for first, more in zip(lines[1:], told, strict=True) for line in (first, *more)]
     hidden = len(panel.rows) - _ROWS
-    return [*textwrap.wrap(head, _WIDTH), lines[0], *rows, *([f"and {hidden} with lower scores"] if hidden > 0 else [])]
+    return [*textwrap.wrap(head, WIDTH), lines[0], *rows, *([f"and {hidden} with lower scores"] if hidden > 0 else [])]
 
 
 def _row(row: MethodRuns, estimates: dict[str, RunEstimate]) -> list[str]:
@@ -200,7 +199,7 @@ def _beside(row: MethodRuns, why_not: str | None) -> list[str]:
 def _wrapped(text: str, indent: str) -> list[str]:
     """A text in lines of a terminal; words, which may be a command line's, stay whole."""
     return textwrap.wrap(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -4,7 +4,6 @@ names can be built. All faults are said, each with its file and key."""
 import contextlib
 import functools
 import multiprocessing
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +16,7 @@ from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
 from peftbench.models.checkpoints import Checkpoint, locate
 from peftbench.sweep.cells import plan as plan_cells
-from peftbench.system import escape, process
+from peftbench.system import escape, load, process
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,7 +62,9 @@ def _mapped(
     if len(files) <= _FEW:
         yield map(_composed, files)
         return
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:  # There may be threads.
+    with ProcessPoolExecutor(
+        len(load.usable_cores()), multiprocessing.get_context("spawn")
+    ) as pool:  # There may be threads.
         yield pool.map(_composed, files)
 
 

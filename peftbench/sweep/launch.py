@@ -1,6 +1,5 @@
 """From a command line to finished runs: preflight of every cell, Hydra's launcher, a summary."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -77,8 +76,7 @@ def _launched(arguments: list[str], *, alone: bool) -> Launched:
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such option; see peftbench --help")
 
-    if "HF_HUB_OFFLINE" in os.environ:
-        process.warm_up()  # As the command line has done; from Python nobody has.
+    process.warm_up_early()  # As the command line has done; from Python nobody has.
     overrides = compose.canonical(overrides, folders)
     composed = plan_cells(overrides, multirun=multirun, config_dirs=folders)
     if alone and len(composed.cells) > 1:

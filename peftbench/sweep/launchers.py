@@ -1,6 +1,5 @@
 """How many runs a launcher has at a time, and what of the machine each of them gets."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +8,7 @@ from omegaconf import DictConfig
 
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
+from peftbench.system import load
 from peftbench.system.gpus import gpus
 
 
@@ -62,7 +62,7 @@ def describe(launcher: DictConfig, configs: Sequence[RunConfig]) -> Launcher:
 
 
 def _joblib(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
-    jobs, cores = launcher.n_jobs, len(os.sched_getaffinity(0))
+    jobs, cores = launcher.n_jobs, len(load.usable_cores())
     if jobs == 0:
         raise ConfigError("hydra.launcher.n_jobs=0: allowed is a number of runs at a time, or -1")
     if jobs < 0:
@@ -95,7 +95,7 @@ def _cpus(configs: Sequence[RunConfig], *, workers: bool = False) -> int:
 
 def _submitit_local(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     """submitit's local executor starts all runs of a batch at once: a batch has no more runs than there are cores."""
-    cores = len(os.sched_getaffinity(0))
+    cores = len(load.usable_cores())
     jobs = min(len(configs), cores // (launcher.cpus_per_task or _cpus(configs)) or 1)
     return Launcher("submitit_local", jobs, threads=launcher.cpus_per_task or max(1, cores // jobs), batch=jobs)
 
@@ -134,7 +134,7 @@ def _ray(launcher: Any, configs: Sequence[RunConfig]) -> Launcher:
     each = launcher.ray.remote.get("num_cpus")
     if launcher.ray.init.get("address") is not None:
         return Launcher("ray", None, threads=int(each or 1))
-    cores = int(launcher.ray.init.get("num_cpus") or len(os.sched_getaffinity(0)))
+    cores = int(launcher.ray.init.get("num_cpus") or len(load.usable_cores()))
     taken = int(each or _cpus(configs))
     jobs = min(len(configs), max(1, cores // taken))
     # Ray counts the machine's CPUs, not those that this process may use, and one for a run.

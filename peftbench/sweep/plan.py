@@ -15,7 +15,7 @@ from peftbench.run.prepared import PreparedRun
 from peftbench.sweep import budget, estimates
 from peftbench.sweep.estimates import in_words
 from peftbench.sweep.launchers import NONE, Launcher
-from peftbench.system import escape
+from peftbench.system import escape, load
 
 #: What a run's name says anyway.
 _NAMED = ("model", "method", "dataset", "seed", "hardware.threads", "tune", "sweep")
@@ -139,7 +139,7 @@ def side_by_side(plan: Plan) -> str | None:
     """Advice to make several runs at a time, where each is small, one after the other was asked for, and cores idle:
     a small model doesn't make use of many threads. None where there is nothing to advise."""
     configs = [run.cell.config for run in plan.todo]
-    cores = len(os.sched_getaffinity(0))
+    cores = len(load.usable_cores())
     idle = cores - round(os.getloadavg()[0])
     apart = plan.launcher.name == NONE.name and all(
         config.hardware.accelerator == "cpu" and config.hardware.devices == 1 and config.hardware.threads is None

@@ -75,11 +75,11 @@ class CpuCounters:
 
 def counters(proc: Path = _PROC) -> CpuCounters:
     """The counters of this moment. A tenth of a millisecond."""
-    cores = _cores()
+    cores = usable_cores()
     return CpuCounters(time.perf_counter(), _own(proc), _busy(proc, cores), len(cores))
 
 
-def _cores() -> set[int]:
+def usable_cores() -> set[int]:
     """The numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)

@@ -156,6 +156,12 @@ def warm_up() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def warm_up_early() -> None:
+    """`warm_up`, if it is known whether the hub answers: huggingface_hub takes note of that when it is imported."""
+    if "HF_HUB_OFFLINE" in os.environ:
+        warm_up()
+
+
 def abandon() -> None:
     """End a fork server that was started and not used: it would go on importing, which nobody waits for."""
     pid = multiprocessing_compat.server_pid()

@@ -1,6 +1,5 @@
 """The estimate of runs, in a process of its own: a run's model, method, loss and optimiser without weights or data."""
 
-import os
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +22,7 @@ from peftbench.run.estimate import batches, fakes, on_gpu, packed, shapes
 from peftbench.run.estimate.steps import trace
 from peftbench.run.estimate.tracker import Footprint
 from peftbench.run.training.tuner import FineTuner
+from peftbench.system import load
 from peftbench.system.process_group import Emit
 from peftbench.tasks.base import Task
 from peftbench.tasks.table import build as build_task
@@ -80,7 +80,7 @@ class _Cells(Dataset[dict[str, Any]]):
 
 def _shared_out(runs: list[tuple[RunConfig, dict[str, Any]]]) -> Iterable[dict[str, Any]]:
     """The runs' estimates in their order; of many, on all cores."""
-    cores = len(os.sched_getaffinity(0)) if len(runs) >= _MANY else 1
+    cores = len(load.usable_cores()) if len(runs) >= _MANY else 1
     # Torch's data workers: they end with this process, and what they raise comes back.
     return DataLoader(_Cells(runs), batch_size=None, num_workers=cores if cores > 1 else 0, collate_fn=_unchanged)
 

@@ -54,11 +54,22 @@ def test_a_file_of_ones_own_is_named_by_its_format(tmp_path: Path) -> None:
     words = ["dataset.text=message", "dataset.label=team", "dataset.metrics=f1_macro", "dataset.also=[accuracy]"]
     config = composed(["dataset=csv", f"dataset.file={tmp_path / 'tickets.csv'}", *words])
     described = identity.description(config)
-    described["dataset"] |= {"name": "tickets", "labels": ["x", "y"]}
+    described["dataset"] |= {"name": "tickets", "labels": ["x", "y"]}  # As a run reads them.
     line = command([RunRecord(key="", status="completed", config=described, score=0.5)])
     assert "dataset=csv dataset.file=tickets.csv " in line
+    assert "dataset.labels" not in line, "nobody named them"
     again = [word for word in shlex.split(line) if word.lstrip("+").startswith("dataset.")]
     assert composed(["dataset=csv", *again]).dataset == replace(config.dataset, file="tickets.csv")
+
+
+def test_labels_of_ones_own_file_in_an_order_of_ones_own_are_named() -> None:
+    described = identity.description(
+        composed(["dataset=csv", "dataset.file=t.csv", "dataset.text=a", "dataset.label=b"])
+    )
+    described["dataset"] |= {"name": "t", "labels": ["low", "high"]}
+    assert "'dataset.labels=[low,high]'" in command(
+        [RunRecord(key="", status="completed", config=described, score=0.5)]
+    )
 
 
 def test_seeds_make_a_sweep() -> None:

@@ -31,7 +31,7 @@ def test_on_several_cores_as_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cells, "DataLoader", loader)
     monkeypatch.setattr(cells, "_MANY", 2)
-    monkeypatch.setattr(cells.os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(cells.load, "usable_cores", lambda: {0, 1})
     shared = told(methods)["cells"]
     assert started == [2]
     assert [cell.get("peak_bytes") for cell in shared] == [cell.get("peak_bytes") for cell in alone]

@@ -25,9 +25,8 @@ _DEFAULTS = {
 }
 #: The choice of several data sets in one.
 _MIXTURE = "mixture"
-#: What a mixture takes from its parts, and the user's own file says itself; no key does.
-_OF_PARTS = ("parts", "held_out", "text", "labels", "train", "evaluation", "carve", "rows", "metrics")
-_OF_FILE = ("labels", "rows")
+#: Its keys that hold data sets, which a command line names.
+_PARTS = ("parts", "held_out")
 
 
 def command(records: Sequence[RunRecord]) -> str:
@@ -54,7 +53,7 @@ def _dataset(section: Mapping[str, Any]) -> Iterator[str]:
     choice = _choice(section)
     yield f"dataset={choice}"
     if choice == _MIXTURE:
-        for key in ("parts", "held_out"):
+        for key in _PARTS:
             if section.get(key):
                 yield f"dataset.{key}={_word([part['name'] for part in section[key]])}"
     elif choice != section["name"]:
@@ -71,13 +70,19 @@ def _choice(section: Mapping[str, Any]) -> str:
     return str(own) if own and name not in paths.choice_files("dataset") else name
 
 
+def _follows(key: str, section: Mapping[str, Any]) -> bool:
+    """True if a mixture's parts, or the user's own file, say this themselves; labels that nobody named are sorted."""
+    labels = section.get("labels") or []
+    of_parts = bool(section.get("parts")) and key in (*_PARTS, *USUAL)
+    return of_parts or (key == "labels" and labels == sorted(labels))
+
+
 def _set(config: Mapping[str, Any]) -> Iterator[str]:
     """Overrides of recipe, machine and data that differ from what their files say."""
     for group, name in (("recipe", "default"), ("hardware", None), ("dataset", _choice(config["dataset"]))):
         section = config.get(group) or {}
-        if group == "dataset" and name != section.get("name"):
-            follows = _OF_PARTS if name == _MIXTURE else _OF_FILE
-            section = {key: value for key, value in section.items() if key not in follows}
+        if group == "dataset" and name != section.get("name"):  # What its parts or its file say themselves.
+            section = {key: value for key, value in section.items() if not _follows(key, section)}
         written = _written(group, name or str(section.get("name")))
         if written is None:
             continue
