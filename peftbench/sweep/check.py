@@ -62,9 +62,8 @@ def _mapped(
     if len(files) <= _FEW:
         yield map(_composed, files)
         return
-    with ProcessPoolExecutor(
-        len(load.usable_cores()), multiprocessing.get_context("spawn")
-    ) as pool:  # There may be threads.
+    spawned = multiprocessing.get_context("spawn")  # There may be threads.
+    with ProcessPoolExecutor(len(load.usable_cores()), spawned) as pool:
         yield pool.map(_composed, files)
 
 
