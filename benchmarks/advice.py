@@ -53,8 +53,8 @@ def row(dataset: str, model: str) -> list[str]:
     if choice is None:
         return [dataset, "none", "", "", ""]
     basis = f"{panel.dataset} ({panel.conditions}; {NEAR[panel.distance]})"
-    judged = [standing(one, choice.method) for one in tested(config)]
-    return [dataset, choice.method, ", ".join(choice.open), basis, "; ".join(judged)]
+    judged = [standing(one, choice.row.method) for one in tested(config)]
+    return [dataset, choice.row.method, ", ".join(choice.open), basis, "; ".join(judged)]
 
 
 def standing(panel: advice.ComparableRuns, method: str) -> str:

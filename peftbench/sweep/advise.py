@@ -1,6 +1,7 @@
 """`peftbench advise`: which method for a task: what fits by estimate, what records say of it, and what isn't known."""
 
 import re
+import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -205,9 +206,9 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Recommended:
-    """The method that is recommended, why, and the methods that a sweep would have to compare with it."""
+    """The row that is recommended, why, and the methods that a sweep would have to compare with it."""
 
-    method: str
+    row: MethodRuns
     reason: str
     open: list[str]
 
@@ -216,23 +217,29 @@ def choose(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Lim
     """The method that a panel recommends; None: no method with evidence keeps within the limits."""
     rows = [row for row in panel.rows if unfit(row, estimates, limits) is None and row.method in estimates]
     leaders = _leaders(rows)
-    trained = list(dict.fromkeys(row.method for row in _training(rows)))
+    trained = _training(rows)
     if not leaders:
-        why = "the best score; one seed each, so nothing was tested" if trained[1:] else "nothing else is left"
-        return Recommended(trained[0], why, trained[:3]) if trained else None
-    names = list(dict.fromkeys(row.method for row in leaders))
+        names = _names(trained)
+        why = "the best score; one seed each, so nothing was tested" if names[1:] else "nothing else is left"
+        return Recommended(trained[0], why, names[:3]) if trained else None
 
-    def memory(name: str) -> float:
-        one = estimates[name]
+    def memory(row: MethodRuns) -> float:
+        one = estimates[row.method]
         return float("inf") if one.refused else one.memory
 
+    names = _names(leaders)
     reason = f"of {len(names)} that can't be told from the best (=), the one with the least memory"
-    return Recommended(min(names, key=memory), reason, names)
+    return Recommended(min(leaders, key=memory), reason, names)
+
+
+def _names(rows: Sequence[MethodRuns]) -> list[str]:
+    """The rows' methods, each once."""
+    return list(dict.fromkeys(row.method for row in rows))
 
 
 def _last(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limits, words: Sequence[str]) -> list[str]:
     """Lines on what to run: the recommended method, and the sweep that would settle what is open."""
-    choice, asked = choose(panel, estimates, limits), " ".join(words)
+    choice, asked = choose(panel, estimates, limits), shlex.join(words)
     if choice is None:
         return ["No method with evidence keeps within these limits."]
     untrained = [row.method for row in panel.rows if row.tied and not row.figure("params", "trainable")]
@@ -240,11 +247,11 @@ def _last(panel: ComparableRuns, estimates: dict[str, RunEstimate], limits: Limi
     told = [
         *([careful] if untrained else []),
         "= can't be told from the best of its table (Hsu's test); ? not compared: one seed without predictions.",
-        f"Recommended: {choice.method} ({choice.reason}; {NEAR[panel.distance]}).",
+        f"Recommended: {choice.row.method} ({choice.reason}; {NEAR[panel.distance]}).",
     ]
     return [
         *(line for text in told for line in _wrapped(text, "")),
-        f"  python -m peftbench {asked} method={choice.method}",
+        f"  python -m peftbench {asked} {shlex.join([f'method={choice.row.method}', *choice.row.changed])}",
         "What would settle the rest:",
         f"  python -m peftbench {asked} method={','.join(choice.open)} seed={','.join(map(str, range(_SEEDS)))} -m",
     ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,14 @@ PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "glue_quick" /
 
 
 def record(
-    folder: Path, method: str, seed: int, score: float, *, dataset: str = "rte", model: str = "tiny_bert"
+    folder: Path,
+    method: str,
+    seed: int,
+    score: float,
+    *,
+    dataset: str = "rte",
+    model: str = "tiny_bert",
+    changed: Sequence[str] = (),
 ) -> None:
     """A published record's copy with another model, seed and score."""
     file = next((PUBLISHED / "minilm" / method).glob("*.json"))
@@ -25,8 +33,9 @@ def record(
     config = json.loads(json.dumps(made.config))
     config["model"]["name"], config["dataset"]["name"], config["seed"] = model, dataset, seed
     made = dataclasses.replace(
-        made, key=f"{abs(hash((method, seed, dataset, model))):020x}"[:20], config=config, score=score
-    )
+        made, key=f"{abs(hash((method, seed, dataset, model))):020x}"[:20], config=config, score=score,
+        changed=list(changed),
+    )  # fmt: skip
     target = folder / "records" / dataset / model / method / f"{made.key}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(made.to_dict()))
@@ -92,6 +101,17 @@ def test_its_intervals_are_a_reports_and_it_keeps_to_eighty_columns(
     assert sure.same_examples is not None
     assert f"{100 * sure.interval.low:.1f}-{100 * sure.interval.high:.1f}" in told
     assert f"{100 * sure.same_examples.low:.1f}-{100 * sure.same_examples.high:.1f}" not in told
+
+
+def test_what_was_set_of_the_recommended_method_is_in_its_line(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        record(alone, "full", seed, 0.50 + 0.01 * seed)
+        record(
+            alone, "lora", seed, 0.90 + 0.01 * seed, changed=["method.lr=0.004", "method.adapter.target_modules=[a, b]"]
+        )
+    assert cli.main(asked(alone)) == 0
+    out = capsys.readouterr().out
+    assert " method=lora method.lr=0.004 'method.adapter.target_modules=[a, b]'\n" in out
 
 
 def test_no_evidence(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
