@@ -54,15 +54,23 @@ def terms(peak: float, cell: Mapping[str, Any], quantised: bool) -> dict[str, fl
     }
 
 
+def whole(of_each: Mapping[str, float], factors: Mapping[str, float], peak: float) -> float:
+    """Bytes of a process by the factors of its `terms`, and no fewer than its tensors have at their peak: how many of
+    the weights nothing reads depends on the model, and no measured process had less than 0.99 of its tensors."""
+    return max(peak, sum(factors[name] * size for name, size in of_each.items()))
+
+
 def process(peak: float, cell: Mapping[str, Any], config: RunConfig) -> Forecast | None:
     """Bytes of a run's process at its peak, above what it was born with, from the peak of its tensors, by factors that
     were fitted on runs (`benchmarks/estimates.py`). None for a GPU, which has no such measurement."""
     if config.hardware.accelerator != "cpu" or not _CALIBRATION.is_file():
         return None
     fit = json.loads(_CALIBRATION.read_text())
-    of_each = terms(peak, cell, config.method.quantization is not None)
-    value = sum(fit["factors"][name] * size for name, size in of_each.items())
-    return Forecast(value, value * fit["low"], value * fit["high"], f"{fit['cases']} measured runs")
+    value = whole(terms(peak, cell, config.method.quantization is not None), fit["factors"], peak)
+    basis = f"{fit['cases']} measured runs"
+    if value > fit["largest_bytes"]:
+        basis += f" of up to {fit['largest_bytes'] / 1e9:.1f} GB: beyond these"
+    return Forecast(value, value * fit["low"], value * fit["high"], basis)
 
 
 def seconds(

@@ -123,7 +123,7 @@ def test_a_process_by_the_factors_of_its_terms(tmp_path: Path, monkeypatch: pyte
     parts = {"weights_frozen": 100, "weights_trained": 10, "gradients": 10, "optimizer": 20, "activations": 50}
     cell = {"parts": {**parts, "temporary": 10}, "params": {"total": 200}}
     factors = dict(zip(forecast.terms(200, cell, False), (1000.0, 0.5, 1.0, 2.0), strict=True))
-    fitted = {"factors": factors, "low": 0.5, "high": 2.0}
+    fitted = {"factors": factors, "low": 0.5, "high": 2.0, "largest_bytes": 2000}
     monkeypatch.setattr(forecast, "_CALIBRATION", tmp_path / "fit.json")
     config, packed = (plan(["model=tiny_bert", f"method={m}"], multirun=False).cells[0] for m in ("lora", "qlora"))
     assert forecast.process(200, cell, config) is None
@@ -134,6 +134,11 @@ def test_a_process_by_the_factors_of_its_terms(tmp_path: Path, monkeypatch: pyte
     assert whole is not None
     assert told is not None
     assert whole.value == told.value + 0.5 * (4 * 200 - 100)
+    large = {**cell, "parts": {**cell["parts"], "weights_frozen": 100_000}}
+    beyond = forecast.process(100_100, large, config)
+    assert beyond is not None
+    assert beyond.value == 100_100, "no fewer bytes than its tensors"
+    assert beyond.basis == "3 measured runs of up to 0.0 GB: beyond these"
 
 
 def test_fit_without_a_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
