@@ -217,11 +217,22 @@ def _record(kind: type) -> Any:
 
 
 @functools.cache
-def _described(kind: Any) -> Any:
+def _described(kind: Any, *, item: bool = False) -> Any:
     """The type of what `identity.description` keeps of a dataclass. A field without a default is required: every record
-    has it."""
+    has it.
+
+    Args:
+        item: whether it stands in a list of such (`items`, a mixture's parts), and has no such lists itself.
+    """
     recorded = [f for f in dataclasses.fields(kind) if not f.metadata.get("sink", False) and f.name != "sites"]
-    return msgspec.defstruct(kind.__name__, [_field(f, _typed(f.type)) for f in recorded], kw_only=True)
+    flat = [f for f in recorded if not (item and "items" in f.metadata)]
+    return msgspec.defstruct(kind.__name__, [_field(f, _within(f)) for f in flat], kw_only=True)
+
+
+def _within(f: "dataclasses.Field[Any]") -> Any:
+    """The type of what is in a field of a configuration."""
+    items = f.metadata.get("items")
+    return _typed(f.type) if items is None else list[_described(items(), item=True)] | None  # type: ignore[misc]
 
 
 def _field(f: "dataclasses.Field[Any]", kind: Any) -> Any:
