@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from peftbench.config import hydra_guard, mixture, placing, protocol, rules, targets, together, wording
+from peftbench.config import hydra_guard, lm_eval_tasks, mixture, placing, protocol, rules, targets, together, wording
 from peftbench.config.dataset_types import DatasetConfig
 from peftbench.config.fields import is_sink
 from peftbench.config.hosted import HOSTED
@@ -77,7 +77,7 @@ def raw_values(
     if raw["dataset"].get("metrics", {}) is None:
         del raw["dataset"]["metrics"]
     # No benchmark is no key: a run that asks none is the same as before there were any.
-    raw["forgetting"] = raw.get("forgetting") or None
+    raw["forgetting"] = lm_eval_tasks.expand(raw.get("forgetting") or {}) or None
     raw["evaluation"] = raw.get("evaluation") or None
     raw["method"]["target"] = raw["method"].pop("_target_", None)
     protocol.take(raw, raw["dataset"]["name"])

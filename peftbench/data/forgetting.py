@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from peftbench.config.forgetting import BenchmarkConfig
+from peftbench.config.lm_eval_tasks import INSTALL
 from peftbench.config.types import RunConfig
 from peftbench.data import hub_files, sources
 from peftbench.errors import ConfigError, NotApplicable, first_line, nearest
@@ -50,7 +51,7 @@ def locate(config: RunConfig) -> dict[str, Questions]:
         return {}
     if importlib.util.find_spec("lm_eval") is None:
         names = ", ".join(config.forgetting)
-        raise ConfigError(f'forgetting ({names}): needs lm-eval: pip install "peftbench[lm_eval]"')
+        raise ConfigError(f"forgetting ({names}): {INSTALL}")
     by_name = {}
     for name, benchmark in config.forgetting.items():
         if config.data_root:
@@ -103,9 +104,9 @@ Files = list[tuple[str, dict[str, list[str]]]]
 def _local(name: str, benchmark: BenchmarkConfig, root: Path) -> Files:
     folder = root / benchmark.path.rstrip("/").split("/")[-1]
     parts: Files = []
-    for part in [_WHOLE] if benchmark.column else benchmark.parts:
+    for part in [_WHOLE] if benchmark.whole() else benchmark.parts:
         place = folder / (part or benchmark.config or "")
-        if benchmark.column and not place.is_dir():
+        if benchmark.whole() and not place.is_dir():
             place = folder  # A copy of the one config may lie in the folder itself.
         splits = {}
         for split in benchmark.splits:
@@ -121,7 +122,7 @@ def _hub(name: str, benchmark: BenchmarkConfig) -> tuple[Files, dict[str, str]]:
     """The files, and by part what identifies them."""
     parts: Files = []
     identities = {}
-    for part in [_WHOLE] if benchmark.column else benchmark.parts:
+    for part in [_WHOLE] if benchmark.whole() else benchmark.parts:
         config = part or benchmark.config
         try:
             files, commit = hub_files.get(
@@ -140,7 +141,9 @@ def _hub(name: str, benchmark: BenchmarkConfig) -> tuple[Files, dict[str, str]]:
     return parts, identities
 
 
-def _columns(benchmark: BenchmarkConfig) -> list[str]:
+def _columns(benchmark: BenchmarkConfig) -> list[str] | None:
+    if benchmark.columns is None:
+        return None
     return [*benchmark.columns, *([benchmark.column] if benchmark.column else [])]
 
 

@@ -101,6 +101,9 @@ def task(benchmark: BenchmarkConfig, part: str, questions: Questions) -> Any:
     config = load_yaml(index[name].yaml_path)
     for key in ("tag", "group", "dataset_path", "dataset_name", "dataset_kwargs"):
         config.pop(key, None)
+    for key in ("training_split", "validation_split", "test_split", "fewshot_split"):
+        if config.get(key) not in benchmark.splits:  # lm-eval looks into every split that a task names.
+            config.pop(key, None)
     return ConfigurableTask(
         config={**config, **_settings(benchmark, config), "custom_dataset": _rows(benchmark, part, questions)}
     )

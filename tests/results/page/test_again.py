@@ -31,6 +31,9 @@ CASES = {
         *("model=tiny_llama", "dataset=mixture", "dataset.parts=[sst2,rte]", "formulation=text"),
         *("dataset.held_out=[cola]", "dataset.held_out_shots=[0,2]", "dataset.cap=50"),
     ],
+    "beyond the score": ["evaluation=helm", "evaluation.perturbations=[case]"],
+    "asked": ["model=tiny_llama", "formulation=verbaliser", "forgetting=mmlu", "forgetting.mmlu.parts=[virology]"],
+    "asked a little": ["model=tiny_llama", "formulation=verbaliser", "forgetting=quick", "forgetting.bbh.examples=3"],
     "tuned": ["method=lora", "tune=4", "seed=3"],
 }
 
@@ -47,6 +50,19 @@ def test_the_command_means_the_same_run(case: str) -> None:
     assert words[:3] == ["python", "-m", "peftbench"]
     assert identity.description(composed(words[3:])) == record.config
     assert len(words) < 16, "only what differs from the files is spelt out"
+
+
+def test_tasks_of_lm_eval_are_named() -> None:
+    pytest.importorskip("lm_eval")
+    words = ["model=tiny_llama", "formulation=verbaliser", "forgetting=quick", "+forgetting.tasks=[piqa,hellaswag]"]
+    record = of(
+        [*words, "+forgetting.hellaswag.metric=acc_norm", "+forgetting.examples=null", "+forgetting.piqa.shots=2"]
+    )
+    again = shlex.split(command([record]))[3:]
+    assert identity.description(composed(again)) == record.config
+    assert "++forgetting.tasks=[hellaswag,piqa]" in again
+    alone = of([*words[:2], "forgetting=lm_eval", "forgetting.tasks=[winogrande]"])
+    assert identity.description(composed(shlex.split(command([alone]))[3:])) == alone.config
 
 
 def test_a_file_of_ones_own_is_named_by_its_format(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from peftbench.config import loading, mixture, paths
+from omegaconf import OmegaConf
+
+from peftbench.config import lm_eval_tasks, loading, mixture, paths
 from peftbench.config.dataset_types import USUAL
 from peftbench.config.values import as_word, safe
 from peftbench.config.wording import ANYWHERE
@@ -42,6 +44,7 @@ def command(records: Sequence[RunRecord]) -> str:
         f"hardware={(config.get('hardware') or {}).get('name')}",
         *record.changed,
         *_set(config),
+        *_beside(config),
     ]
     multirun = ["-m"] if len(seeds) > 1 else []
     return " ".join(["python -m peftbench", *map(shlex.quote, dict.fromkeys(words)), *multirun])
@@ -95,6 +98,34 @@ def _set(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}={_word(value)}"
 
 
+def _beside(config: Mapping[str, Any]) -> Iterator[str]:
+    """What is evaluated beyond the score, and asked before and after: the nearest choice, and what differs."""
+    for group in ("evaluation", "forgetting"):
+        section = config.get(group) or {}
+        tasks = lm_eval_tasks.by_name(section) if group == "forgetting" else {}
+        rest = {key: value for key, value in section.items() if key not in tasks}
+        if rest:
+            name = _nearest(group, rest)
+            yield f"{group}={name}"
+            yield from _differing(group, rest, _written(group, name) or {})
+        if tasks:
+            yield from [] if rest else [f"{group}=lm_eval"]
+            yield f"++{group}.{lm_eval_tasks.TASKS}={_word(list(tasks))}"
+        for task, said in tasks.items():
+            yield from (f"+{group}.{task}.{key}={_word(value)}" for key, value in said.items())
+
+
+def _nearest(group: str, section: Mapping[str, Any]) -> str:
+    """The choice that says most of a section, and nothing that isn't in it."""
+
+    def shared(name: str) -> tuple[int, int]:
+        written = _written(group, name) or {}
+        return sum(value == section[key] for key, value in written.items()), len(written)
+
+    within = [name for name in paths.choices(group) if (_written(group, name) or {}).keys() <= section.keys()]
+    return max(within, key=shared)
+
+
 def _differing(prefix: str, section: Mapping[str, Any], written: Mapping[str, Any]) -> Iterator[str]:
     """An override for every leaf of a section that isn't as written. What a file computes from elsewhere (`${...}`)
     follows from the rest."""
@@ -123,7 +154,7 @@ def _written(group: str, name: str) -> dict[str, Any] | None:
     for base in content.pop("defaults", []):
         if isinstance(base, str) and base != "_self_":
             below |= _written(group, base.removeprefix("/").removeprefix(f"{group}/")) or {}
-    written = below | content
+    written: Any = OmegaConf.to_container(OmegaConf.merge(below, content))
     if group == "dataset":
         mixture.take_templates(written, ())  # As of any composed data set: only parts of mixtures have them.
         written |= {key: usual | written.get(key, {}) for key, usual in USUAL.items()}
