@@ -4,7 +4,7 @@ import functools
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -154,7 +154,7 @@ def _written(group: str, name: str) -> dict[str, Any] | None:
     for base in content.pop("defaults", []):
         if isinstance(base, str) and base != "_self_":
             below |= _written(group, base.removeprefix("/").removeprefix(f"{group}/")) or {}
-    written: Any = OmegaConf.to_container(OmegaConf.merge(below, content))
+    written = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(below, content)))
     if group == "dataset":
         mixture.take_templates(written, ())  # As of any composed data set: only parts of mixtures have them.
         written |= {key: usual | written.get(key, {}) for key, usual in USUAL.items()}
