@@ -16,34 +16,14 @@ from peftbench.errors import ConfigError, nearest
 from peftbench.results.records import RunRecord
 from peftbench.results.report.flattening import flat
 from peftbench.results.reproduction import spread
+from peftbench.results.reproduction.answers import FAILS, HOLDS, UNTOLD, CheckResult, ComparedInterval, Interval
 
-HOLDS, FAILS, UNTOLD = "holds here", "doesn't hold here", "can't tell"
 #: The exit status of `reproduce finding=` for each.
 STATUSES = {HOLDS: 0, FAILS: 1, UNTOLD: 3}
 #: One-sided confidence of intervals and of "not below the best".
 _CONFIDENCE = 0.95
 
-Interval = tuple[float, float]
 Runs = list[RunRecord]
-
-
-@dataclass(frozen=True)
-class ComparedInterval:
-    """A measured 90 % interval (None: too few values) of a `figure`, and the bounds of what was said."""
-
-    words: str
-    figure: str
-    interval: Interval | None
-    claimed: Interval
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """The answer of records to a check, with the numbers that say it, and the intervals that they are of."""
-
-    answer: str
-    numbers: str
-    compared: list[ComparedInterval] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -194,14 +174,9 @@ def _difference(a: Sequence[float], b: Sequence[float]) -> Interval | None:
 
 
 def _compared(interval: Interval | None, low: float, high: float, words: str, figure: str) -> CheckResult:
-    """An interval against what was said: within, outside, or neither."""
-    compared = [ComparedInterval(words, figure, interval, (low, high))]
-    if interval is None:
-        return CheckResult(UNTOLD, f"{words}: too few values", compared)
-    numbers = f"{words}: {interval[0]:.4g} to {interval[1]:.4g}; said is {low:.4g} to {high:.4g}"
-    if low <= interval[0] and interval[1] <= high:
-        return CheckResult(HOLDS, numbers, compared)
-    return CheckResult(FAILS if interval[1] < low or interval[0] > high else UNTOLD, numbers, compared)
+    """A check that is one comparison of an interval with what was said."""
+    compared = ComparedInterval(words, figure, interval, (low, high))
+    return CheckResult(compared.answer, compared.numbers, [compared])
 
 
 def _check_between(check: dict[str, Any], records: Sequence[RunRecord]) -> CheckResult:

@@ -11,6 +11,8 @@ from peftbench.results.report.page import bars, by_class, chart, papers, sayings
 from peftbench.results.report.page.document import Axis, Bars, Chart, Mark, MarkedAxis
 from peftbench.results.report.page.render import render
 from peftbench.results.report.stats import Leaderboard
+from peftbench.results.reproduction.answers import FAILS, CheckResult, ComparedInterval
+from peftbench.results.reproduction.findings import Finding, Result
 from tests.helpers import boards, judged, studies
 
 
@@ -87,6 +89,21 @@ def test_findings_show_what_was_said_and_measured(board: Leaderboard) -> None:
     assert len(sayings.facts(first.result)) == 1 + 8
     assert second.result.answer == "holds here"
     assert "said is 0.05 to inf" in sayings.facts(second.result)[1]
+
+
+def test_each_comparison_has_its_own_answer() -> None:
+    """One pair of three is apart: the other two are alike, or can't be told."""
+    claimed = (-1.0, 1.0)
+    pairs = {"a less b": (2.0, 3.0), "a less c": (0.5, 1.5), "b less c": (-0.5, 0.5)}
+    compared = [ComparedInterval(pair, "x", interval, claimed) for pair, interval in pairs.items()]
+    finding = Finding("they are alike", "somebody", 3, [])
+    told = sayings.facts(Result(finding, FAILS, [CheckResult(FAILS, compared[0].numbers, compared)]))
+    assert told == [
+        "source: somebody",
+        "doesn't hold here: a less b: 2 to 3; said is -1 to 1",
+        "can't tell: a less c: 0.5 to 1.5; said is -1 to 1",
+        "holds here: b less c: -0.5 to 0.5; said is -1 to 1",
+    ]
 
 
 def test_bars_are_as_long_as_their_parts() -> None:

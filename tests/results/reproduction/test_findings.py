@@ -8,7 +8,8 @@ from peftbench.config import loading, paths
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
 from peftbench.results.reproduction import findings
-from peftbench.results.reproduction.findings import FAILS, HOLDS, UNTOLD, Finding
+from peftbench.results.reproduction.answers import FAILS, HOLDS, UNTOLD
+from peftbench.results.reproduction.findings import Finding
 from peftbench.sweep import finding as command
 from peftbench.sweep.cells import plan as plan_cells
 from tests.helpers.boards import made

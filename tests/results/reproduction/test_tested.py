@@ -13,7 +13,7 @@ from peftbench.results.reading import key_of
 from peftbench.results.records import RunRecord
 from peftbench.results.report import load, render_markdown, stats
 from peftbench.results.reproduction import tested
-from peftbench.results.reproduction.findings import FAILS, HOLDS, UNTOLD
+from peftbench.results.reproduction.answers import FAILS, HOLDS, UNTOLD
 from peftbench.sweep.cells import plan as plan_cells
 from tests.helpers import studies
 

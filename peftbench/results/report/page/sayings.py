@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from peftbench.results.report.page.document import Axis, Chart, Ends, Folded, Mark, MarkedAxis, Section, Table
 
 if TYPE_CHECKING:
-    from peftbench.results.reproduction.findings import CheckResult, Result
+    from peftbench.results.reproduction.answers import CheckResult
+    from peftbench.results.reproduction.findings import Result
     from peftbench.results.reproduction.tested import Tested
 
 HEADING = "Findings"
@@ -44,20 +45,15 @@ def facts(result: "Result") -> list[str]:
     """The facts that an answer rests on, a sentence each: the source, the numbers of every check, what is missing."""
     return [
         f"source: {result.finding.source}",
-        *(f"{answer.answer}: {words}" for answer in result.checks for words in _numbers(answer)),
+        *(words for check in result.checks for words in _answers(check)),
         *(f"needs {need}" for need in result.needs),
     ]
 
 
-def _numbers(answer: "CheckResult") -> list[str]:
-    """A check's numbers; of one that compares many cells, a comparison each."""
-    if len(answer.compared) < 2:
-        return [answer.numbers]
-    return [
-        f"{one.words}: {_ends(one.interval)}; said is {_ends(one.claimed)}"
-        for one in answer.compared
-        if one.interval is not None
-    ]
+def _answers(check: "CheckResult") -> list[str]:
+    """A check's answer and numbers; of one that compares many cells, those of each comparison."""
+    one_each = [one for one in check.compared if one.interval is not None] if len(check.compared) > 1 else [check]
+    return [f"{one.answer}: {one.numbers}" for one in one_each]
 
 
 def _ends(ends: Ends) -> str:
