@@ -43,7 +43,7 @@ def expand(asked: Mapping[str, Any]) -> dict[str, Any]:
             over lm-eval's file.
 
     Raises:
-        ConfigError: lm-eval isn't installed, has no such task, or it can't be asked this way.
+        ConfigError: lm-eval has no such task, or it can't be asked this way.
     """
     if TASKS not in asked:
         return dict(asked)
@@ -51,8 +51,6 @@ def expand(asked: Mapping[str, Any]) -> dict[str, Any]:
     names, examples = asked[TASKS], asked.get(EXAMPLES, _USUAL_EXAMPLES)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"forgetting.{TASKS}={names}: allowed is a list of one or more names of lm-eval's tasks")
-    if importlib.util.find_spec("lm_eval") is None:
-        raise ConfigError(f"forgetting.{TASKS}: {INSTALL}")
     for name in names:
         said = benchmarks.get(name) or {}
         benchmarks[name] = {EXAMPLES: examples, **_benchmark(name, said.get("shots")), **said}
@@ -75,6 +73,8 @@ def _benchmark(name: str, shots: int | None) -> dict[str, Any]:
     Args:
         shots: answered questions before each, where the run says it.
     """
+    if importlib.util.find_spec("lm_eval") is None:  # A run says so when it looks for the questions.
+        return {"folder": name, "task": name, "metric": "acc", "path": name, "splits": ["test"], "parts": [name]}
     file = _file(name)
     task = read(file)
     place = f"forgetting.{TASKS}: {name}"

@@ -56,7 +56,9 @@ def settle(composed: DictConfig, dataset: str | None, overrides: Sequence[str]) 
         has = ", ".join(map(str, protocols))
         raise ConfigError(f"dataset={dataset}: the experiment has no protocol for it; it has those of {has}")
     words = [word.lstrip("+~") for word in overrides]
-    part = _without(protocols[dataset], [word.partition("=")[0] for word in words], "")
+    # `dataset=` chooses the protocol: it doesn't replace what that says of the data.
+    written = [key for word in words if (key := word.partition("=")[0]) != "dataset"]
+    part = _without(protocols[dataset], written, "")
     start = _start(protocols[dataset].get(START))
     part.pop(START, None)
     merged: Any = OmegaConf.merge(composed, part)

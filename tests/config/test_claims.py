@@ -1,5 +1,6 @@
 """Published figures, the experiments made from them, and protocols by data set."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_an_experiment_is_the_same_composed_by_hydra(name: str) -> None:
     by_hydra = plan_cells([f"experiment={name}", f"dataset={','.join(datasets)}"], multirun=True).cells
     assert [config.dataset.name for config in by_hydra] == datasets
     assert experiments.on_all_datasets(name) == by_hydra
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("peftbench/smollm2_")])
+def test_the_protocol_of_a_data_set_has_a_say_in_the_data(name: str) -> None:
+    """How an answer is written, or what is cut: `dataset=` on the command line chooses the protocol, and no more."""
+    written = loading.read_yaml(FILES[name])["protocol"]
+    said = {dataset: part.get("dataset", {}) for dataset, part in written.items()}
+    assert any(said.values()) == ("dialogsum" in said)
+    for dataset, section in said.items():
+        composed = compose.one([f"experiment={name}", f"dataset={dataset}"])
+        assert _within(section, dataclasses.asdict(composed.dataset))
+
+
+def _within(section: dict, found: dict) -> bool:
+    return all(_within(v, found[k]) if isinstance(v, dict) else found[k] == v for k, v in section.items())
 
 
 def test_the_protocol_goes_by_the_data_set_and_the_command_line_wins() -> None:

@@ -68,8 +68,7 @@ def test_without_the_extra_it_is_named(composed, monkeypatch: pytest.MonkeyPatch
 def test_every_part_is_a_task_of_lm_eval(name: str) -> None:
     import lm_eval
 
-    named = ["forgetting.tasks=[piqa]"] if name == "lm_eval" else []
-    asked = compose.one([f"forgetting={name}", *named]).forgetting or {}
+    asked = compose.one([f"forgetting={name}"]).forgetting or {}
     assert (name == "none") == (not asked)
     for benchmark in asked.values():
         folder = Path(lm_eval.__file__).parent / "tasks" / benchmark.folder

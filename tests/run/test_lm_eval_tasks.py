@@ -140,8 +140,10 @@ def test_missing_data_are_named_with_their_place(composed) -> None:
 
 def test_without_the_extra_it_is_named(composed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_eval_tasks.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r'forgetting.tasks: needs lm-eval: pip install "peftbench\[lm_eval\]"'):
-        composed(*ARC)
+    with pytest.raises(
+        ConfigError, match=r'forgetting \(arc_easy\): needs lm-eval: pip install "peftbench\[lm_eval\]"'
+    ):
+        locate(composed(*ARC))
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peftbench.config import experiments, paths
+from peftbench.config import experiments, loading, paths
 from peftbench.results.report.load import load
 from peftbench.results.reproduction import match, own, table
 
@@ -18,6 +18,15 @@ def test_the_files_are_those_that_the_records_make(study: str) -> None:
     assert made
     assert set(made) == {name for name in FILES if name.startswith(f"peftbench/{study}_")}
     assert [name for name, text in made.items() if FILES[name].read_text() != text] == []
+
+
+@pytest.mark.parametrize("study", [*QUICK, pytest.param("smollm2", marks=pytest.mark.slow)])
+def test_the_runs_of_a_study_are_those_that_its_experiments_make(study: str) -> None:
+    records = load(own.PUBLISHED / study).completed
+    for name in dict(own.experiments(study)):
+        for dataset in loading.read_yaml(FILES[name])["protocol"]:
+            official = experiments.official(name, dataset)
+            assert match.row(records, official, official).verdict.exact, name
 
 
 def test_a_record_reproduces_itself_to_the_last_bit_and_another_does_not() -> None:
