@@ -58,7 +58,7 @@ def expand(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_name(benchmarks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Of recorded benchmarks those that `tasks` named, with what a run must say of each to mean the same."""
+    """The recorded benchmarks that `tasks` named, with what a run must say of each to mean the same."""
     named = {name: benchmark for name, benchmark in benchmarks.items() if benchmark.get("task") == name}
     usual = {"metric": None, EXAMPLES: _USUAL_EXAMPLES, "shots": None, "max_new_tokens": None}
     return {

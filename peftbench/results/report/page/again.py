@@ -99,7 +99,7 @@ def _set(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _beside(config: Mapping[str, Any]) -> Iterator[str]:
-    """What is evaluated beyond the score, and asked before and after: the nearest choice, and what differs."""
+    """The words for what is evaluated beyond the score and asked before and after: nearest choice, and what differs."""
     for group in ("evaluation", "forgetting"):
         section = config.get(group) or {}
         tasks = lm_eval_tasks.by_name(section) if group == "forgetting" else {}
