@@ -28,8 +28,8 @@ _ANSWERED = ("fewshot_split", "training_split", "validation_split", "test_split"
 _NAME = re.compile(r"""^["']?task["']?\s*:\s*["']?([\w.+-]+)["']?\s*(?:#.*)?$""", re.MULTILINE)
 
 
-class _TaskLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which a function is its name."""
+class _TaskLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads YAML in which a function is its name."""
 
 
 _TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
@@ -53,6 +53,8 @@ def expand(asked: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"forgetting.{TASKS}={names}: allowed is a list of one or more names of lm-eval's tasks")
     for name in names:
         said = benchmarks.get(name) or {}
+        if not isinstance(said, dict):
+            raise ConfigError(f"forgetting.{name}={said}: allowed is a mapping, such as {{metric: acc_norm, shots: 5}}")
         benchmarks[name] = {EXAMPLES: examples, **_benchmark(name, said.get("shots")), **said}
     return benchmarks
 
@@ -78,7 +80,8 @@ def _benchmark(name: str, shots: int | None) -> dict[str, Any]:
     file = _file(name)
     task = read(file)
     place = f"forgetting.{TASKS}: {name}"
-    if not isinstance(task.get("dataset_path"), str) or task.get("dataset_kwargs", {}).keys() - {"trust_remote_code"}:
+    loaded_by = (task.get("dataset_kwargs") or {}).keys() - {"trust_remote_code"}
+    if not isinstance(task.get("dataset_path"), str) or loaded_by:
         raise ConfigError(f"{place}: its data aren't a set of the hub, and only those are read")
     metrics = [metric.get("metric") for metric in task.get("metric_list") or []] or ["acc"]
     right = [metric for metric in metrics if metric in _METRICS]

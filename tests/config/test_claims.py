@@ -71,15 +71,28 @@ def test_an_experiment_is_the_same_composed_by_hydra(name: str) -> None:
     assert experiments.on_all_datasets(name) == by_hydra
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("peftbench/smollm2_")])
+def _of_data(name: str) -> dict[str, dict]:
+    """What an experiment's protocol says of its data sets' own keys."""
+    protocol = loading.read_yaml(FILES[name]).get("protocol") or {}
+    return {dataset: part["dataset"] for dataset, part in protocol.items() if "dataset" in part}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, file in FILES.items() if "dataset: {" in file.read_text() and _of_data(name)]
+)
 def test_the_protocol_of_a_data_set_has_a_say_in_the_data(name: str) -> None:
     """How an answer is written, or what is cut: `dataset=` on the command line chooses the protocol, and no more."""
-    written = loading.read_yaml(FILES[name])["protocol"]
-    said = {dataset: part.get("dataset", {}) for dataset, part in written.items()}
-    assert any(said.values()) == ("dialogsum" in said)
-    for dataset, section in said.items():
+    for dataset, section in _of_data(name).items():
         composed = compose.one([f"experiment={name}", f"dataset={dataset}"])
         assert _within(section, dataclasses.asdict(composed.dataset))
+
+
+def test_some_protocol_speaks_of_the_data_and_the_command_line_wins_there_too() -> None:
+    name = "peftbench/smollm2_lora_smollm2_135m"
+    assert _of_data(name) == {"dialogsum": {"generation": {"max_new_tokens": 64, "num_beams": 1}}}
+    found = compose.one([f"experiment={name}", "dataset=dialogsum", "dataset.generation.num_beams=2"])
+    generation = found.dataset.generation
+    assert (generation.max_new_tokens, generation.num_beams) == (64, 2)
 
 
 def _within(section: dict, found: dict) -> bool:

@@ -28,6 +28,7 @@ class ComparedInterval:
 
     @property
     def numbers(self) -> str:
+        """The interval and what was said, in words."""
         if self.interval is None:
             return f"{self.words}: too few values"
         measured, said = (f"{low:.4g} to {high:.4g}" for low, high in (self.interval, self.claimed))

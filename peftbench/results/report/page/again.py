@@ -108,8 +108,9 @@ def _beside(config: Mapping[str, Any]) -> Iterator[str]:
             name = _nearest(group, rest)
             yield f"{group}={name}"
             yield from _differing(group, rest, _written(group, name) or {})
+        elif tasks:
+            yield f"{group}=lm_eval"
         if tasks:
-            yield from [] if rest else [f"{group}=lm_eval"]
             yield f"++{group}.{lm_eval_tasks.TASKS}={_word(list(tasks))}"
         for task, said in tasks.items():
             yield from (f"+{group}.{task}.{key}={_word(value)}" for key, value in said.items())
@@ -150,11 +151,9 @@ def _written(group: str, name: str) -> dict[str, Any] | None:
         content = loading.read_yaml(file)
     except ConfigError:
         return None
-    below: dict[str, Any] = {}
-    for base in content.pop("defaults", []):
-        if isinstance(base, str) and base != "_self_":
-            below |= _written(group, base.removeprefix("/").removeprefix(f"{group}/")) or {}
-    written = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(below, content)))
+    bases = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    below = [_written(group, base.removeprefix("/").removeprefix(f"{group}/")) or {} for base in bases]
+    written = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(*below, content)))
     if group == "dataset":
         mixture.take_templates(written, ())  # As of any composed data set: only parts of mixtures have them.
         written |= {key: usual | written.get(key, {}) for key, usual in USUAL.items()}
