@@ -13,6 +13,7 @@ import numpy as np
 from peftbench.config import loading, paths
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
+from peftbench.results.folders import of_findings
 from peftbench.results.records import RunRecord
 from peftbench.results.report import certainty
 from peftbench.results.report.certainty import CellScores
@@ -110,9 +111,11 @@ def _seeds(panel: ComparableRuns) -> int:
 
 
 def _records(results_dir: str) -> list[tuple[RunRecord, Path]]:
-    """The completed records of a results folder and of what is published, with their folder; each key once."""
+    """The completed records of a results folder and of what is published, with their folder; each key once. Published
+    runs that test a saying aren't among them: one method at many rates would be the panel with the most rows."""
     published = paths.published()
-    roots = [Path(results_dir), *(sorted(published.iterdir()) if published is not None else [])]
+    studies = [] if published is None else [root for root in sorted(published.iterdir()) if not of_findings(root)]
+    roots = [Path(results_dir), *studies]
     by_key: dict[str, tuple[RunRecord, Path]] = {}
     for root in roots:
         if not (root / "records").is_dir():

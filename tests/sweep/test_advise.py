@@ -63,6 +63,26 @@ def test_the_tie_with_the_least_memory_is_recommended(alone: Path, capsys: pytes
     assert "method=lora,full seed=0,1,2,3,4 -m" in out
 
 
+def test_published_runs_that_test_a_saying_are_no_comparison_of_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published, own = tmp_path / "published", tmp_path / "own"
+    monkeypatch.setattr(paths, "published", lambda: published)
+    own.mkdir()
+    for seed in range(3):
+        for method in ("full", "lora"):
+            record(published / "study", method, seed, 0.80 + 0.01 * seed)
+        for method in ("full", "lora", "bitfit", "houlsby"):
+            record(published / "findings", method, seed, 0.90 + 0.01 * seed)
+    assert cli.main(asked(own)) == 0
+    assert "\n   houlsby " in capsys.readouterr().out.replace("=", " ")  # Else the next line would pass on anything.
+    (published / "findings" / "findings").mkdir()
+    assert cli.main(asked(own)) == 0
+    told = capsys.readouterr().out.replace("=", " ")
+    assert "\n   houlsby " not in told
+    assert "\n   lora " in told
+
+
 def test_records_of_ones_own_file_are_evidence_for_it(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Records have the file's name, where the command line says `csv`."""
     for seed in range(3):
