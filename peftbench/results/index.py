@@ -22,7 +22,7 @@ import msgspec
 
 from peftbench.config import paths
 from peftbench.results.folders import Folder
-from peftbench.results.reading import json_entries, key_of, read
+from peftbench.results.reading import Listed, key_of, listed, of_records, read
 from peftbench.results.records import RecordError, RunRecord
 from peftbench.system import cached, fingerprint
 from peftbench.system.fingerprint import Stamp
@@ -30,6 +30,8 @@ from peftbench.system.fingerprint import Stamp
 _FILE = "records.parquet"
 #: Records from which on an index is kept: fewer are read in less time than its library takes to start.
 WORTH = 500
+#: The share of the entries that have to change for the index to be written anew: fewer are read again in less time.
+_FEW = 0.002
 #: A file that changed so recently may change again without another time: on a file system that counts in seconds, or
 #: whose clock isn't ours.
 SETTLED_NS = 2_000_000_000
@@ -78,34 +80,33 @@ class _Index:
     entries: dict[str, _Entry] = dataclasses.field(default_factory=dict)
 
 
-def scan(root: Path) -> Iterator[tuple[Path, Read]]:
+def scan(root: Path, files: Listed | None = None) -> Iterator[tuple[str, Read]]:
     """Every record's file of a results folder in a fixed order, with what it holds; at the end writes the index, where
-    it can be written."""
+    it can be written and enough has changed.
+
+    Args:
+        files: what is listed under `records/` (`reading.listed`), where that has been asked for.
+    """
     folder = root / Folder.RECORDS
-    files, start = json_entries(folder), time.time_ns()
+    files = of_records(listed(folder) if files is None else files)
+    start = time.time_ns()
     old = _read(root / Folder.CACHE / _FILE) if len(files) >= WORTH else _Index()
     new = _Index(old.parts)
-    changed, base = False, len(os.fspath(folder)) + 1
-    for listed in files:
-        file, name, stamp = Path(listed.path), listed.path[base:], _stamp(listed)
+    changed, base = 0, len(os.fspath(folder)) + 1
+    for file, stamp in files:
+        name = file[base:]
         entry = old.entries.get(name)
         if entry is not None and entry[0] == stamp:
             new.entries[name] = entry
             yield file, (_put_together(entry[2], new.parts), entry[1])
             continue
-        record, run, numbers = _fresh(file, new.parts)
+        record, run, numbers = _fresh(Path(file), new.parts)
         if stamp is not None and numbers is not None and max(stamp[1], stamp[2]) + SETTLED_NS < start:
-            new.entries[name], changed = (stamp, run, numbers), True
+            new.entries[name], changed = (stamp, run, numbers), changed + 1
         yield file, (record, run)
-    if len(files) >= WORTH and (changed or len(new.entries) < len(old.entries)):
+    changed += sum(name not in new.entries for name in old.entries)
+    if len(files) >= WORTH and changed > len(files) * _FEW:
         _write(root, new)
-
-
-def _stamp(listed: "os.DirEntry[str]") -> Stamp | None:
-    try:
-        return fingerprint.stamp_of(listed.stat())
-    except (OSError, ValueError):
-        return None
 
 
 def _fresh(file: Path, parts: DistinctValues) -> tuple[RunRecord | RecordError, str, "array[int] | None"]:

@@ -22,9 +22,9 @@ def completed(file: Path) -> Iterator[Path]:
         yield file.with_name(f"{file.stem}.beside-{number}.json")
 
 
-def key_in(file: Path) -> str:
+def key_in(file: Path | str) -> str:
     """The key that a record's file is named by."""
-    return file.name.partition(".")[0]
+    return os.path.basename(file).partition(".")[0]
 
 
 def failures(file: Path) -> list[Path]:

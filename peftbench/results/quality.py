@@ -15,10 +15,11 @@ from peftbench.system.load import Load
 QUIET = 0.9
 
 _RATES = ("train_samples_per_s", "train_tokens_per_s")
-#: By what was timed, how the names in `efficiency` begin of the figures that a busy machine makes worthless.
+#: By the share of its cores that something had while it was timed, how the names in `efficiency` begin of the figures
+#: that a busy machine makes worthless.
 _TIMED = {
-    "train": ("train_time_s", "evaluation_during_training_s", *_RATES),
-    "inference": ("inference_samples_per_s", "inference_latency_ms"),
+    "train_cores_fraction": ("train_time_s", "evaluation_during_training_s", *_RATES),
+    "inference_cores_fraction": ("inference_samples_per_s", "inference_latency_ms"),
 }
 
 
@@ -45,7 +46,9 @@ def busy(record: RunRecord) -> frozenset[str]:
     """The figures of a record's `efficiency` that were measured on a busy machine: they are marked, and nothing is
     compared by them. Rates that are medians over quiet windows aren't among them, nor are ratios of what took turns."""
     efficiency = record.efficiency or {}
-    timed = {what: figures for what, figures in _TIMED.items() if is_busy(efficiency.get(f"{what}_cores_fraction"))}
+    timed = [figures for share, figures in _TIMED.items() if is_busy(efficiency.get(share))]
+    if not timed:
+        return frozenset()
     saved = _RATES if efficiency.get("train_quiet_windows") else ()
-    begins = tuple(name for figures in timed.values() for name in figures if name not in saved)
-    return frozenset(name for name in efficiency if begins and name.startswith(begins))
+    begins = tuple(name for figures in timed for name in figures if name not in saved)
+    return frozenset(name for name in efficiency if name.startswith(begins))

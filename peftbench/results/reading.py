@@ -8,6 +8,7 @@ from peftbench.config.identity import described_identity
 from peftbench.results import names, records
 from peftbench.results.records import RecordError, RunRecord
 from peftbench.system import files, fingerprint
+from peftbench.system.fingerprint import Stamp
 
 #: Bytes that a record's file may have: a thousand times what the longest of ours have.
 LARGEST = 16 << 20
@@ -29,7 +30,7 @@ def home(file: Path) -> Path | None:
     return None
 
 
-def doubt(file: Path, record: RunRecord, run: str) -> str | None:
+def doubt(file: Path | str, record: RunRecord, run: str) -> str | None:
     """The reason why a completed run's record isn't believed to be that of run `run`; None: it is believed.
 
     Args:
@@ -44,20 +45,36 @@ def doubt(file: Path, record: RunRecord, run: str) -> str | None:
 
 def json_files(folder: Path) -> list[Path]:
     """Every file in a folder, at any depth, that is named as a record, in a fixed order."""
-    return [Path(entry.path) for entry in json_entries(folder)]
+    return [Path(path) for path, _ in of_records(listed(folder))]
 
 
-def json_entries(folder: Path) -> list["os.DirEntry[str]"]:
-    """`json_files`, as the folders' listings have them: their stamps are had without a path made for each."""
+#: The paths of files, and their stamps; None: it can't be asked for.
+Listed = list[tuple[str, Stamp | None]]
+
+
+def listed(folder: Path) -> Listed:
+    """Every file in a folder, at any depth, in a fixed order."""
     folders, files = [os.fspath(folder)], []
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif entry.name.endswith(".json") and not entry.name.startswith("."):
-                    files.append(entry)
-    return sorted(files, key=lambda entry: entry.path.split(os.sep))
+                else:
+                    files.append((entry.path, _stamp(entry)))
+    return sorted(files, key=lambda file: file[0].replace(os.sep, "\0"))  # By folder, then by name.
+
+
+def _stamp(entry: "os.DirEntry[str]") -> Stamp | None:
+    try:
+        return fingerprint.stamp_of(entry.stat())
+    except (OSError, ValueError):
+        return None
+
+
+def of_records(files: Listed) -> Listed:
+    """The files that are named as records."""
+    return [file for file in files if file[0].endswith(".json") and not os.path.basename(file[0]).startswith(".")]
 
 
 def read(file: Path) -> RunRecord | RecordError:

@@ -3,8 +3,9 @@
 They follow from the record's figures, and stand in it (`RunRecord.warnings`) for whoever reads it without this package.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from enum import StrEnum
 from statistics import NormalDist
@@ -47,27 +48,28 @@ def noted(record: RunRecord) -> RunRecord:
 
 def of(record: RunRecord) -> Iterator[Warned]:
     """Yields the warnings that follow from a completed record."""
-    dataset, method = record.config["dataset"]["name"], record.config["method"]["name"]
-    cell = f"{method} on {dataset} ({record.config['model']['name']}"
-    run = f"{cell}, seed {record.config.get('seed')})"
-    texts = {
-        WarningKind.STILL_IMPROVING: _still_improving(record, run),
-        WarningKind.NOT_ABOVE_MAJORITY: _not_above_majority(record, run),
-        WarningKind.SEARCH_EDGE: _at_edge(record, f"{cell})"),
-        WarningKind.ROWS_IN_TRAIN: _rows_in_train(record),
-        WarningKind.BUSY_TRAINING: _busy(record, run, "train"),
-        WarningKind.BUSY_INFERENCE: _busy(record, run, "inference"),
-    }
-    yield from ({"kind": str(kind), "text": text} for kind, warned in texts.items() for text in warned)
+    for kind, texts in _SAID.items():
+        for text in texts(record):
+            yield {"kind": str(kind), "text": text}
 
 
-def _still_improving(record: RunRecord, run: str) -> Iterator[str]:
+def _cell(record: RunRecord) -> str:
+    """The names of a record's cell, without the last bracket."""
+    method, dataset, model = (record.config[group]["name"] for group in ("method", "dataset", "model"))
+    return f"{method} on {dataset} ({model}"
+
+
+def _run(record: RunRecord) -> str:
+    return f"{_cell(record)}, seed {record.config.get('seed')})"
+
+
+def _still_improving(record: RunRecord) -> Iterator[str]:
     chosen = record.selection or {}
     if (chosen.get("evaluations") or 0) > 1 and record.selected_step == chosen.get("last_step"):
-        yield f"{run}: the step that scored best is the last: it may still have been improving"
+        yield f"{_run(record)}: the step that scored best is the last: it may still have been improving"
 
 
-def _not_above_majority(record: RunRecord, run: str) -> Iterator[str]:
+def _not_above_majority(record: RunRecord) -> Iterator[str]:
     if (record.params or {}).get("trainable") in (0, None):  # A floor, which claims nothing.
         return
     for name in _headline(record.config["dataset"]):
@@ -76,17 +78,17 @@ def _not_above_majority(record: RunRecord, run: str) -> Iterator[str]:
             if value is None or not split.get("n"):
                 continue
             if metric == "accuracy":
-                yield from _accuracy(value, split, f"{run}: the accuracy of {100 * value:.1f} % on {name}")
+                yield from _accuracy(value, split, record, name)
             else:
-                yield from _other(metric, value, split, f"{run}: the {metric} of {100 * value:.1f} on {name}")
+                yield from _other(metric, value, split, f"{_run(record)}: the {metric} of {100 * value:.1f} on {name}")
 
 
-def _accuracy(value: float, split: dict[str, Any], begin: str) -> Iterator[str]:
+def _accuracy(value: float, split: dict[str, Any], record: RunRecord, name: str) -> Iterator[str]:
     commonest, n = split.get("majority_fraction"), split["n"]
     if commonest is not None and (low := _wilson_low(value, n)) <= commonest:
         yield (
-            f"{begin} isn't above that of the commonest class alone, {100 * commonest:.1f} % "
-            f"(n = {n}, its 95 % interval begins at {100 * low:.1f} %)"
+            f"{_run(record)}: the accuracy of {100 * value:.1f} % on {name} isn't above that of the commonest class "
+            f"alone, {100 * commonest:.1f} % (n = {n}, its 95 % interval begins at {100 * low:.1f} %)"
         )
 
 
@@ -115,13 +117,13 @@ def _wilson_low(share: float, n: int) -> float:
     return (middle - _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))) / (1 + _Z**2 / n)
 
 
-def _at_edge(record: RunRecord, cell: str) -> Iterator[str]:
+def _at_edge(record: RunRecord) -> Iterator[str]:
     edges = (record.tuning or {}).get("at_edge") or {}
     for key, end in edges.items():
         low, high = record.tuning["search"][key]  # type: ignore[index]
         best = record.tuning["best"]["values"][key]  # type: ignore[index]
         yield (
-            f"{cell}: the best {key} of its trials, {best:g}, lies at the {end} edge of what was searched, "
+            f"{_cell(record)}): the best {key} of its trials, {best:g}, lies at the {end} edge of what was searched, "
             f"{float(low):g} to {float(high):g}"
         )
 
@@ -143,7 +145,7 @@ def _rows_in_train(record: RunRecord) -> Iterator[str]:
         )
 
 
-def _busy(record: RunRecord, run: str, what: str) -> Iterator[str]:
+def _busy(record: RunRecord, what: str) -> Iterator[str]:
     efficiency = record.efficiency or {}
     had = efficiency.get(f"{what}_cores_fraction")
     if had is None or not quality.is_busy(had) or efficiency.get(_TIMED[what]) is None:
@@ -151,7 +153,7 @@ def _busy(record: RunRecord, run: str, what: str) -> Iterator[str]:
     windows = efficiency.get("train_quiet_windows") if what == "train" else None
     rates = f"; its rates are medians over {windows:.0f} quiet stretches" if windows else ""
     doing = {"train": "training", "inference": "measuring inference"}[what]
-    yield f"{run}: {doing} had {100 * had:.0f} % of its cores, others the rest{rates}"
+    yield f"{_run(record)}: {doing} had {100 * had:.0f} % of its cores, others the rest{rates}"
 
 
 def _headline(dataset: dict[str, Any]) -> list[str]:
@@ -167,3 +169,14 @@ def _dataset(record: RunRecord, split: str) -> dict[str, Any]:
     part = split.rpartition("/")[0]
     every = [*(dataset.get("parts") or []), *(dataset.get("held_out") or [])]
     return next((each for each in every if each["name"] == part), dataset)
+
+
+#: By kind, what yields the texts of a record's warnings of that kind.
+_SAID: dict[WarningKind, Callable[[RunRecord], Iterator[str]]] = {
+    WarningKind.STILL_IMPROVING: _still_improving,
+    WarningKind.NOT_ABOVE_MAJORITY: _not_above_majority,
+    WarningKind.SEARCH_EDGE: _at_edge,
+    WarningKind.ROWS_IN_TRAIN: _rows_in_train,
+    WarningKind.BUSY_TRAINING: functools.partial(_busy, what="train"),
+    WarningKind.BUSY_INFERENCE: functools.partial(_busy, what="inference"),
+}

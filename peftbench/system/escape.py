@@ -20,7 +20,7 @@ def line(text: object) -> str:
     written = str(text)
     if len(written) > _LONGEST:
         written = f"{written[:_LONGEST]}…"
-    return _UNSAFE.sub(_written_out, written)
+    return written if written.isprintable() else _UNSAFE.sub(_written_out, written)  # Nearly all texts are.
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -119,6 +119,30 @@ def test_whatever_changes_is_seen(root: Path, change: Callable[[Path], object]) 
     assert _said(root) == changed == _without(root)
 
 
+def test_a_few_changes_are_read_again_and_many_written(
+    root: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_FEW", 0.3)
+    _said(root)
+    written, files = _file(root).stat().st_ino, reading.json_files(root / "records")
+    _edited(files[0])
+    del reads[:]
+    changed = _said(root)
+    assert _said(root) == changed
+    assert reads == [files[0], files[0]]
+    assert _file(root).stat().st_ino == written
+    files[1].unlink()
+    assert _said(root) == _without(root) != changed
+    _edited(files[2])
+    files[3].unlink()
+    later, written = _said(root), _file(root).stat().st_ino
+    _edited(files[4])
+    files[2].unlink()
+    _said(root)
+    assert _file(root).stat().st_ino != written, "two of three"
+    assert later != changed
+
+
 def test_a_new_record_is_read_alone(root: Path, reads: list[Path]) -> None:
     _said(root)
     new = _put(root, 0.9, "bitfit", "rte", 3)

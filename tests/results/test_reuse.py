@@ -33,7 +33,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A number for each time that records are loaded."""
     times: list[int] = []
     plain = load.load
-    monkeypatch.setattr(load, "load", lambda *roots: (times.append(1), plain(*roots))[1])
+    monkeypatch.setattr(load, "load", lambda *roots, **how: (times.append(1), plain(*roots, **how))[1])
     return times
 
 

@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         _print(summary, [roots[0] / name for name in summary.files])
         return 0
     gc.disable()  # A thousand records are a million small objects that all stay: collecting costs a fifth of the time.
-    results = filters.chosen(load.load(*roots), wanted)
+    listed = {} if made_of is None else {roots[0]: made_of.records}
+    results = filters.chosen(load.load(*roots, listed=listed), wanted)
     if wanted["against"]:
         before = filters.chosen(load.load(_folder("against", wanted["against"])), wanted)
         comparison = against.compare(before, results)

@@ -2,14 +2,14 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from peftbench.results import index
 from peftbench.results.folders import Folder
-from peftbench.results.reading import doubt
+from peftbench.results.reading import Listed, doubt
 from peftbench.results.records import RecordError, RunRecord
 from peftbench.results.report import estimated
 from peftbench.results.report.flattening import flat
@@ -45,16 +45,21 @@ class Results:
 
 
 #: Why its record isn't believed (None: it is), the record's file, the key that it should have, and itself.
-_Completed = tuple[str | None, Path, str, RunRecord]
+_Completed = tuple[str | None, str, str, RunRecord]
 
 
-def load(*roots: str | os.PathLike[str]) -> Results:
+def load(*roots: str | os.PathLike[str], listed: Mapping[Path, Listed] | None = None) -> Results:
     """Read every record of a results folder, or of several. Changes no record: a file that can't be read may still be
-    copied here, or be another version's. Many records are read with the help of an index (`results.index`)."""
-    results, failures = Results(), {}
+    copied here, or be another version's. Many records are read with the help of an index (`results.index`).
+
+    Args:
+        listed: of a results folder what is listed under its `records/`, where that has been asked for.
+    """
+    results, failures, listed = Results(), {}, listed or {}
     completed: list[_Completed] = []
     shown = functools.partial(_shown, roots=roots)
-    for root, (file, (record, run)) in ((folder, entry) for folder in map(Path, roots) for entry in index.scan(folder)):
+    folders = map(Path, roots)
+    for root, (file, (record, run)) in ((one, entry) for one in folders for entry in index.scan(one, listed.get(one))):
         if isinstance(record, RecordError):
             results.unreadable.append((shown(file), str(record)))
         elif record.status == "completed":
@@ -86,16 +91,16 @@ def _beside(root: Path, results: Results) -> None:
         results.unreadable += wrong
 
 
-def _shown(file: Path, roots: Sequence[str | os.PathLike[str]]) -> str:
+def _shown(file: str, roots: Sequence[str | os.PathLike[str]]) -> str:
     """A file's name as reports show it: within its folder, which is named where there are several."""
-    return str(file if len(roots) > 1 else file.relative_to(roots[0]))
+    return file if len(roots) > 1 else str(Path(file).relative_to(roots[0]))
 
 
-def _count_once(completed: list[_Completed], results: Results, shown: Callable[[Path], str]) -> None:
+def _count_once(completed: list[_Completed], results: Results, shown: Callable[[str], str]) -> None:
     """Count every run once, however many files hold it. Runs are told apart by the key that follows from the record
     (`key_of`), not by the key that stands in it. Of several files the one that is believed counts, or else the
     first."""
-    first: dict[str, tuple[Path, RunRecord]] = {}
+    first: dict[str, tuple[str, RunRecord]] = {}
     for why, file, run, record in sorted(completed, key=lambda entry: entry[0] is not None):
         other, counted = first.setdefault(run, (file, record))
         if counted is record:

@@ -13,13 +13,23 @@ _PACKAGES = ("torch", "transformers", "peft")
 def collect(records: Iterable[RunRecord]) -> list[str]:
     """A line for every machine, choice of `hardware=` and set of package versions, the one with the most runs first."""
     by_machine: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        by_machine[_machine(record), _versions(record)].append(record)
+    for alike in kinds(records):
+        by_machine[_machine(alike[0]), _versions(alike[0])] += alike
     ordered = sorted(by_machine.items(), key=lambda item: (-len(item[1]), item[0]))
     return [
         f"{_runs(members)} on {machine}; {versions}; {_when(members)}{_beside(members)}"
         for (machine, versions), members in ordered
     ]
+
+
+def kinds(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Records by machine and packages: those of one list have these in common, and perhaps those of another too."""
+    alike: defaultdict[tuple[int, ...], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        of = (record.environment or {}).get
+        said = (of("cpu"), of("cpu_count"), of("threads"), of("gpu"), of("packages"), record.config["hardware"])
+        alike[tuple(map(id, said))].append(record)  # Records that were read share what they say alike.
+    return list(alike.values())
 
 
 def briefly(record: RunRecord) -> str:

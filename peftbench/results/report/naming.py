@@ -66,22 +66,18 @@ def _firsts(records: list[RunRecord], descriptions: list[Any]) -> dict[Any, RunR
 
 
 def _described(record: RunRecord) -> tuple[Any, ...]:
-    """The parts that a row's name is made of. Sections go by their identity: those of records that were read are
-    shared."""
+    """The parts that a row's name is made of, by their identity: two are equal only where these are, and perhaps not
+    even then. Those of records that were read are shared."""
     environment, config = record.environment, record.config
-    return (
-        *((name, _same(value)) for name, value in config.items() if name != "seed"),
+    decides = (
+        *{**config, "seed": None}.values(),
         environment.get("model_fingerprint"),
-        _same(environment.get("inputs")),
-        config.get("start") is not None and environment.get("start"),
-        _same(record.changed),
+        environment.get("inputs"),
+        environment.get("start") if config.get("start") is not None else None,
+        record.changed,
         record.protocol,
     )
-
-
-def _same(value: Any) -> Any:
-    """A token of a JSON value: two are equal only where the values are, and perhaps not even then."""
-    return (type(value), id(value)) if isinstance(value, dict | list) else (type(value), value)
+    return (*config, *map(id, decides))
 
 
 def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
@@ -154,7 +150,7 @@ def column_names(records: Iterable[RunRecord]) -> dict[int, str]:
     """The data set's name of every record, by the record's `id`, with what differs where one name stands for different
     data. Averages go by these names: nothing else decides what is the same data."""
     everything = list(records)
-    descriptions = [(_same(record.config["dataset"]), _fingerprint(record, "data")) for record in everything]
+    descriptions = [(id(record.config["dataset"]), _fingerprint(record, "data")) for record in everything]
     firsts = _firsts(everything, descriptions)
     records = list(firsts.values())
     short = _shortened({_fingerprint(record, "data") for record in records})

@@ -6,22 +6,23 @@
 import contextlib
 import hashlib
 import importlib.metadata
-import os
+import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from peftbench.config import paths
-from peftbench.results import index
+from peftbench.results import index, reading
 from peftbench.results.folders import Folder
+from peftbench.results.reading import Listed
 from peftbench.system import cached, fingerprint, redact
 
 _FILE = "report.json"
-#: What a report is made of, under the results folder.
-_READ = (Folder.RECORDS, Folder.PREDICTIONS, Folder.CURVES, Folder.FINDINGS, Folder.ESTIMATES)
+#: What a report is made of beside records, under the results folder.
+_BESIDE = (Folder.PREDICTIONS, Folder.CURVES, Folder.FINDINGS, Folder.ESTIMATES)
 #: The libraries that figures and pages are made by.
 _LIBRARIES = ("numpy", "scipy", "pyarrow", "jinja2")
 
@@ -48,44 +49,28 @@ class Said(msgspec.Struct):
 
 
 class Sources(msgspec.Struct):
-    """The sources that a report is made of: their hash, and whether all of them changed so long ago that no change can
-    be missed."""
+    """The sources that a report is made of: their hash, whether all of them changed so long ago that no change can be
+    missed, and the files under `records/`."""
 
     made_of: str
     settled: bool
+    records: Listed
 
 
 def sources(root: Path) -> Sources | None:
     """The sources that the report of a results folder is made of, to be asked for before anything is read; None: so
     little that making it anew takes no longer than this."""
-    start, newest, count = time.time_ns(), 0, 0
+    start, newest, records = time.time_ns(), 0, reading.listed(root / Folder.RECORDS)
+    if len(records) < index.WORTH:
+        return None
     versions = [sys.version, *map(importlib.metadata.version, _LIBRARIES), fingerprint.of_code(paths.PACKAGE)]
     hashed = hashlib.sha256("\0".join(versions).encode())
-    for folder in (*(root / name for name in _READ), paths.CONF):
-        for path, stamp in _stamped(os.fspath(folder)):
-            hashed.update(f"{path}\0{stamp}\0".encode(errors="surrogateescape"))
-            newest, count = max(newest, *stamp[:2]), count + 1
-        if folder.name == Folder.RECORDS and count < index.WORTH:
-            return None
-    return Sources(hashed.hexdigest(), newest + index.SETTLED_NS < start)
-
-
-def _stamped(folder: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
-    """Every file in a folder, at any depth, in a fixed order, with its times of change, inode and size; zeros for one
-    that is gone."""
-    folders = [folder]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as scanned:
-            for entry in sorted(scanned, key=lambda entry: entry.name):
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                    continue
-                try:
-                    stat = entry.stat()
-                except OSError:
-                    yield entry.path, (0, 0, 0, 0)
-                    continue
-                yield entry.path, (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
+    rest = (*(root / name for name in _BESIDE), paths.CONF)
+    for path, stamp in itertools.chain(records, *map(reading.listed, rest)):
+        hashed.update(f"{path}\0{stamp}\0".encode(errors="surrogateescape"))
+        if stamp is not None:
+            newest = max(newest, stamp[1], stamp[2])
+    return Sources(hashed.hexdigest(), newest + index.SETTLED_NS < start, records)
 
 
 def keep(root: Path, made_of: Sources | None, summary: Said, written: Sequence[Path]) -> None:

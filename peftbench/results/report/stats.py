@@ -170,11 +170,12 @@ def _footnotes(records: Iterable[RunRecord]) -> list[str]:
     notes = {note for record in records for note in record.notes}
     budgets = sorted({record.config["tune"] for record in records if record.config.get("tune")})
     notes |= {f"tune={n}: hyper-parameters by {n} trials on the selection split, for each data set" for n in budgets}
-    descriptions = {machines.briefly(record) for record in records}
+    unlike = [alike[0] for alike in machines.kinds(records)]
+    descriptions = {machines.briefly(record) for record in unlike}
     if len(descriptions) > 1:
         notes.add(f"times and memory were measured on different machines: {'; '.join(sorted(descriptions))}")
     for package in ("torch", "transformers", "peft"):
-        versions = {str((record.environment.get("packages") or {}).get(package)) for record in records}
+        versions = {str((record.environment.get("packages") or {}).get(package)) for record in unlike}
         if len(versions) > 1:
             notes.add(f"made with different versions of {package}: {', '.join(sorted(versions))}")
     dirty = sum(bool(record.environment.get("git_dirty")) for record in records)
