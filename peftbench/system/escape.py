@@ -10,7 +10,7 @@ _UNSAFE = re.compile(
 #: Characters of a text that are shown, of one that is longer.
 _LONGEST = 2000
 #: What Markdown reads as the begin of a heading, a list, a quotation, a rule or a link's target.
-_BEGIN = re.compile(r"(\d*)([#>+\-=~_.)\[:])")
+_BEGIN = re.compile(r"(\d*)([#>+\-=~_\[:]|[.)](?!\S))")
 #: What a spreadsheet reads as the begin of a formula.
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 

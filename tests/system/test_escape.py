@@ -20,7 +20,7 @@ class TestEscape:
         ("text", "shown"),
         [("# x", r"\# x"), ("- x", r"\- x"), ("12. x", r"12\. x"), ("<script>", "&lt;script&gt;"),
          ("[a]: x", r"\[a]: x"), ("[a](x)", r"\[a\](x)"), ("a | `b`", r"a | \`b\`"),
-         ("tiny_bert · lr=0.1", "tiny_bert · lr=0.1"),
+         ("tiny_bert · lr=0.1", "tiny_bert · lr=0.1"), ("0.01 to 1", "0.01 to 1"), ("3)", r"3\)"),
          ("\\|", r"\\|")],
     )  # fmt: skip
     def test_markdown(self, text: str, shown: str) -> None:

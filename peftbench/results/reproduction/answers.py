@@ -1,5 +1,6 @@
 """The answers that measured intervals give to what was said."""
 
+import math
 from dataclasses import dataclass, field
 
 HOLDS, FAILS, UNTOLD = "holds here", "doesn't hold here", "can't tell"
@@ -31,8 +32,12 @@ class ComparedInterval:
         """The interval and what was said, in words."""
         if self.interval is None:
             return f"{self.words}: too few values"
-        measured, said = (f"{low:.4g} to {high:.4g}" for low, high in (self.interval, self.claimed))
-        return f"{self.words}: {measured}; said is {said}"
+        return f"{self.words}: {_written(self.interval)}; said is {_written(self.claimed)}"
+
+
+def _written(interval: Interval) -> str:
+    low, high = interval
+    return f"at least {low:.4g}" if math.isinf(high) else f"{low:.4g} to {high:.4g}"
 
 
 @dataclass(frozen=True)

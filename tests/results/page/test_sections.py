@@ -88,7 +88,7 @@ def test_findings_show_what_was_said_and_measured(board: Leaderboard) -> None:
     assert sayings.facts(third.result) == ["source: somebody", "needs 3 of its 9 runs"]
     assert len(sayings.facts(first.result)) == 1 + 8
     assert second.result.answer == "holds here"
-    assert "said is 0.05 to inf" in sayings.facts(second.result)[1]
+    assert "said is at least 0.05" in sayings.facts(second.result)[1]
 
 
 def test_each_comparison_has_its_own_answer() -> None:
