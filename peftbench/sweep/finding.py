@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from peftbench.config import loading, paths
 from peftbench.config.identity import identity
@@ -26,6 +27,17 @@ def names(folders: Sequence[Path] = ()) -> list[str]:
     return [name.removeprefix(_PREFIX) for name in sweeps if name.startswith(_PREFIX)]
 
 
+def statement(name: str, folders: Sequence[Path] = ()) -> str:
+    """The statement of a finding."""
+    return _read(name, folders)[0].statement
+
+
+def _read(name: str, folders: Sequence[Path]) -> tuple[findings.Finding, dict[str, Any]]:
+    """A finding, and the content of its sweep's file."""
+    content = loading.read_yaml(paths.choice_files("sweep", folders)[f"{_PREFIX}{name}"])
+    return findings.read(name, content), content
+
+
 def main(arguments: Sequence[str], folders: Sequence[Path] = ()) -> int:
     """0: it holds here; 1: it doesn't, or a run failed; 3: nothing can be told."""
     name = next(word.partition("=")[2] for word in arguments if word.startswith("finding="))
@@ -35,8 +47,7 @@ def main(arguments: Sequence[str], folders: Sequence[Path] = ()) -> int:
         word for word in arguments if not word.startswith("finding=") and word not in ("train=true", "train=false")
     ]
     sweep = [f"sweep={_PREFIX}{name}", *words]
-    content = loading.read_yaml(paths.choice_files("sweep", folders)[f"{_PREFIX}{name}"])
-    finding = findings.read(name, content)
+    finding, content = _read(name, folders)
     cells = plan_cells(sweep, multirun=True, config_dirs=folders).cells
     status = 0
     if "train=false" not in arguments:

@@ -1,30 +1,25 @@
-"""`peftbench reproduce`: published rows are listed, run and judged."""
+"""`peftbench reproduce`: published rows are run and judged."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peftbench.config import claims, experiments, loading, paths
+from peftbench.config import experiments, paths
 from peftbench.config.arguments import config_dirs
-from peftbench.config.experiments import Claim
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError, nearest
-from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
 from peftbench.results.report.load import load
 from peftbench.results.reproduction import match, table
 from peftbench.results.reproduction.match import JudgedRow
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import prepare
-from peftbench.sweep import counting, finding, launch
+from peftbench.sweep import claims_list, counting, finding, launch
 from peftbench.sweep.cells import plan as plan_cells
-from peftbench.system import escape, redact
+from peftbench.system import redact
 
 #: Keys of the command's own.
-_TRAIN, _PAPER = "train", "paper"
-#: Seeds where a paper doesn't say how many it had.
-_SEEDS = 1
+_TRAIN = "train"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,83 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         return finding.main(rest, folders)
     if "experiment" in keys:
         return _reproduce(rest, folders)
-    return _list(rest, folders)
-
-
-def _list(arguments: Sequence[str], folders: Sequence[Path]) -> int:
-    """Print every claim that has a run line, or all figures of a paper."""
-    options = dict.fromkeys(("results_dir", _PAPER))
-    for word in arguments:
-        key, _, value = word.partition("=")
-        if key not in options or not value:
-            named = [f"{name}=" for name in (*options, "experiment", "finding")]
-            raise ConfigError(f"reproduce: {word}: {nearest(word, ['counts', *named])}")
-        options[key] = value
-    every = experiments.claims(folders)
-    paper = options[_PAPER]
-    if paper is not None and paper not in claims.papers():
-        raise ConfigError(f"paper={paper}: no such paper; {nearest(paper, claims.papers())}")
-    here = [claim for claim in every if paper is None or claim.experiment.startswith(f"{paper}/")]
-    judged = {(row.experiment, row.dataset): row for row in _recorded(options["results_dir"] or "results", folders)}
-    _print([_line(claim, judged.get((claim.experiment, claim.dataset)), folders) for claim in here])
-    if paper is not None:
-        _print(
-            [
-                [f.table, f.model, f.method, f.setting, f.dataset, f.metric, f.value, f.spread]
-                for f in claims.figures(paper)
-            ]
-        )
-        return 0
-    total = sum(len(claims.figures(name)) for name in claims.papers())
-    print(f"\n{len(here)} rows can be run: experiment=... dataset=...")
-    print(f"{total} figures of {len(claims.papers())} papers are known; paper={claims.papers()[0]} shows those of one")
-    return 0
-
-
-def _recorded(root: str, folders: Sequence[Path]) -> list[JudgedRow]:
-    """The rows that a results folder has runs of."""
-    if not (Path(root) / Folder.RECORDS).is_dir():
-        return []
-    return match.rows(load(root).completed, lambda name, dataset: experiments.official(name, dataset, folders))
-
-
-def _line(claim: Claim, row: JudgedRow | None, folders: Sequence[Path]) -> list[str]:
-    expected = claim.expected
-    return [
-        claim.experiment,
-        claim.dataset,
-        "no figure" if expected is None else table.printed(expected),
-        "" if expected is None else expected.source,
-        _cost(claim, folders),
-        "" if row is None else f"{row.verdict.seeds} recorded",
-        "" if row is None else row.verdict.verdict,
-    ]
-
-
-def _cost(claim: Claim, folders: Sequence[Path]) -> str:
-    """Steps of a claim's runs, as its files say: seconds are known of records alone."""
-    content = loading.read_yaml(paths.choice_files("experiment", folders)[claim.experiment])
-    protocol = (content.get("protocol") or {}).get(claim.dataset) or {}
-    recipe = {**(content.get("recipe") or {}), **(protocol.get("recipe") or {})}
-    data = loading.read_yaml(paths.choice_files("dataset", folders)[claim.dataset])
-    rows = (data.get("rows") or {}).get(data.get("train"))
-    if rows is None or "batch_size" not in recipe or "epochs" not in recipe:
-        return ""
-    rows = min(rows, recipe.get("train_samples") or rows)
-    steps = math.ceil(rows / recipe["batch_size"]) * recipe["epochs"]
-    return f"{min(steps, recipe.get('max_steps') or steps):,} steps x {_seeds(claim)}"
-
-
-def _seeds(claim: Claim) -> int:
-    return _SEEDS if claim.expected is None else claim.expected.seeds or _SEEDS
-
-
-def _print(rows: Sequence[Sequence[str]]) -> None:
-    """Print columns as wide as their widest entry."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(escape.line(text.rstrip()))
+    return claims_list.main(rest, folders)
 
 
 @dataclass(frozen=True)
@@ -223,7 +142,7 @@ def _seed_words(asked: Asked, composed: RunConfig) -> str:
     if asked.seeds is not None:
         return asked.seeds
     expected = composed.expected
-    count = _SEEDS if expected is None or expected.seeds is None else expected.seeds
+    count = claims_list.seeds(expected)
     return ",".join(map(str, range(count)))
 
 

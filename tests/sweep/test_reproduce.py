@@ -1,11 +1,13 @@
 """`peftbench reproduce`: what there is, runs with their start, verdicts, exit statuses, bad input."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from peftbench.config import claims
 from peftbench.results.report.load import load
+from peftbench.results.reproduction import findings
 
 TOY = f"--config-dir={Path(__file__).parents[1] / 'assets' / 'reproduce'}"
 
@@ -13,12 +15,25 @@ TOY = f"--config-dir={Path(__file__).parents[1] / 'assets' / 'reproduce'}"
 def test_what_there_is_is_listed(run_cli, results: Path) -> None:
     status, out, _ = run_cli("reproduce", f"results_dir={results}")
     assert status == 0
-    named = ("lora/table2_roberta_base ", " rte ")
-    row = next(line for line in out.splitlines() if all(part in line for part in named))
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    _, *rows = lines[lines.index("lora/table2_roberta_base  (arXiv 2106.09685, Table 2)") :]
+    row = next(line for line in rows if line.startswith("  rte "))
     assert "86.6 ± 0.7" in row
-    assert "arXiv 2106.09685, Table 2" in row
     assert "6,240 steps x 5" in row
     assert f"figures of {len(claims.papers())} papers are known" in out
+    assert "  memory: Full fine-tuning needs 12 to 20 times the memory of the weights." in lines
+
+
+def test_findings_are_listed_with_their_answers(run_cli) -> None:
+    published = Path(__file__).parents[2] / "results" / "published" / "findings"
+    status, out, _ = run_cli("reproduce", f"results_dir={published}")
+    assert status == 0
+    said = " ".join(out.partition("Sayings of the field")[2].split())
+    for file in (published / "findings").glob("*.json"):
+        statement = json.loads(file.read_text())["finding"]["statement"]
+        answer = said.partition(f"{file.stem}: {statement} (")[2].partition(")")[0]
+        assert answer in findings.STATUSES
 
 
 def test_a_papers_figures_are_shown_with_and_without_a_run_line(run_cli, results: Path) -> None:
