@@ -17,8 +17,6 @@ from peftbench.results.statistics.joint import Joint
 
 #: Metrics that are a share of the examples, so that a score and their number are all that its interval needs.
 _SHARES = ("accuracy", "exact_match")
-#: Metrics from -1 to 1; the others that are known here are fractions.
-_SIGNED = ("matthews", "pearson", "spearman")
 #: Rows above which nobody compares them.
 _COMPARED = 300
 
@@ -103,8 +101,7 @@ def interval(scored: CellScores, records: Sequence[RunRecord]) -> Interval | Non
     bounded = jackknife.METRICS.keys() | corpus.METRICS.keys() | set(corpus.MEANS)
     if not metrics or not bounded >= metrics.keys():
         return made
-    least = -1.0 if any(name in _SIGNED for name in metrics) else 0.0
-    return replace(made, low=max(made.low, least), high=min(made.high, 1.0))
+    return replace(made, low=max(made.low, intervals.least(metrics)), high=min(made.high, 1.0))
 
 
 def _of_share(scored: CellScores, records: Sequence[RunRecord]) -> Interval | None:

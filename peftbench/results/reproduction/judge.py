@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from peftbench.config.expected import ExpectedConfig
 from peftbench.results.reproduction import equivalence, spread
+from peftbench.results.statistics import intervals
 
 #: Verdicts, and the exit status of `reproduce` for each.
 STATUSES = {"reproduced": 0, "compatible": 0, "lower": 1, "higher": 1, "no verdict": 3}
@@ -15,6 +16,11 @@ STATUSES = {"reproduced": 0, "compatible": 0, "lower": 1, "higher": 1, "no verdi
 _FLOORS = 2
 #: Seeds beyond which nobody is asked to go.
 _MOST = 100
+
+#: Why nothing is said of runs that no score would contradict.
+_ANY = "these runs differ so much that every possible score would be compatible: more seeds"
+
+Bounds = tuple[float, float]
 
 #: Fields without which nothing is judged, and how they are called.
 _REQUIRED = {
@@ -47,8 +53,8 @@ class Verdict:
     verdict: str
     seeds: int
     value: float | None = None
-    interval: tuple[float, float] | None = None
-    predicted: tuple[float, float] | None = None
+    interval: Bounds | None = None
+    predicted: Bounds | None = None
     d: float | None = None
     smallest_d: float | None = None
     deviation: float | None = None
@@ -90,7 +96,7 @@ def judge(
     if expected.statistic is None or expected.seeds is None:
         return Verdict("no verdict", n, reasons=[*unknown(expected), *reasons])
     value = spread.of(expected.statistic, list(values)) if values else None
-    interval = _interval(expected.statistic, values)
+    interval = _interval(expected, values)
     scale = _deviation(expected, values, floor)
     reasons = [*unknown(expected), *reasons, *_too_few(expected, n, scale)]
     if reasons or value is None or scale is None:
@@ -102,10 +108,22 @@ def judge(
     d = expected.d or (None if floor is None else _FLOORS * floor)
     smallest = distance + equivalence.factor(_design(expected, n, floor, d)) * error + expected.rounding
     same = d is not None and smallest <= d
-    verdict = "reproduced" if same else _by_interval(value - expected.value, half)
-    predicted = (expected.value - half, expected.value + half)
+    predicted, possible = (expected.value - half, expected.value + half), _possible(expected)
     needed = None if same or d is None else _seeds(expected, n, (deviation, floor, d), distance)
+    if not same and _within(predicted, possible) == possible:
+        return Verdict("no verdict", n, value, interval, reasons=[_ANY], seeds_needed=needed)
+    verdict = "reproduced" if same else _by_interval(value - expected.value, half)
+    predicted = _within(predicted, possible)
     return Verdict(verdict, n, value, interval, predicted, d, smallest, deviation, basis, seeds_needed=needed)
+
+
+def _possible(expected: ExpectedConfig) -> Bounds:
+    """The least and the largest value of a row's metric."""
+    return intervals.least(str(expected.metric).split("+")), 1.0
+
+
+def _within(interval: Bounds, possible: Bounds) -> Bounds:
+    return max(interval[0], possible[0]), min(interval[1], possible[1])
 
 
 def _by_interval(difference: float, half: float) -> str:
@@ -118,14 +136,14 @@ def _ours(statistic: str, n: int) -> float:
     return spread.factor(statistic, n)
 
 
-def _interval(statistic: str, values: Sequence[float]) -> tuple[float, float] | None:
+def _interval(expected: ExpectedConfig, values: Sequence[float]) -> Bounds | None:
     """A 95 % interval of a mean or median over seeds, on these very examples."""
-    n = len(values)
-    if n < 2 or statistic == "best":
+    n, statistic = len(values), expected.statistic
+    if n < 2 or statistic in ("best", None):
         return None
-    value = spread.of(statistic, list(values))
-    half = spread.quantile(0.975, n - 1) * statistics.stdev(values) * spread.factor(statistic, n)
-    return value - half, value + half
+    value = spread.of(str(statistic), list(values))
+    half = spread.quantile(0.975, n - 1) * statistics.stdev(values) * spread.factor(str(statistic), n)
+    return _within((value - half, value + half), _possible(expected))
 
 
 def _deviation(

@@ -49,6 +49,27 @@ def test_one_seed_within_the_papers_spread_is_compatible() -> None:
     assert (verdict.basis, verdict.interval) == ("the paper's", None)
 
 
+def test_runs_that_any_score_would_agree_with_get_no_verdict() -> None:
+    """Two seeds of which one didn't learn: the prediction interval holds all that an accuracy can be."""
+    printed = row(value=0.764, statistic="mean", seeds=2, spread=0.037)
+    verdict = judge(printed, [0.767, 0.509], floor=floor(printed, 872))
+    assert verdict.verdict == "no verdict"
+    assert "every possible score would be compatible" in verdict.reasons[0]
+    assert verdict.interval == (0.0, 1.0)
+    correlated = row(value=0.2, statistic="mean", seeds=2, metric="pearson", spread=0.1)
+    assert judge(correlated, [0.1, 0.25]).verdict == "compatible"
+    assert judge(correlated, [-0.5, 0.9]).interval == (-1.0, 1.0)
+
+
+def test_bounds_are_scores_that_there_can_be() -> None:
+    printed = row(value=0.96, statistic="mean", seeds=2, spread=0.02)
+    verdict = judge(printed, [0.95, 0.99], floor=floor(printed, 872))
+    assert verdict.predicted is not None
+    assert verdict.interval is not None
+    assert verdict.predicted[1] == verdict.interval[1] == 1.0
+    assert 0 < verdict.predicted[0] < 0.96
+
+
 def test_runs_without_the_papers_start_get_no_verdict() -> None:
     verdict = judge(ROW, [0.78] * 5, floor=floor(ROW, 277), reasons=["the paper starts from mnli"])
     assert (verdict.verdict, verdict.reasons) == ("no verdict", ["the paper starts from mnli"])
