@@ -1,4 +1,5 @@
-"""What `report` takes on many records: seconds and peak memory of a first and a second report. Run by hand.
+"""What `report` takes on many records: seconds and peak memory of a first report, of another when nothing has changed,
+and of one when a record has. Run by hand.
 
     python benchmarks/many_records.py [records=100000] [folder=<where they are made>]
 
@@ -21,6 +22,8 @@ from peftbench.results.records import from_dict
 
 _EXAMPLE = Path("results/published/glue_quick/records/sst2/minilm/lora")
 _METHODS, _DATA = 40, 25
+#: Seconds after which a file's stamp tells whether it changed.
+_SETTLED_S = 3
 
 
 def make(folder: Path, count: int) -> None:
@@ -48,6 +51,13 @@ def _changed(example: dict[str, Any], number: int) -> dict[str, Any]:
     return record
 
 
+def change(file: Path) -> None:
+    """Give a record another score."""
+    record = json.loads(file.read_text())
+    record["score"] = random.random()
+    file.write_text(json.dumps(record, indent=1))
+
+
 def measure(folder: Path) -> tuple[float, float]:
     """Seconds and peak memory (MB) of a report in a process of its own."""
     code = (
@@ -67,9 +77,13 @@ def main() -> None:
         folder = Path(options.get("folder", temporary))
         if not (folder / "records").is_dir():
             make(folder, int(options.get("records", 100_000)))
-        for which in ("first", "second"):
+        (folder / "cache" / "records.parquet").unlink(missing_ok=True)
+        for which in ("first", "nothing changed", "one record changed"):
+            if which == "one record changed":
+                change(next(iter(sorted(folder.glob("records/*/*/*/*.json")))))
+            time.sleep(_SETTLED_S)
             seconds, megabytes = measure(folder)
-            print(f"{which} report: {seconds:.1f} s, {megabytes:,.0f} MB")
+            print(f"{which}: {seconds:.1f} s, {megabytes:,.0f} MB")
 
 
 if __name__ == "__main__":
