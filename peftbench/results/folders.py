@@ -32,11 +32,6 @@ class Folder(StrEnum):
     ESTIMATES = "estimates"
 
 
-def of_findings(root: Path) -> bool:
-    """True if a results folder's runs were made to test a saying, so that they are no comparison of methods."""
-    return (root / Folder.FINDINGS).is_dir()
-
-
 #: Those that have a folder for each data set, model and method.
 _BY_CELL = (Folder.RECORDS, Folder.PREDICTIONS, Folder.CURVES, Folder.ADAPTERS)
 

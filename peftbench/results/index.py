@@ -30,7 +30,8 @@ from peftbench.system.fingerprint import Stamp
 _FILE = "records.parquet"
 #: Records from which on an index is kept: fewer are read in less time than its library takes to start.
 WORTH = 500
-#: The share of the entries that have to change for the index to be written anew: fewer are read again in less time.
+#: The share of the entries up to which new ones aren't written: to read them again takes less time. What was changed or
+#: removed goes at once.
 _FEW = 0.002
 #: A file that changed so recently may change again without another time: on a file system that counts in seconds, or
 #: whose clock isn't ours.
@@ -82,7 +83,7 @@ class _Index:
 
 def scan(root: Path, files: Listed | None = None) -> Iterator[tuple[str, Read]]:
     """Every record's file of a results folder in a fixed order, with what it holds; at the end writes the index, where
-    it can be written and enough has changed.
+    it can be written and it isn't nearly as it was.
 
     Args:
         files: what is listed under `records/` (`reading.listed`), where that has been asked for.
@@ -92,20 +93,19 @@ def scan(root: Path, files: Listed | None = None) -> Iterator[tuple[str, Read]]:
     start = time.time_ns()
     old = _read(root / Folder.CACHE / _FILE) if len(files) >= WORTH else _Index()
     new = _Index(old.parts)
-    changed, base = 0, len(os.fspath(folder)) + 1
+    come, stale, base = 0, len(old.entries), len(os.fspath(folder)) + 1
     for file, stamp in files:
         name = file[base:]
         entry = old.entries.get(name)
         if entry is not None and entry[0] == stamp:
-            new.entries[name] = entry
+            new.entries[name], stale = entry, stale - 1
             yield file, (_put_together(entry[2], new.parts), entry[1])
             continue
         record, run, numbers = _fresh(Path(file), new.parts)
         if stamp is not None and numbers is not None and max(stamp[1], stamp[2]) + SETTLED_NS < start:
-            new.entries[name], changed = (stamp, run, numbers), changed + 1
+            new.entries[name], come = (stamp, run, numbers), come + 1
         yield file, (record, run)
-    changed += sum(name not in new.entries for name in old.entries)
-    if len(files) >= WORTH and changed > len(files) * _FEW:
+    if len(files) >= WORTH and (stale or come > len(files) * _FEW):
         _write(root, new)
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from peftbench.config import loading, paths
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
-from peftbench.results.folders import of_findings
 from peftbench.results.records import RunRecord
 from peftbench.results.report import certainty
 from peftbench.results.report.certainty import CellScores
+from peftbench.results.reproduction import tested
 from peftbench.results.statistics.intervals import Interval
 from peftbench.results.store import ResultStore
 
@@ -111,17 +111,17 @@ def _seeds(panel: ComparableRuns) -> int:
 
 
 def _records(results_dir: str) -> list[tuple[RunRecord, Path]]:
-    """The completed records of a results folder and of what is published, with their folder; each key once. Published
-    runs that test a saying aren't among them: one method at many rates would be the panel with the most rows."""
+    """The completed records of a results folder and of what is published, with their folder; each key once. Runs
+    that test a saying aren't among them: one method at many rates would be the panel with the most rows."""
     published = paths.published()
-    studies = [] if published is None else [root for root in sorted(published.iterdir()) if not of_findings(root)]
-    roots = [Path(results_dir), *studies]
+    roots = [Path(results_dir), *(sorted(published.iterdir()) if published is not None else [])]
     by_key: dict[str, tuple[RunRecord, Path]] = {}
     for root in roots:
         if not (root / "records").is_dir():
             continue
+        left_out = tested.keys(root)
         for _, record in ResultStore(str(root)).scan():
-            if isinstance(record, RunRecord) and record.status == "completed":
+            if isinstance(record, RunRecord) and record.status == "completed" and record.key not in left_out:
                 by_key.setdefault(record.key, (record, root))
     return list(by_key.values())
 

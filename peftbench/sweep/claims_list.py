@@ -111,13 +111,16 @@ def _print_findings(results: Results, folders: Sequence[Path]) -> None:
     answers = {one.name: one.result.answer for one in results.findings}
     print("\nSayings of the field")
     for name in finding.names(folders):
-        said = f"{name}: {finding.statement(name, folders)}" + (f" ({answers[name]})" if name in answers else "")
-        _print_wrapped(said, "  ")
+        try:
+            said = finding.statement(name, folders)
+        except ConfigError as error:  # Of a folder of the user's own: the others are listed all the same.
+            said = str(error)
+        _print_wrapped(f"{name}: {said}" + (f" ({answers[name]})" if name in answers else ""), "  ")
 
 
 def _print_wrapped(text: str, indent: str = "") -> None:
-    lines = textwrap.wrap(escape.line(text), _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}    ")
-    print("\n".join(lines))
+    wrapper = textwrap.TextWrapper(_WIDTH, indent, f"{indent}    ", break_on_hyphens=False)
+    print(wrapper.fill(escape.line(text)))
 
 
 def _print(rows: Sequence[Sequence[str]]) -> None:

@@ -122,25 +122,40 @@ def test_whatever_changes_is_seen(root: Path, change: Callable[[Path], object]) 
 def test_a_few_changes_are_read_again_and_many_written(
     root: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "_FEW", 0.3)
+    monkeypatch.setattr(index, "_FEW", 0.2)
     _said(root)
-    written, files = _file(root).stat().st_ino, reading.json_files(root / "records")
-    _edited(files[0])
+    written = _file(root).stat().st_ino
+    new = _put(root, 0.9, "bitfit", "rte", 3)
     del reads[:]
-    changed = _said(root)
-    assert _said(root) == changed
-    assert reads == [files[0], files[0]]
-    assert _file(root).stat().st_ino == written
-    files[1].unlink()
-    assert _said(root) == _without(root) != changed
-    _edited(files[2])
-    files[3].unlink()
-    later, written = _said(root), _file(root).stat().st_ino
-    _edited(files[4])
-    files[2].unlink()
+    later = _said(root)
+    assert _said(root) == later
+    assert reads == [new, new]
+    assert _file(root).stat().st_ino == written, "one of six"
+    other = _put(root, 0.8, "bitfit", "rte", 4)
     _said(root)
-    assert _file(root).stat().st_ino != written, "two of three"
-    assert later != changed
+    assert _file(root).stat().st_ino != written, "two of seven"
+    del reads[:]
+    assert _said(root) == _without(root)
+    assert len(reads) == 7, "by the second alone"
+    assert other in reads
+
+
+def test_what_was_changed_or_removed_leaves_the_index_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little it is: it may be what nobody should read."""
+    monkeypatch.setattr(index, "_FEW", 0.9)
+    _said(root)
+    for change in (_edited, Path.unlink):
+        written = _file(root).stat().st_ino
+        change(reading.json_files(root / "records")[0])
+        _said(root)
+        assert _file(root).stat().st_ino != written
+
+
+def test_a_folder_that_was_listed_is_not_listed_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, first = reading.listed(root / "records"), _said(root)
+    monkeypatch.setattr(index, "listed", lambda folder: pytest.fail("listed again"))
+    records = load.load(root, listed={root: files}).completed
+    assert sorted(json.dumps(r.to_dict()) for r in records) == first[0]
 
 
 def test_a_new_record_is_read_alone(root: Path, reads: list[Path]) -> None:

@@ -63,20 +63,24 @@ def test_the_tie_with_the_least_memory_is_recommended(alone: Path, capsys: pytes
     assert "method=lora,full seed=0,1,2,3,4 -m" in out
 
 
-def test_published_runs_that_test_a_saying_are_no_comparison_of_methods(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("where", ["published", "own"])
+def test_runs_that_test_a_saying_are_no_comparison_of_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
 ) -> None:
     published, own = tmp_path / "published", tmp_path / "own"
+    folder = published / "findings" if where == "published" else own
     monkeypatch.setattr(paths, "published", lambda: published)
     own.mkdir()
     for seed in range(3):
         for method in ("full", "lora"):
             record(published / "study", method, seed, 0.80 + 0.01 * seed)
         for method in ("full", "lora", "bitfit", "houlsby"):
-            record(published / "findings", method, seed, 0.90 + 0.01 * seed)
+            record(folder, method, seed, 0.90 + 0.01 * seed)
     assert cli.main(asked(own)) == 0
     assert "\n   houlsby " in capsys.readouterr().out.replace("=", " ")  # Else the next line would pass on anything.
-    (published / "findings" / "findings").mkdir()
+    keys = [file.stem for file in (folder / "records").rglob("*.json")]
+    (folder / "findings").mkdir()
+    (folder / "findings" / "rate.json").write_text(json.dumps({"finding": {}, "keys": keys, "runs": len(keys)}))
     assert cli.main(asked(own)) == 0
     told = capsys.readouterr().out.replace("=", " ")
     assert "\n   houlsby " not in told

@@ -1,13 +1,11 @@
 """`peftbench reproduce`: what there is, runs with their start, verdicts, exit statuses, bad input."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from peftbench.config import claims
 from peftbench.results.report.load import load
-from peftbench.results.reproduction import findings
 
 TOY = f"--config-dir={Path(__file__).parents[1] / 'assets' / 'reproduce'}"
 
@@ -30,10 +28,19 @@ def test_findings_are_listed_with_their_answers(run_cli) -> None:
     status, out, _ = run_cli("reproduce", f"results_dir={published}")
     assert status == 0
     said = " ".join(out.partition("Sayings of the field")[2].split())
-    for file in (published / "findings").glob("*.json"):
-        statement = json.loads(file.read_text())["finding"]["statement"]
-        answer = said.partition(f"{file.stem}: {statement} (")[2].partition(")")[0]
-        assert answer in findings.STATUSES
+    answers = {one.name: one.result for one in load(published).findings}
+    assert len(set(answers)) == 6
+    for name, result in answers.items():
+        assert f"{name}: {result.finding.statement} ({result.answer})" in said
+
+
+def test_a_finding_that_is_not_one_is_named_among_the_others(run_cli, results: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "finding_x.yaml").write_text("# @package _global_\nfinding: {}\n")
+    status, out, _ = run_cli("--config-dir", str(tmp_path), "reproduce", f"results_dir={results}")
+    assert status == 0
+    assert "  memory: Full fine-tuning needs" in out
+    assert "  x: " in out
 
 
 def test_a_papers_figures_are_shown_with_and_without_a_run_line(run_cli, results: Path) -> None:

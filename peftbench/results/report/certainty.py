@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from peftbench.results.records import RunRecord
-from peftbench.results.statistics import answers, corpus, intervals, jackknife, joint
+from peftbench.results.statistics import answers, bounds, intervals, joint
 from peftbench.results.statistics.intervals import Basis, Interval
 from peftbench.results.statistics.joint import Joint
 
@@ -98,10 +98,8 @@ def interval(scored: CellScores, records: Sequence[RunRecord]) -> Interval | Non
     metrics = records[0].config["dataset"].get("metrics") or {}
     if made is None:
         return _of_share(scored, records)
-    bounded = jackknife.METRICS.keys() | corpus.METRICS.keys() | set(corpus.MEANS)
-    if not metrics or not bounded >= metrics.keys():
-        return made
-    return replace(made, low=max(made.low, intervals.least(metrics)), high=min(made.high, 1.0))
+    low, high = bounds.within((made.low, made.high), metrics)
+    return replace(made, low=low, high=high)
 
 
 def _of_share(scored: CellScores, records: Sequence[RunRecord]) -> Interval | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from peftbench.config.expected import ExpectedConfig
 from peftbench.results.reproduction import equivalence, spread
-from peftbench.results.statistics import intervals
+from peftbench.results.statistics import bounds
 
 #: Verdicts, and the exit status of `reproduce` for each.
 STATUSES = {"reproduced": 0, "compatible": 0, "lower": 1, "higher": 1, "no verdict": 3}
@@ -108,22 +108,17 @@ def judge(
     d = expected.d or (None if floor is None else _FLOORS * floor)
     smallest = distance + equivalence.factor(_design(expected, n, floor, d)) * error + expected.rounding
     same = d is not None and smallest <= d
-    predicted, possible = (expected.value - half, expected.value + half), _possible(expected)
+    predicted = bounds.within((expected.value - half, expected.value + half), _metrics(expected))
     needed = None if same or d is None else _seeds(expected, n, (deviation, floor, d), distance)
-    if not same and _within(predicted, possible) == possible:
-        return Verdict("no verdict", n, value, interval, reasons=[_ANY], seeds_needed=needed)
+    if not same and predicted == bounds.of(_metrics(expected)):
+        return Verdict("no verdict", n, value, interval, reasons=[_ANY])
     verdict = "reproduced" if same else _by_interval(value - expected.value, half)
-    predicted = _within(predicted, possible)
     return Verdict(verdict, n, value, interval, predicted, d, smallest, deviation, basis, seeds_needed=needed)
 
 
-def _possible(expected: ExpectedConfig) -> Bounds:
-    """The least and the largest value of a row's metric."""
-    return intervals.least(str(expected.metric).split("+")), 1.0
-
-
-def _within(interval: Bounds, possible: Bounds) -> Bounds:
-    return max(interval[0], possible[0]), min(interval[1], possible[1])
+def _metrics(expected: ExpectedConfig) -> list[str]:
+    """The metrics that a printed figure is the mean of."""
+    return [] if expected.metric is None else expected.metric.split("+")
 
 
 def _by_interval(difference: float, half: float) -> str:
@@ -143,7 +138,7 @@ def _interval(expected: ExpectedConfig, values: Sequence[float]) -> Bounds | Non
         return None
     value = spread.of(str(statistic), list(values))
     half = spread.quantile(0.975, n - 1) * statistics.stdev(values) * spread.factor(str(statistic), n)
-    return _within((value - half, value + half), _possible(expected))
+    return bounds.within((value - half, value + half), _metrics(expected))
 
 
 def _deviation(

@@ -15,7 +15,7 @@ from peftbench.config.claims import as_line, nested
 from peftbench.config.expected import CHECKPOINT
 from peftbench.config.identity import identity
 from peftbench.config.types import RunConfig
-from peftbench.results.folders import of_findings
+from peftbench.results.folders import Folder
 from peftbench.results.key import protocol
 from peftbench.results.records import RunRecord
 from peftbench.results.report.load import load
@@ -35,7 +35,7 @@ Runs = list[RunRecord]
 def studies() -> list[str]:
     """The studies under results/published that have records; not those of findings, which `finding=` makes again."""
     folders = sorted(folder.parent for folder in PUBLISHED.glob("*/records"))
-    return [folder.name for folder in folders if not of_findings(folder)]
+    return [folder.name for folder in folders if not (folder / Folder.FINDINGS).is_dir()]
 
 
 def experiments(study: str) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ made of the records anew by whoever reads it.
 <results_dir>/findings/<name>.svg       its picture
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,15 @@ def read(root: Path, records: Sequence[RunRecord]) -> tuple[list[Tested], list[t
         except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
             wrong.append((f"{Folder.FINDINGS}/{path.name}", f"not a finding ({type(error).__name__})"))
     return tested, wrong
+
+
+def keys(root: Path) -> set[str]:
+    """The keys of the runs that findings of a results folder rest on."""
+    found: set[str] = set()
+    for path in (root / Folder.FINDINGS).glob("*.json"):
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            found.update(msgspec.json.decode(path.read_bytes(), type=_Kept).keys)
+    return found
 
 
 def _believed(records: Sequence[RunRecord]) -> Iterator[tuple[str, RunRecord]]:

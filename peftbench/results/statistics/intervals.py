@@ -4,7 +4,6 @@ A seed's luck, an example's difficulty and their interaction are three sources o
 s on example e; the interval takes in all three, so that it is of other seeds and other examples of the same kind.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,15 +14,6 @@ from scipy import special
 LEVEL = 0.95
 #: So many seeds or fewer are few: their deviation is hardly known.
 FEW_SEEDS = 3
-
-
-#: Metrics from -1 to 1; the others that are known here are fractions.
-_SIGNED = ("matthews", "pearson", "spearman")
-
-
-def least(metrics: Iterable[str]) -> float:
-    """The least value that a mean of metrics can have; the largest is 1."""
-    return -1.0 if any(name in _SIGNED for name in metrics) else 0.0
 
 
 class Basis(StrEnum):

@@ -59,6 +59,10 @@ def test_runs_that_any_score_would_agree_with_get_no_verdict() -> None:
     correlated = row(value=0.2, statistic="mean", seeds=2, metric="pearson", spread=0.1)
     assert judge(correlated, [0.1, 0.25]).verdict == "compatible"
     assert judge(correlated, [-0.5, 0.9]).interval == (-1.0, 1.0)
+    # Of a metric that isn't known here nothing is cut off.
+    own = row(value=0.9, statistic="mean", seeds=2, metric="mine.cost", spread=0.1)
+    low, high = judge(own, [2.0, 2.1]).interval  # type: ignore[misc]
+    assert low < 2 < 2.1 < high
 
 
 def test_bounds_are_scores_that_there_can_be() -> None:
