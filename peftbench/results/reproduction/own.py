@@ -23,8 +23,8 @@ from peftbench.results.reproduction.match import flat, start_of
 
 PAPER = "peftbench"
 PUBLISHED = paths.PACKAGE.parent / "results" / "published"
-#: Of a study that runs every method once, to see that it does: a part.
-_PART = {"all_methods": ("lora",)}
+#: Of a study of very many rows, every method once or at several sizes: a part.
+_PART = {"all_methods": ("lora",), "equal_parameters": ("lora",)}
 #: Groups whose file a run chooses.
 _CHOSEN = ("model", "method", "dataset", "hardware")
 
