@@ -26,14 +26,16 @@ def record(
     dataset: str = "rte",
     model: str = "tiny_bert",
     changed: Sequence[str] = (),
+    train_samples: int = 1500,
 ) -> None:
     """A published record's copy with another model, seed and score."""
     file = next((PUBLISHED / "minilm" / method).glob("*.json"))
     made: RunRecord = decode(file.read_bytes())
     config = json.loads(json.dumps(made.config))
     config["model"]["name"], config["dataset"]["name"], config["seed"] = model, dataset, seed
+    config["recipe"]["train_samples"] = train_samples
     made = dataclasses.replace(
-        made, key=f"{abs(hash((method, seed, dataset, model))):020x}"[:20], config=config, score=score,
+        made, key=f"{abs(hash((method, seed, dataset, model, train_samples))):020x}"[:20], config=config, score=score,
         changed=list(changed),
     )  # fmt: skip
     target = folder / "records" / dataset / model / method / f"{made.key}.json"
@@ -61,6 +63,29 @@ def test_the_tie_with_the_least_memory_is_recommended(alone: Path, capsys: pytes
     assert out.count("\n=  ") == 2
     assert "Recommended: lora (of 2 that can't be told" in out
     assert "method=lora,full seed=0,1,2,3,4 -m" in out
+
+
+def test_methods_as_their_files_have_them_come_before_more_rows_of_set_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published, own = tmp_path / "published", tmp_path / "own"
+    monkeypatch.setattr(paths, "published", lambda: published)
+    own.mkdir()
+    for seed in range(3):
+        for method in ("full", "lora"):
+            record(published / "plain", method, seed, 0.70 + 0.01 * seed)
+        for method in ("full", "lora", "bitfit"):
+            sized = ["method.lr=0.123"]
+            record(published / "sized", method, seed, 0.90 + 0.01 * seed, changed=sized, train_samples=777)
+    assert cli.main(asked(own)) == 0
+    told = capsys.readouterr().out
+    assert 0 < told.index("train_samples 1500") < told.index("train_samples 777")
+    for file in (published / "plain").rglob("*.json"):
+        file.unlink()
+    record(published / "plain", "full", 0, 0.70)
+    assert cli.main(asked(own)) == 0
+    told = capsys.readouterr().out
+    assert 0 < told.index("train_samples 777") < told.index("train_samples 1500"), "one seed is less than that"
 
 
 @pytest.mark.parametrize("where", ["published", "own"])
