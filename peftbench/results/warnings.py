@@ -53,14 +53,14 @@ def of(record: RunRecord) -> Iterator[Warned]:
             yield {"kind": str(kind), "text": text}
 
 
-def _cell(record: RunRecord) -> str:
-    """The names of a record's cell, without the last bracket."""
+def _cell(record: RunRecord, *more: str) -> str:
+    """The names of a record's cell, and what more tells it from others."""
     method, dataset, model = (record.config[group]["name"] for group in ("method", "dataset", "model"))
-    return f"{method} on {dataset} ({model}"
+    return f"{method} on {dataset} ({', '.join((model, *more))})"
 
 
 def _run(record: RunRecord) -> str:
-    return f"{_cell(record)}, seed {record.config.get('seed')})"
+    return _cell(record, f"seed {record.config.get('seed')}")
 
 
 def _still_improving(record: RunRecord) -> Iterator[str]:
@@ -123,7 +123,7 @@ def _at_edge(record: RunRecord) -> Iterator[str]:
         low, high = record.tuning["search"][key]  # type: ignore[index]
         best = record.tuning["best"]["values"][key]  # type: ignore[index]
         yield (
-            f"{_cell(record)}): the best {key} of its trials, {best:g}, lies at the {end} edge of what was searched, "
+            f"{_cell(record)}: the best {key} of its trials, {best:g}, lies at the {end} edge of what was searched, "
             f"{float(low):g} to {float(high):g}"
         )
 

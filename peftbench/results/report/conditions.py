@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from peftbench.config import formulations
 from peftbench.results.records import RunRecord
+from peftbench.results.report import alike
 from peftbench.results.report.suites import RowName
 
 
@@ -34,19 +35,15 @@ def groups(
 def _newest(records: Sequence[RunRecord]) -> dict[str, int]:
     """The newest protocol of each formulation."""
     newest: dict[str, int] = {}
-    for record in _unlike(records):
+    for record, *_ in alike.groups(records, _decides):
         how = formulations.described(record.config)
         newest[how] = max(newest.get(how, 0), record.protocol or 0)
     return newest
 
 
-def _unlike(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """One of all records that a protocol of the same way of solving a task follows from."""
-    unlike = {}
-    for record in records:
-        decides = (*map(record.config.get, ("model", "method", "dataset", "formulation")), record.protocol)
-        unlike[tuple(map(id, decides))] = record  # Records that were read share what they say alike.
-    return list(unlike.values())
+def _decides(record: RunRecord) -> tuple[object, ...]:
+    """The parts of a record that its way of solving a task follows from, and its protocol."""
+    return (*map(record.config.get, ("model", "method", "dataset", "formulation")), record.protocol)
 
 
 def _conditions(record: RunRecord, newest: Mapping[str, int]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from peftbench.results.records import RunRecord
+from peftbench.results.report import alike
 
 #: The packages whose version can change a score or a figure the most.
 _PACKAGES = ("torch", "transformers", "peft")
@@ -13,8 +14,8 @@ _PACKAGES = ("torch", "transformers", "peft")
 def collect(records: Iterable[RunRecord]) -> list[str]:
     """A line for every machine, choice of `hardware=` and set of package versions, the one with the most runs first."""
     by_machine: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for alike in kinds(records):
-        by_machine[_machine(alike[0]), _versions(alike[0])] += alike
+    for members in kinds(records):
+        by_machine[_machine(members[0]), _versions(members[0])] += members
     ordered = sorted(by_machine.items(), key=lambda item: (-len(item[1]), item[0]))
     return [
         f"{_runs(members)} on {machine}; {versions}; {_when(members)}{_beside(members)}"
@@ -24,12 +25,12 @@ def collect(records: Iterable[RunRecord]) -> list[str]:
 
 def kinds(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
     """Records by machine and packages: those of one list have these in common, and perhaps those of another too."""
-    alike: defaultdict[tuple[int, ...], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        of = (record.environment or {}).get
-        said = (of("cpu"), of("cpu_count"), of("threads"), of("gpu"), of("packages"), record.config["hardware"])
-        alike[tuple(map(id, said))].append(record)  # Records that were read share what they say alike.
-    return list(alike.values())
+    return alike.groups(records, _said)
+
+
+def _said(record: RunRecord) -> tuple[object, ...]:
+    said = map((record.environment or {}).get, ("cpu", "cpu_count", "threads", "gpu", "packages"))
+    return (*said, record.config["hardware"])
 
 
 def briefly(record: RunRecord) -> str:

@@ -170,7 +170,7 @@ def _footnotes(records: Iterable[RunRecord]) -> list[str]:
     notes = {note for record in records for note in record.notes}
     budgets = sorted({record.config["tune"] for record in records if record.config.get("tune")})
     notes |= {f"tune={n}: hyper-parameters by {n} trials on the selection split, for each data set" for n in budgets}
-    unlike = [alike[0] for alike in machines.kinds(records)]
+    unlike = [kind[0] for kind in machines.kinds(records)]
     descriptions = {machines.briefly(record) for record in unlike}
     if len(descriptions) > 1:
         notes.add(f"times and memory were measured on different machines: {'; '.join(sorted(descriptions))}")
