@@ -40,10 +40,10 @@ def facts(row: JudgedRow) -> list[str]:
         [] if row.expected is None else [f"claim: {printed(row.expected)}, {_of(row.expected)} ({row.expected.source})"]
     )
     if row.verdict.value is not None:
-        lines.append(f"ours: {ours(row.verdict)}, {_seeds(row.verdict)}")
+        lines.append(f"ours: {ours(row.verdict)}, {_seeds(row.verdict.seeds)}")
     lines.append(f"{row.verdict.verdict}: {deciding(row.verdict)}")
     if row.verdict.seeds_needed is not None:
-        lines.append(f"needs {row.verdict.seeds_needed} seeds for {_aim(row.verdict)}")
+        lines.append(f"needs {_seeds(row.verdict.seeds_needed)} for {_aim(row.verdict)}")
     return [*lines, *(f"departure: {sentence}" for sentence in row.departures)]
 
 
@@ -64,17 +64,17 @@ def detail(row: JudgedRow) -> str:
         parts[0] += f": {row.expected.source}"
         parts.append(f"  claim    {printed(row.expected)}, {_of(row.expected)}")
     if row.verdict.value is not None:
-        parts.append(f"  ours     {ours(row.verdict)}, {_seeds(row.verdict)}")
+        parts.append(f"  ours     {ours(row.verdict)}, {_seeds(row.verdict.seeds)}")
     parts.append(f"  verdict  {row.verdict.verdict}")
     parts.append(f"  because  {deciding(row.verdict)}")
     if row.verdict.seeds_needed is not None:
-        parts.append(f"  needs    {row.verdict.seeds_needed} seeds for {_aim(row.verdict)}")
+        parts.append(f"  needs    {_seeds(row.verdict.seeds_needed)} for {_aim(row.verdict)}")
     parts += [f"  - {sentence}" for sentence in row.departures]
     return "\n".join(parts)
 
 
-def _seeds(verdict: Verdict) -> str:
-    return f"{verdict.seeds} seed{'s' * (verdict.seeds != 1)}"
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def _aim(verdict: Verdict) -> str:
