@@ -1,10 +1,12 @@
 """`peftbench reproduce` on its own: what there is to run again, what of it is recorded, and what came out."""
 
+import functools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from peftbench.config import claims, experiments, loading, paths
 from peftbench.config.expected import ExpectedConfig
@@ -74,7 +76,13 @@ def _judged(results: Results, folders: Sequence[Path]) -> dict[tuple[str, str], 
 
 def _print_claims(here: Sequence[Claim], judged: dict[tuple[str, str], JudgedRow], folders: Sequence[Path]) -> None:
     """Print a heading for each experiment and source, and below it a line for each data set."""
-    lines = [_line(claim, judged.get((claim.experiment, claim.dataset)), folders) for claim in here]
+    read = functools.cache(loading.read_yaml)  # A claim a data set: most files are asked for often.
+    files = {group: paths.choice_files(group, folders) for group in ("experiment", "dataset")}
+    contents = [(read(files["experiment"][c.experiment]), read(files["dataset"][c.dataset])) for c in here]
+    lines = [
+        _line(claim, _cost(claim, *content), judged.get((claim.experiment, claim.dataset)))
+        for claim, content in zip(here, contents, strict=True)
+    ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     headings = [c.experiment + ("" if c.expected is None else f"  ({c.expected.source})") for c in here]
     for heading, members in groupby(zip(headings, lines, strict=True), lambda pair: pair[0]):
@@ -83,21 +91,19 @@ def _print_claims(here: Sequence[Claim], judged: dict[tuple[str, str], JudgedRow
             print(escape.line(f"  {_joined(line, widths)}"))
 
 
-def _line(claim: Claim, row: JudgedRow | None, folders: Sequence[Path]) -> list[str]:
+def _line(claim: Claim, cost: str, row: JudgedRow | None) -> list[str]:
     return [
         claim.dataset,
         "no figure" if claim.expected is None else table.printed(claim.expected),
-        _cost(claim, folders),
+        cost,
         "" if row is None else f"{row.verdict.seeds} recorded: {row.verdict.verdict}",
     ]
 
 
-def _cost(claim: Claim, folders: Sequence[Path]) -> str:
+def _cost(claim: Claim, experiment: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     """Steps of a claim's runs, as its files say: seconds are known of records alone."""
-    content = loading.read_yaml(paths.choice_files("experiment", folders)[claim.experiment])
-    protocol = (content.get("protocol") or {}).get(claim.dataset) or {}
-    recipe = {**(content.get("recipe") or {}), **(protocol.get("recipe") or {})}
-    data = loading.read_yaml(paths.choice_files("dataset", folders)[claim.dataset])
+    protocol = (experiment.get("protocol") or {}).get(claim.dataset) or {}
+    recipe = {**(experiment.get("recipe") or {}), **(protocol.get("recipe") or {})}
     rows = (data.get("rows") or {}).get(data.get("train"))
     if rows is None or "batch_size" not in recipe or "epochs" not in recipe:
         return ""
