@@ -1,4 +1,4 @@
-"""What a causal model needn't be given: a mask where padding stands behind the text."""
+"""What a model is called with: a causal one needs no mask where padding stands behind the text."""
 
 import inspect
 
@@ -13,7 +13,8 @@ def is_causal(model: nn.Module) -> bool:
     return bool(layers) and all(layers)
 
 
-def keeps_logits(model: nn.Module) -> bool:
-    """True if the model can be asked for its last logits alone; a checkpoint's own code may not know that."""
+def takes(model: nn.Module, argument: str) -> bool:
+    """True if the model that a method prepared is called with an argument of this name; a checkpoint's own code may not
+    know it."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return "logits_to_keep" in inspect.signature(base.forward).parameters
+    return argument in inspect.signature(base.forward).parameters

@@ -83,7 +83,7 @@ def test_what_is_left_out_changes_nothing(
     assert lengths.min() < lengths.max(), "there is padding"
     lean, left_out = outcome(case), case.tuner._needless
     whole_logits()
-    case.tuner._needless = []
+    case.tuner._needless, case.tuner._always = [], {}
     whole = outcome(case)
     assert lean.keys() == whole.keys()
     if how != "head":
@@ -99,9 +99,21 @@ def test_losses_are_equal_to_the_bit(built: Callable[..., Built], whole_logits: 
     """Of the logits alone: without the mask, attention has another kernel."""
     case = built("lora", "tiny_llama", how)
     case.tuner._needless = []
+    assert case.tuner._always == {"use_cache": False}
     lean = outcome(case)["loss"]
     whole_logits()
+    case.tuner._always = {}
     assert torch.equal(lean, outcome(case)["loss"])
+
+
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_gpt2"])
+@pytest.mark.parametrize("method", ["full", "lora", "prompt", "loreft"])
+def test_keys_and_values_are_kept_to_write_alone(cell, model: str, method: str) -> None:
+    case = Built(cell(f"model={model}", f"method={method}", *FORMULATIONS["text"]))
+    assert case.tuner(case.batch).get("past_key_values") is None
+    arguments = case.tuner.inputs(case.batch)
+    del arguments["use_cache"]
+    assert case.model(**arguments).get("past_key_values") is not None, "they would be"
 
 
 @pytest.mark.parametrize("model", [name for name in paths.choices("model") if name.startswith("tiny_")])

@@ -64,10 +64,12 @@ class FineTuner(L.LightningModule):
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.micro_batch_size, self.total_steps, self.head = micro_batch_size, total_steps, head
         self.class_weights = class_weights
-        needless = {"logits_to_keep": not causal.keeps_logits(model)}
+        needless = {"logits_to_keep": not causal.takes(model, "logits_to_keep")}
         needless["attention_mask"] = causal.is_causal(model) and not method.needs_mask(model)
         #: Arguments of a task that the model isn't called with.
         self._needless = [name for name, is_needless in needless.items() if is_needless]
+        #: Keys and values of every layer are for writing, which `generate` asks for itself; models keep them unasked.
+        self._always = {"use_cache": False} if causal.takes(model, "use_cache") else {}
         self.shards: Shards | None = None
         #: What `predict` returned in the present validation pass.
         self._predicted: list[dict[str, Any]] = []
@@ -88,7 +90,8 @@ class FineTuner(L.LightningModule):
         arguments = self.task.inputs(batch)
         if self.task.generates and self.method.needs_answer_places(self.model):
             arguments["answer_places"] = cast(Generating, self.task).answer_places(batch)
-        return self.method.prepare_batch({k: v for k, v in arguments.items() if k not in self._needless})
+        arguments = {k: v for k, v in arguments.items() if k not in self._needless}
+        return self.method.prepare_batch(arguments | self._always)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """The batch on the device, but for what is read on the host."""
@@ -190,9 +193,11 @@ class FineTuner(L.LightningModule):
         the task's losses with the number of its `terms`."""
         outputs = self(batch)
         losses = self.task.losses(outputs, batch)
-        answers = self._texts(batch) if self.task.generates else self.task.predictions(outputs, batch).cpu()
-        answered = {"predictions": answers, "index": batch["index"].cpu()}
-        return {**answered, "loss": losses.sum().cpu(), "terms": torch.tensor(len(losses))}
+        scored = {"loss": losses.sum().cpu(), "terms": torch.tensor(len(losses)), "index": batch["index"].cpu()}
+        if self.task.generates:
+            del outputs, losses  # Logits of whole texts, which would lie there while others are written.
+            return {**scored, "predictions": self._texts(batch)}
+        return {**scored, "predictions": self.task.predictions(outputs, batch).cpu()}
 
     def _texts(self, batch: Batch) -> list[str]:
         """The generated text of every example. A prompt is answered once, though each of its right answers may be a row
