@@ -204,7 +204,10 @@ def _filler(index: _Index) -> Callable[[Path], None]:
     import pyarrow.parquet as pq
 
     entries = list(index.entries.values())
-    used, numbers = np.unique(_joined(entries), return_inverse=True)  # The parts of records that are gone go too.
+    joined = _joined(entries)
+    present = np.zeros(len(index.parts.texts), bool)
+    present[joined] = True  # The parts of records that are gone go too.
+    used, numbers = np.flatnonzero(present), (np.cumsum(present) - 1)[joined]
     lengths = [len(entry[2]) for entry in entries]
     stamps = np.array([entry[0] for entry in entries], np.uint64).reshape(-1, 4)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
