@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedTo
 
 from peftbench.config.types import ModelConfig, RunConfig
 from peftbench.errors import ConfigError, brief
-from peftbench.models import heads, quantization
+from peftbench.models import causal, heads, quantization
 from peftbench.models.checkpoints import Checkpoint
 from peftbench.models.parameters import in_head
 from peftbench.tasks.base import Task
@@ -75,7 +75,7 @@ def load_model(run: RunConfig, checkpoint: Checkpoint, task: Task) -> nn.Module:
     if run.hardware.gradient_checkpointing:
         # Not the older, re-entrant kind: it needs an input that has a gradient, which a frozen model's hasn't.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return exact_head(model, run, task).eval()
+    return causal.last_in_one_piece(exact_head(model, run, task)).eval()
 
 
 def exact_head(model: nn.Module, run: RunConfig, task: Task) -> nn.Module:

@@ -14,7 +14,7 @@ Starts a Slurm of its own (`own_slurm.py`) and makes a sweep of two runs as an a
 
 Afterwards the runs went on from the steps at which they were stopped, and their metrics and adapters are those of a
 sweep nobody disturbed, bit for bit. Slurm has no accounting here, and the command says no word of that. Skips, with the
-reason, where Slurm or submitit isn't installed.
+reason, where Slurm or submitit isn't installed, or Slurm doesn't start.
 """
 
 import argparse
@@ -209,19 +209,31 @@ def main() -> None:
     (folder / "slurm").mkdir(parents=True)
     whole = Sweep(folder / "whole", options.steps)
     whole.make(dict(os.environ))
-    with slurm(folder / "slurm") as own:
+    with contextlib.ExitStack() as running:
+        try:
+            own = running.enter_context(slurm(folder / "slurm"))
+        except SystemExit as error:
+            print(f"skipped: Slurm doesn't start here: {error}")
+            return
         for way in options.way:
-            begun, undisturbed, seeds = time.monotonic(), whole, whole.count
-            if way == "limit":
-                rate = options.steps / whole.records("completed")[0]["efficiency"]["train_time_s"]
-                undisturbed, seeds = Sweep(folder / "long", int(_LONG_S * rate), 1), 1
-                undisturbed.make(dict(os.environ))
-            sweep = Sweep(folder / way, undisturbed.number, seeds)
-            WAYS[way](sweep, own, options.steps // 10)
-            check(sweep, undisturbed, disturbed=way != "sizes")
-            resumed = [r["environment"]["resumed_at_steps"] for r in sweep.records("completed")][:seeds]
-            print(f"{way}: bit-equal; went on at {resumed} of {sweep.number}; "
-                  f"{time.monotonic() - begun:.0f} s", flush=True)  # fmt: skip
+            _try(way, own, whole, options.steps)
+
+
+def _try(way: str, own: Slurm, whole: Sweep, steps: int) -> None:
+    """Disturb a sweep in one of the ways and compare it with the undisturbed one.
+
+    whole: the undisturbed sweep, of so many `steps`.
+    """
+    begun, undisturbed, seeds, folder = time.monotonic(), whole, whole.count, whole.folder.parent
+    if way == "limit":
+        rate = steps / whole.records("completed")[0]["efficiency"]["train_time_s"]
+        undisturbed, seeds = Sweep(folder / "long", int(_LONG_S * rate), 1), 1
+        undisturbed.make(dict(os.environ))
+    sweep = Sweep(folder / way, undisturbed.number, seeds)
+    WAYS[way](sweep, own, steps // 10)
+    check(sweep, undisturbed, disturbed=way != "sizes")
+    resumed = [r["environment"]["resumed_at_steps"] for r in sweep.records("completed")][:seeds]
+    print(f"{way}: bit-equal; went on at {resumed} of {sweep.number}; {time.monotonic() - begun:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -126,3 +126,17 @@ def test_a_mask_is_left_out_where_no_one_reads_it(cell) -> None:
     for method, reads in (("lora", False), ("full", False), ("prompt", True), ("loreft", True)):
         case = Built(cell(f"method={method}", "model=tiny_llama", "formulation=verbaliser"))
         assert ("attention_mask" in case.tuner.inputs(case.batch)) is reads
+
+
+@pytest.mark.parametrize("how", ["verbaliser", "text"])
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_gpt2", "tiny_opt"])
+def test_the_output_layer_is_given_one_piece(cell, model: str, how: str) -> None:
+    case = Built(cell(f"model={model}", "method=lora", *FORMULATIONS[how]))
+    given: list[torch.Tensor] = []
+    output = case.model.get_base_model().get_output_embeddings()
+    output.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+    case.tuner(case.batch)
+    (hidden,) = given
+    assert len(hidden) > 1
+    assert hidden.shape[1] < case.tuner.inputs(case.batch)["input_ids"].shape[1], "positions are left out"
+    assert hidden.is_contiguous()

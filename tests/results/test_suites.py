@@ -110,6 +110,24 @@ def test_every_metric_and_split_is_shown(four_tasks: stats.Leaderboard) -> None:
     assert "mrpc f1" in render_markdown.render(four_tasks)
 
 
+def test_what_is_held_out_is_shown_and_a_single_data_set_isnt_named_again() -> None:
+    accuracies = {"train": 0.9, "cola/validation": 0.2, "sst2/validation": 0.7, "rte/validation": 0.5,
+                  "rte/validation@2": 0.6}  # fmt: skip
+    metrics = {split: {"values": {"accuracy": value}, "score": value} for split, value in accuracies.items()}
+    words = ["method=lora", "model=tiny_gpt2", "dataset=mixture", "dataset.parts=[sst2,cola]", "dataset.held_out=[rte]",
+             "formulation=text"]  # fmt: skip
+    result = board(made(0.7, *words, metrics=metrics))
+    (name,) = result.columns
+    assert [heading.removeprefix(name) for heading in result.details] == [
+        " cola/validation accuracy", " rte/validation accuracy", " rte/validation@2 accuracy",
+        " sst2/validation accuracy",
+    ]  # fmt: skip
+    text = render_markdown.render(result).partition("## By metric")[2].partition("##")[0]
+    assert "| rte/validation@2 accuracy |" in text
+    assert name not in text
+    assert "60.0 (n=1)" in text
+
+
 def test_the_members_of_a_suite_are_read_off_the_files() -> None:
     said = {name: composed([f"dataset={name}"]).dataset.suite for name in paths.choices("dataset")}
     assert suites.members() == {

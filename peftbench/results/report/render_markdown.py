@@ -174,7 +174,8 @@ def _suites(board: Leaderboard) -> list[str]:
 
 
 def _details(board: Leaderboard) -> str:
-    """The metrics that a score is the mean of, and further evaluation splits."""
+    """The metrics that a score is the mean of, further evaluation splits and data that are held out; of a single data
+    set without its name."""
     named = layout.names(score_tables.order(board))
     lines = [
         [
@@ -184,7 +185,8 @@ def _details(board: Leaderboard) -> str:
         ]
         for row in board.rows
     ]
-    return _by_model(list(board.details), lines)
+    once = f"{board.columns[0]} " if len(board.columns) == 1 else ""
+    return _by_model([heading.removeprefix(once) for heading in board.details], lines)
 
 
 def _by_model(columns: list[str], lines: Sequence[Sequence[str]]) -> str:

@@ -136,17 +136,23 @@ def _scores(records: list[RunRecord], split: str) -> list[float]:
 def details(
     records: Iterable[RunRecord], rows: Mapping[int, RowName], columns: Mapping[int, str]
 ) -> dict[str, dict[RowName, list[float]]]:
-    """Every metric of data sets that have several metrics or several evaluation splits: by heading and row, one value
-    for each run."""
+    """Every metric of data sets that have several metrics or several evaluation splits, those of data that are held out
+    among them: by heading and row, one value for each run."""
     by_heading: dict[str, dict[RowName, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        splits = [s for s in record.config["dataset"]["evaluation"] if record.metrics.get(s)]
+        splits = [s for s in (*record.config["dataset"]["evaluation"], *_held_out(record)) if record.metrics.get(s)]
         values = {(split, name): v for split in splits for name, v in _values(record, split).items()}
         for (split, name), value in values.items():
             if len(values) > 1 and value is not None:
                 where = f"{columns[id(record)]}{f' {split}' if len(splits) > 1 else ''} {name}"
                 by_heading[where][rows[id(record)]].append(value)
     return {heading: dict(by_row) for heading, by_row in sorted(by_heading.items())}
+
+
+def _held_out(record: RunRecord) -> list[str]:
+    """The splits of data sets that a mixture doesn't train on."""
+    names = record.config["dataset"].get("held_out") or []
+    return [split for split in record.metrics if split.partition("/")[0] in names]
 
 
 def _values(record: RunRecord, split: str) -> dict[str, float | None]:
