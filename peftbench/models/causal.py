@@ -27,7 +27,7 @@ def last_in_one_piece(model: nn.Module) -> nn.Module:
     What transformers keeps of the positions is a view with gaps. A product with that is one for each sequence, each of
     which reads the weights, of the whole vocabulary, anew: a fifth of a step of SmolLM2.
     """
-    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    output = getattr(model, "get_output_embeddings", lambda: None)()
     if isinstance(output, nn.Module):
         output.register_forward_pre_hook(_in_one_piece)
     return model

@@ -151,7 +151,8 @@ def details(
 
 def _held_out(record: RunRecord) -> list[str]:
     """The splits of data sets that a mixture doesn't train on."""
-    names = record.config["dataset"].get("held_out") or []
+    others = record.config["dataset"].get("held_out") or []
+    names = [other.get("name") for other in others if isinstance(other, dict)]  # A record may be anyone's.
     return [split for split in record.metrics if split.partition("/")[0] in names]
 
 
