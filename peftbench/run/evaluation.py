@@ -33,16 +33,22 @@ def evaluate(
     notes: list[str],
     emit: Emit = progress.ignored,
 ) -> tuple[Metrics, Predictions]:
-    """Score every slice of the data. All ranks must call it.
+    """Score every slice of the data; the one that was selected on by the answers it was selected for, which the same
+    weights would give again. All ranks must call it.
 
     Args:
         file: where the first rank writes the prediction of each example.
         notes: gets a footnote if the file can't be written.
         emit: gets how far it is.
     """
-    loaders = {name: data.evaluation(name) for name, part in data.slices.items() if part is not None}
+    known = {} if tuner.selected_answers is None else {id(data.validated): tuner.selected_answers}
+    slices = {name: part for name, part in data.slices.items() if part is not None}
+    loaders = {name: data.evaluation(name) for name, part in slices.items() if id(part) not in known}
     counted = progress.Counted(emit, sum(len(loader) for loader in loaders.values()))
-    predictions = {name: predict(trainer, tuner, counted.of(loader)) for name, loader in loaders.items()}
+    predictions = {
+        name: predict(trainer, tuner, counted.of(loaders[name])) if name in loaders else known[id(part)]
+        for name, part in slices.items()
+    }
     if ranks.is_first():
         with files.spared(f"{tuner.method.config.name}: predictions", notes):
             outputs.write_predictions(file, data, predictions, tuner.task)

@@ -203,13 +203,13 @@ def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: P
     params = parameters.count(tuner.model, config.model.head)
     if validates(config) and method.trains and select.last != end:
         # The last evaluation came before the end: the end is a candidate too.
-        loader = data.val_dataloader()
-        score = tuner.scores(predict(trainer, tuner, loader), data.validated)["score"]
-        select.offer(score, end)
+        answers = predict(trainer, tuner, data.val_dataloader())
+        score = tuner.scores(answers, data.validated)["score"]
+        select.offer(score, end, answers)
         curve.score(end, score)
     if method.trains and not state.ended:
         state.save(tuner, None, end)
-    selected = select.restore(tuner.model, end)
+    selected, tuner.selected_answers = select.restore(tuner.model, end), select.answers
     figures: dict[str, Any] = {**meter.figures(), **peak, "weights_bytes": quantization.weights_bytes(tuner.model)}
     # Of a run in several processes nobody measured the others'.
     figures["energy_j"] = None if state.resumed or config.hardware.devices > 1 else energy.joules()

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -232,9 +233,9 @@ def test_no_step_is_selected_before_the_model_has_its_size(train, monkeypatch) -
     offered: list[int] = []
     original = SelectBest.offer
 
-    def offer(self, score: float, step: int) -> bool:
+    def offer(self, score: float, step: int, *answers: Any) -> bool:
         offered.append(step)
-        return original(self, score, step)
+        return original(self, score, step, *answers)
 
     monkeypatch.setattr(SelectBest, "offer", offer)
     arguments = (

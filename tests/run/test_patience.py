@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +26,9 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     seen: list[tuple[int, float]] = []
     original = SelectBest.offer
 
-    def watch(self: SelectBest, score: float, step: int) -> bool:
+    def watch(self: SelectBest, score: float, step: int, *answers: Any) -> bool:
         seen.append((step, score))
-        return original(self, score, step)
+        return original(self, score, step, *answers)
 
     monkeypatch.setattr(SelectBest, "offer", watch)
     return seen

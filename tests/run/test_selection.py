@@ -1,14 +1,22 @@
 """The weights that are scored are those of the step that the recipe's rule chooses."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import torch
 
 from peftbench.results.store import ResultStore
+from peftbench.run import evaluation
 from peftbench.run.context import RunContext
 from peftbench.run.prepared import PreparedRun
 from peftbench.run.run import run
 from peftbench.run.training.selection import SelectBest
+from tests.helpers.composed import trained
+from tests.helpers.runs import NOT_HERE
+
+# A rate far too high, so that the score goes up and down and the last step isn't the best.
+WILD = ["method=full", "method.lr=0.05", "recipe.schedule=constant", "recipe.eval_steps=2", "recipe.max_steps=24"]
 
 
 @pytest.fixture
@@ -31,8 +39,59 @@ def run_and_watch(cell: Callable[..., PreparedRun], monkeypatch: pytest.MonkeyPa
     return go
 
 
-# A rate far too high, so that the score goes up and down and the last step isn't the best.
-WILD = ["method=full", "method.lr=0.05", "recipe.schedule=constant", "recipe.eval_steps=2", "recipe.max_steps=24"]
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two batches' answers are the same, bit for bit."""
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
+        for name, value in one.items()
+    )
+
+
+@pytest.fixture
+def asked_again(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The slices whose answers were known, each after it was seen that the model answers them so again."""
+    seen: list[str] = []
+    evaluate = evaluation.evaluate
+
+    def twice(trainer, tuner, data, *more):
+        metrics, predictions = evaluate(trainer, tuner, data, *more)
+        known, tuner.selected_answers = tuner.selected_answers, None
+        if known is not None:
+            name = next(name for name, part in data.slices.items() if part is data.validated)
+            assert predictions[name] is known
+            again = evaluation.predict(trainer, tuner, data.evaluation(name))
+            assert len(again) == len(known) > 1
+            assert all(map(same, known, again))
+            seen.append(name)
+        return metrics, predictions
+
+    monkeypatch.setattr("peftbench.run.run.evaluate", twice)
+    return seen
+
+
+def selecting() -> list[Any]:
+    """Every method; in the default run some that change more than weights while they train."""
+    shown = ("lora", "full", "adalora", "sam_selection", "prefix", "linear_probe", "bitfit")
+    rest = [pytest.mark.slow, pytest.mark.matrix]
+    return [pytest.param(name, marks=[] if name in shown else rest) for name in trained() if name not in NOT_HERE]
+
+
+@pytest.mark.parametrize("method", selecting())
+def test_what_was_selected_is_not_asked_again(asked_again: list[str], train, fitting, method: str) -> None:
+    quick = ["recipe.max_steps=6", "recipe.eval_steps=2", "hardware.eval_batch_size=3", "measure=false"]
+    train(*fitting(method), *quick)
+    assert asked_again == ["selection"]
+
+
+@pytest.mark.parametrize("more", [["recipe.selection=best_on_validation"], ["recipe.eval_steps=5"], WILD])
+def test_nor_is_another_split_or_step(asked_again: list[str], train, more: list[str]) -> None:
+    train("recipe.max_steps=6", "hardware.eval_batch_size=3", "measure=false", *more)
+    assert asked_again == ["validation" if "validation" in more[0] else "selection"]
+
+
+def test_where_nothing_is_selected_all_is_asked(asked_again: list[str], train) -> None:
+    train("recipe.max_steps=6", "recipe.selection=last", "measure=false")
+    assert asked_again == []
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

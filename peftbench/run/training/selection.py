@@ -30,6 +30,7 @@ class SelectBest(Callback):
 
     Attributes:
         best: the best score so far; `step`: its step.
+        answers: those that the best score is of; None after a stop, which doesn't keep them.
         last: the step of the last score; `last_score`: that score.
         evaluations: how many scores there were to select between; `waited`: how many since the best.
     """
@@ -41,6 +42,7 @@ class SelectBest(Callback):
         self.last: int | None = None
         self.last_score: float | None = None
         self.evaluations = self.waited = 0
+        self.answers: list[dict[str, Any]] | None = None
         #: The best weights while they aren't in the file yet: until it is written, or since the disk didn't take them.
         self._unwritten: dict[str, torch.Tensor] | None = None
 
@@ -48,7 +50,7 @@ class SelectBest(Callback):
         if not pl_module.method.may_select(trainer.global_step):
             return
         score = float(trainer.callback_metrics["selection/score"])
-        better = self.offer(score, trainer.global_step)
+        better = self.offer(score, trainer.global_step, pl_module.answers)
         if self.patience is not None and self.waited >= self.patience:
             trainer.should_stop = True
         if better and trainer.global_step < pl_module.total_steps:
@@ -62,13 +64,13 @@ class SelectBest(Callback):
                 _log.warning("the selected weights stay in memory: they can't be written (%s)", error)
                 self._unwritten = {name: tensor.cpu().clone() for name, tensor in self._unwritten.items()}
 
-    def offer(self, score: float, step: int) -> bool:
-        """Note a step's score. True if it is the best so far."""
+    def offer(self, score: float, step: int, answers: list[dict[str, Any]] | None = None) -> bool:
+        """Note a step's score, and the answers that it is of. True if it is the best so far."""
         self.last, self.last_score, self.evaluations = step, score, self.evaluations + 1
         if self.best is not None and (score <= self.best if self.maximise else score >= self.best):
             self.waited += 1
             return False
-        self.best, self.step, self.waited = score, step, 0
+        self.best, self.step, self.waited, self.answers = score, step, 0, answers
         return True
 
     def write(self) -> None:

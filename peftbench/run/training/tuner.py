@@ -44,6 +44,8 @@ class FineTuner(L.LightningModule):
     Attributes:
         shards: the sharded model; None: weights aren't sharded.
         last_loss: the training loss as it was last read.
+        answers: what `predict` returned in the last validation pass, of all ranks; `selected_answers`: in that of the
+            step whose weights are in the model; None: not known.
         step_loss: the training loss of the last step, on its device; `step_lr`: the rate that it was made with.
     """
 
@@ -73,6 +75,8 @@ class FineTuner(L.LightningModule):
         self.shards: Shards | None = None
         #: What `predict` returned in the present validation pass.
         self._predicted: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] | None = None
+        self.selected_answers: list[dict[str, Any]] | None = None
         self.last_loss: float | None = None
         self.step_loss: torch.Tensor | None = None
         self.step_lr: float | None = None
@@ -182,8 +186,8 @@ class FineTuner(L.LightningModule):
             self._predicted.append(self.predict(batch))
 
     def on_validation_epoch_end(self) -> None:
-        scores = self.scores(ranks.interleaved(self._predicted), self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
-        self._predicted = []
+        self.answers, self._predicted = ranks.interleaved(self._predicted), []
+        scores = self.scores(self.answers, self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
         if self.shards is not None:
             self.model = self.shards.model
         self.log_dict({"selection/score": scores["score"], "selection/loss": scores["loss"]})
