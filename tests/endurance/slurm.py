@@ -213,6 +213,8 @@ def main() -> None:
         try:
             own = running.enter_context(slurm(folder / "slurm"))
         except SystemExit as error:
+            if not isinstance(error.code, str):  # Told to stop.
+                raise
             print(f"skipped: Slurm doesn't start here: {error}")
             return
         for way in options.way:
