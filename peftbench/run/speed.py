@@ -22,7 +22,7 @@ from peftbench.system import limit, stop
 from peftbench.system.process_group import Emit
 
 #: Single examples whose median latency is taken, at the most; and how many warm up before them, uncounted.
-LATENCY_EXAMPLES, LATENCY_WARM_UP = 33, 5
+LATENCY_EXAMPLES, LATENCY_WARM_UP = 25, 3
 
 #: Latencies and examples that are enough to say nothing, where `measure_s` was too short for all of them.
 ENOUGH_LATENCIES, ENOUGH_EXAMPLES = 9, 64

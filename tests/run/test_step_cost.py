@@ -73,6 +73,15 @@ def test_what_trains_nothing_has_no_step(train: Train) -> None:
     assert (cost(record), notes(record)) == (None, [])
 
 
+def test_nine_steps_will_do_once_half_of_the_time_has_gone_by(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_cost, "_SOON", 0)
+    seconds = itertools.count(1)
+    monkeypatch.setattr(step_cost, "_seconds", lambda work: (work(), next(seconds))[1])
+    record = train(*SHORT, "recipe.train_samples=64")
+    assert (cost(record), next(seconds)) == (pytest.approx(15 / 16), 2 * (3 + 9) + 1)
+    assert not notes(record)
+
+
 def test_too_little_time_is_said(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_cost, "_SHARE", 0)
     record = train(*SHORT)
