@@ -27,6 +27,21 @@ def test_it_fits_any_screen_and_is_accessible(opened: Open, width: int, scheme: 
     assert light == (scheme == "light")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_table_that_is_wider_than_the_screen_scrolls_by_itself(opened: Open, document: Document, width: int) -> None:
+    """What is said to screen readers of a busy machine, in the last columns too, makes the page no wider."""
+    from dataclasses import replace
+
+    rows = [replace(row, busy=dict.fromkeys(row.figures, "had 35 % of its cores")) for row in document.rows]
+    one = opened(replace(document, rows=rows), width=width)
+    one.page.click("#menu-cols summary")
+    for box in one.page.locator("#menu-cols input").all():
+        box.check()
+    one.page.keyboard.press("Escape")
+    assert one.page.locator("#table td .hidden").count() > len(rows)
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_sorting(opened: Open) -> None:
     one = opened()
     head = one.page.get_by_role("columnheader", name="peak memory, MB").first
