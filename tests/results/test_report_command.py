@@ -11,8 +11,9 @@ from peftbench.config import identity
 from peftbench.config.arguments import options
 from peftbench.errors import ConfigError
 from peftbench.results.records import RunRecord
-from peftbench.results.report import against, command, export_latex, export_parquet, filters
+from peftbench.results.report import against, command, export_latex, export_parquet, filters, stats
 from peftbench.results.report.load import Results, load
+from peftbench.results.report.page import data
 from peftbench.results.store import ResultStore
 from tests.helpers.boards import board, made
 from tests.helpers.composed import composed
@@ -59,6 +60,33 @@ def test_several_folders_are_one_leaderboard(tmp_path: Path, run_cli: Run) -> No
     assert not (one / "leaderboard.md").exists()
 
 
+def test_each_folder_may_be_a_study_of_its_own(tmp_path: Path, run_cli: Run) -> None:
+    """Rows are named by what differs within their study, and compared there alone; a run of both counts in both."""
+    one = _stored(tmp_path / "one", 0.5, 0.6)
+    other = _stored(tmp_path / "other", 0.5, 0.6)
+    _stored(other, 0.7, method="lora", lr="3e-3")
+    _stored(other, 0.7, method="full")
+    (tmp_path / "empty").mkdir()
+    results = load(one, other, apart=True)
+    assert len(results.completed) == len(results.studies) == 6
+    assert not any("the same run" in why for _, why in results.doubtful)
+    made_of = stats.leaderboard(results)
+    assert {(row.method, row.variant) for row in made_of.rows} == {
+        ("lora", "study=one"),
+        ("lora", "study=other, lr=0.001"),
+        ("lora", "study=other, lr=0.003"),
+        ("full", "study=other"),
+    }
+    page = data.document(made_of)
+    assert [(panel.conditions, len(panel.rows)) for panel in page.panels] == [("study one", 1), ("study other", 3)]
+    assert {(row.study, row.name) for row in page.rows if row.method == "full"} == {("other", "full")}
+    status, out, _ = run_cli("report", f"results_dir={tmp_path}/*", "by=folder")
+    assert status == 0
+    assert "6 completed" in out
+    assert "study=one" in out
+    assert len(load(one, other).completed) == 4
+
+
 def test_a_choice_of_runs_overwrites_no_leaderboard(tmp_path: Path, run_cli: Run) -> None:
     root = _stored(tmp_path / "a", 0.5, 0.6)
     _stored(root, 0.7, method="full")
@@ -76,6 +104,7 @@ def test_a_choice_of_runs_overwrites_no_leaderboard(tmp_path: Path, run_cli: Run
     [
         (["format=latx"], "report: format=latx: nearest: latex"),
         (["against=nowhere"], "against=nowhere: there is no such folder"),
+        (["by=method"], "report: by=method: allowed is folder"),
         (["methods=lora"], "report: methods=lora: nearest: method="),
     ],
 )

@@ -1,6 +1,7 @@
 """`peftbench report`: the leaderboard of one folder's records or of several, in any form."""
 
 import gc
+import glob
 import importlib
 import pkgutil
 import shutil
@@ -12,6 +13,7 @@ from types import ModuleType
 from peftbench.config.arguments import options
 from peftbench.errors import ConfigError, nearest
 from peftbench.results import report
+from peftbench.results.folders import Folder
 from peftbench.results.reading import read
 from peftbench.results.records import RunRecord
 from peftbench.results.report import against, filters, load, render_markdown, reuse, score_tables, stats
@@ -21,17 +23,21 @@ from peftbench.results.report.stats import Leaderboard
 from peftbench.system import escape, files, redact
 
 #: What may be said beside the folder.
-_KEYS = ("format", "against", "budget", "tolerance", *filters.GROUPS)
+_KEYS = ("format", "against", "budget", "tolerance", "by", *filters.GROUPS)
+#: The value of `by` with which each folder's runs are a study of their own.
+_FOLDER = "folder"
 #: Unreadable and doubtful files that are named on the terminal.
 _SHOWN = 20
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the scores; of one folder's runs, all of them, write every leaderboard into it too. With `format` print
-    that form alone, with `budget` the runs that keep to it; with `against` compare with another folder's runs. Returns
-    the exit status."""
+    that form alone, with `budget` the runs that keep to it; with `against` compare with another folder's runs; with
+    `by=folder` the runs of each folder among themselves. Returns the exit status."""
     wanted = options("report", arguments, **dict.fromkeys(_KEYS, ""))
     roots = [_folder("results_dir", name) for name in _listed(wanted["results_dir"])]
+    if wanted["by"] not in ("", _FOLDER):
+        raise ConfigError(f"report: by={wanted['by']}: allowed is {_FOLDER}")
     if wanted["format"] not in ("", *formats()):
         raise ConfigError(f"report: format={wanted['format']}: {nearest(wanted['format'], formats())}")
     whole = len(roots) == 1 and not any(wanted[key] for key in _KEYS)
@@ -42,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     gc.disable()  # A thousand records are a million small objects that all stay: collecting costs a fifth of the time.
     listed = {} if made_of is None else {roots[0]: made_of.records}
-    results = filters.chosen(load.load(*roots, listed=listed), wanted)
+    results = filters.chosen(load.load(*roots, listed=listed, apart=bool(wanted["by"])), wanted)
     if wanted["against"]:
         before = filters.chosen(load.load(_folder("against", wanted["against"])), wanted)
         comparison = against.compare(before, results)
@@ -117,10 +123,18 @@ def _fitting(wide: str, narrow: str, width: int) -> str:
 
 
 def _listed(text: str) -> list[str]:
-    """The folders of `[a,b]`, or of one name."""
-    if text.startswith("[") and text.endswith("]") and not Path(text).is_dir():
-        return [name.strip() for name in text[1:-1].split(",") if name.strip()]
-    return [text]
+    """The folders of `[a,b]`, or of one name; of a pattern (`published/*`) all folders with records that match it."""
+    if Path(text).is_dir():
+        return [text]
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    names = [name.strip() for name in bare.split(",") if name.strip()] if bare is not text else [text]
+    return [folder for name in names for folder in _matching(name)]
+
+
+def _matching(name: str) -> list[str]:
+    if Path(name).is_dir() or not glob.has_magic(name):
+        return [name]
+    return sorted(found for found in glob.glob(name) if (Path(found) / Folder.RECORDS).is_dir()) or [name]
 
 
 def _folder(key: str, name: str) -> Path:

@@ -11,24 +11,31 @@ from peftbench.results.report.suites import RowName
 
 def groups(
     runs: Mapping[tuple[RowName, str], Sequence[RunRecord]],
+    studies: Mapping[int, str],
 ) -> tuple[dict[tuple[str, str, str], list[RowName]], list[str]]:
-    """Rows by data set, model and conditions, and notes of what isn't compared."""
+    """Rows by data set, model and conditions, and notes of what isn't compared.
+
+    Args:
+        studies: by a record's `id` the study that it is of, where studies stay apart (`load.Results`).
+    """
     newest = _newest([record for records in runs.values() for record in records])
-    by_place: dict[tuple[str, str], dict[RowName, dict[str, str]]] = defaultdict(dict)
+    by_place: dict[tuple[str, str, str], dict[RowName, dict[str, str]]] = defaultdict(dict)
     small = set()
     for (row, column), records in sorted(runs.items()):
         if "min" in (records[0].config["dataset"].get("metrics") or {}).values():
             small.add(f"{column}: its metric is to be small, and isn't compared")
             continue
-        by_place[column, row[1]][row] = _conditions(records[0], newest)
+        by_place[column, row[1], studies.get(id(records[0]), "")][row] = _conditions(records[0], newest)
     grouped: dict[tuple[str, str, str], list[RowName]] = defaultdict(list)
     notes = []
-    for (column, model), rows in by_place.items():
+    for (column, model, study), rows in by_place.items():
         differing = [key for key in next(iter(rows.values())) if len({values[key] for values in rows.values()}) > 1]
         for row, values in rows.items():
-            grouped[column, model, ", ".join(f"{key} {values[key]}" for key in differing)].append(row)
+            shared = [*([f"study {study}"] if study else []), *(f"{key} {values[key]}" for key in differing)]
+            grouped[column, model, ", ".join(shared)].append(row)
         if differing:
-            notes.append(f"{column}, {model}: rows that differ in {', '.join(differing)} aren't compared")
+            where = ", ".join(filter(None, (column, model, study)))
+            notes.append(f"{where}: rows that differ in {', '.join(differing)} aren't compared")
     return dict(grouped), [*notes, *sorted(small)]
 
 

@@ -86,15 +86,18 @@ class Evidence:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(runs: Mapping[CellName, Sequence[RunRecord]], roots: Mapping[int, Path]) -> Evidence:
+def collect(
+    runs: Mapping[CellName, Sequence[RunRecord]], roots: Mapping[int, Path], studies: Mapping[int, str]
+) -> Evidence:
     """The evidence of a leaderboard.
 
     Args:
         runs: by cell its records, which have scores.
         roots: by a record's `id` the results folder that it lies in; of others no predictions are read.
+        studies: by a record's `id` the study that it is of, where studies stay apart.
     """
     scored = {cell: certainty.scores_of(records, roots) for cell, records in runs.items()}
-    groups, notes = conditions.groups(runs)
+    groups, notes = conditions.groups(runs, studies)
     panels = []
     for (column, model, shared), rows in groups.items():
         panel = _panel(column, model, shared, rows, scored)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Results:
         roots: by a completed record's `id`, the results folder that it was read from.
         findings: sayings that runs here test (`reproduction.tested.Tested`).
         estimates: by the key of a run, what its memory was estimated to be, in bytes by part.
+        studies: by a completed record's `id` the study that it is of, where studies stay apart; else empty.
     """
 
     completed: list[RunRecord] = field(default_factory=list)
@@ -42,21 +44,23 @@ class Results:
     roots: dict[int, Path] = field(default_factory=dict)
     findings: list[Any] = field(default_factory=list)
     estimates: dict[str, dict[str, int]] = field(default_factory=dict)
+    studies: dict[int, str] = field(default_factory=dict)
 
 
 #: Why its record isn't believed (None: it is), the record's file, the key that it should have, and itself.
 _Completed = tuple[str | None, str, str, RunRecord]
 
 
-def load(*roots: str | os.PathLike[str], listed: Mapping[Path, Listed] | None = None) -> Results:
+def load(*roots: str | os.PathLike[str], listed: Mapping[Path, Listed] | None = None, apart: bool = False) -> Results:
     """Read every record of a results folder, or of several. Changes no record: a file that can't be read may still be
     copied here, or be another version's. Many records are read with the help of an index (`results.index`).
 
     Args:
         listed: of a results folder what is listed under its `records/`, where that has been asked for.
+        apart: each folder's runs are a study: one that two folders hold is a run of both.
     """
     results, failures, listed = Results(), {}, listed or {}
-    completed: list[_Completed] = []
+    completed: defaultdict[Path | None, list[_Completed]] = defaultdict(list)
     shown = functools.partial(_shown, roots=roots)
     folders = map(Path, roots)
     for root, (file, (record, run)) in ((one, entry) for one in folders for entry in index.scan(one, listed.get(one))):
@@ -64,17 +68,27 @@ def load(*roots: str | os.PathLike[str], listed: Mapping[Path, Listed] | None = 
             results.unreadable.append((shown(file), str(record)))
         elif record.status == "completed":
             results.roots[id(record)] = root
-            completed.append((doubt(file, record, run), file, run, record))
+            completed[root if apart else None].append((doubt(file, record, run), file, run, record))
         elif record.status == "not_applicable":
             results.not_applicable.append(record)
         else:
             failures[_named(record)] = record
-    _count_once(completed, results, shown)
+    for those in completed.values():
+        _count_once(those, results, shown)
+    results.studies = _studies(results) if apart else {}
     mended = {_named(record) for record in results.completed}
     results.failed = [record for named, record in failures.items() if named not in mended]
     for root in map(Path, roots):
         _beside(root, results)
     return results
+
+
+def _studies(results: Results) -> dict[int, str]:
+    """The name of each completed record's folder, by the record's `id`; its path where two have one name."""
+    roots = dict.fromkeys(results.roots.values())
+    names = [root.resolve().name for root in roots]
+    called = {root: name if names.count(name) == 1 else str(root) for root, name in zip(roots, names, strict=True)}
+    return {record: called[root] for record, root in results.roots.items()}
 
 
 def _beside(root: Path, results: Results) -> None:

@@ -19,15 +19,23 @@ _KINDS = {"method": MethodConfig, "model": ModelConfig, "dataset": DatasetConfig
 _LEFT_OUT = {group: {"name", *words(kind)} for group, kind in _KINDS.items()}
 
 
-def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
+def row_names(
+    records: Iterable[RunRecord], studies: Mapping[int, str] | None = None
+) -> dict[int, tuple[str, str, str]]:
     """The method, model and variant of every record, by the record's `id` (two records may have one key). The variant
-    names what the command line changed of method and model, and the settings in which rows differ."""
-    everything = list(records)
+    names what the command line changed of method and model, and the settings in which rows differ.
+
+    Args:
+        studies: by a record's `id` the study that it is of, where studies stay apart: the variant names it, and the
+            settings in which rows of one study differ.
+    """
+    everything, studies = list(records), studies or {}
     by_key = {record.key: record for record in everything}
     # Of all that say the same of themselves the first is named, and stands for them.
-    descriptions = [_described(record) for record in everything]
+    descriptions = [(*_described(record), studies.get(id(record))) for record in everything]
     firsts = _firsts(everything, descriptions)
     records = list(firsts.values())
+    of = [studies.get(id(record)) for record in records]
     by_dataset = _by_dataset(records)
     started_from = {_fingerprint(record, "model") for record in records}
     short = _shortened(started_from.union(*((r.environment.get("inputs") or {}).values() for r in records)))
@@ -42,14 +50,16 @@ def row_names(records: Iterable[RunRecord]) -> dict[int, tuple[str, str, str]]:
         return {**method, **_experiment(record), **{f"model.{k}": v for k, v in model.items()}, **started, **inputs}
 
     groups = [(record.config["method"]["name"], record.config["model"]["name"]) for record in records]
-    by_model = _differences([parts_of(record) for record in records], groups)
-    common = _settings(records)
+    by_model = _differences([parts_of(record) for record in records], list(zip(groups, of, strict=True)))
+    common = _settings(records, of)
     # Each formulation and data set counts its protocols by itself.
     formulated = [(formulations.described(record.config), record.config["dataset"]["name"]) for record in records]
-    versions = _differences([{"protocol": str(record.protocol)} for record in records], formulated)
+    versions = _differences(
+        [{"protocol": str(record.protocol)} for record in records], list(zip(formulated, of, strict=True))
+    )
     parts = [
-        {k: v for k, v in {**_changed(record), **mine, **others, **version}.items() if v != "None"}
-        for record, mine, others, version in zip(records, by_model, common, versions, strict=True)
+        {k: v for k, v in {"study": str(study), **_changed(record), **mine, **others, **version}.items() if v != "None"}
+        for record, study, mine, others, version in zip(records, of, by_model, common, versions, strict=True)
     ]
     variants = [", ".join(f"{k.replace('hardware.name', 'hardware')}={v}" for k, v in part.items()) for part in parts]
     names = _unlike(list(zip(groups, variants, strict=True)), parts)
@@ -80,9 +90,9 @@ def _described(record: RunRecord) -> tuple[Any, ...]:
     return (*config, *map(id, decides))
 
 
-def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
-    """The settings in which rows differ, for every record. A choice of `hardware=` stands by its name; its parts are
-    named where records of that name differ in them."""
+def _settings(records: list[RunRecord], of: list[str | None]) -> list[dict[str, str]]:
+    """The settings in which rows of a study differ, for every record. A choice of `hardware=` stands by its name; its
+    parts are named where records of that name differ in them."""
     by_dataset = _by_dataset(records)
     described = [
         {
@@ -95,8 +105,9 @@ def _settings(records: list[RunRecord]) -> list[dict[str, str]]:
     machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
     rest = [{k: values[k] for k in values.keys() - parts} for values, parts in zip(described, machine, strict=True)]
     parts = [{k: values[k] for k in parts} for values, parts in zip(described, machine, strict=True)]
-    overall = _differences(rest, [None] * len(records))
-    within = _differences(parts, [record.config["hardware"]["name"] for record in records])
+    overall = _differences(rest, of)
+    machines = [record.config["hardware"]["name"] for record in records]
+    within = _differences(parts, list(zip(machines, of, strict=True)))
     return [dict(sorted({**one, **other}.items())) for one, other in zip(overall, within, strict=True)]
 
 

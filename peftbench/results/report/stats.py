@@ -75,6 +75,8 @@ class Leaderboard:
     evidence: Evidence = field(default_factory=Evidence)
     #: By a record's `id` the results folder that it lies in.
     roots: dict[int, Path] = field(default_factory=dict)
+    #: By a record's `id` the study that it is of, where studies stay apart.
+    studies: dict[int, str] = field(default_factory=dict)
     #: The figures of all runs that have scores.
     measured: Measured = field(default_factory=lambda: Measured([]))
     #: Published rows that records of this folder are runs of (`reproduction.match.JudgedRow`).
@@ -87,7 +89,7 @@ class Leaderboard:
 def leaderboard(results: Results) -> Leaderboard:
     """Aggregate the records of a results folder. One without a score (hidden labels) is in the footnotes alone."""
     records = [record for record in results.completed if record.score is not None]
-    row_names, column_names = naming.row_names(records), naming.column_names(records)
+    row_names, column_names = naming.row_names(records, results.studies), naming.column_names(records)
     names = {id(record): (row_names[id(record)], column_names[id(record)]) for record in records}
     runs: dict[tuple[RowName, str], list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -116,8 +118,9 @@ def leaderboard(results: Results) -> Leaderboard:
         forgetting=forgetting.collect(records, names),
         evaluation=evaluation.collect(records, names),
         runs=dict(runs),
-        evidence=evidence.collect(runs, results.roots),
+        evidence=evidence.collect(runs, results.roots, results.studies),
         roots=results.roots,
+        studies=results.studies,
         measured=measured,
         published=_published(results.completed),
         findings=results.findings,

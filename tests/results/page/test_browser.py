@@ -116,6 +116,28 @@ def test_budgets_leave_out_what_does_not_fit_and_what_is_not_known(opened: Open,
     assert one.names() == ["linear_probe"]
 
 
+def test_a_study_is_chosen_and_what_it_has_nothing_of_goes(opened: Open, document: Document) -> None:
+    from dataclasses import replace
+
+    first, *rest = document.rows
+    kept = document.columns[0]
+    alone = replace(first, study="small", cells={kept.id: first.cells[kept.id]})
+    one = opened(replace(document, rows=[alone, *(replace(row, study="large") for row in rest)]))
+    page = one.page
+    assert set(one.column("study")) == {"small", "large"}
+    page.click("#menu-study summary")
+    page.check('#menu-study input[value="small"]')
+    assert len(one.names()) == 1
+    heads = page.locator("#table thead th:visible").all_inner_texts()
+    assert [column.name for column in document.columns if any(head.startswith(column.name) for head in heads)] == [
+        kept.name
+    ]
+    assert one.view() == "study=small"
+    page.click("#reset")
+    assert len(one.names()) == len(document.rows)
+    assert len(page.locator("#table thead th:visible").all_inner_texts()) > len(heads)
+
+
 def test_columns_are_chosen(opened: Open) -> None:
     one = opened()
     page = one.page

@@ -15,16 +15,20 @@ _MOST = 30
 def panels(
     columns: Sequence[Column], rows: Mapping[RowName, PageRow], tested: Sequence[evidence.PanelEvidence] = ()
 ) -> list[PagePanel]:
-    """Every data set and model, split where rows can't be compared. Rows that weren't tested stand with those that
-    were."""
+    """Every data set and model, split where rows can't be compared. Rows that weren't tested stand with those of their
+    study that were."""
     made = []
     for column in columns:
-        for model in sorted({row.model for row in rows.values()}):
-            here = {n: row for n, row in rows.items() if row.model == model and column.id in row.cells}
-            groups = [one for one in tested if (one.column, one.model) == (column.name, model)]
+        for model, study in sorted({(row.model, row.study) for row in rows.values()}):
+            here = {
+                name: row
+                for name, row in rows.items()
+                if (row.model, row.study) == (model, study) and column.id in row.cells
+            }
+            groups = [one for one in tested if one.column == column.name and not here.keys().isdisjoint(one.rows)]
             for group in groups[1:]:
                 made.append(_panel(column, model, [here.pop(n) for n in group.rows if n in here], group.conditions))
-            conditions = groups[0].conditions if groups else ""
+            conditions = groups[0].conditions if groups else f"study {study}" if study else ""
             made.append(_panel(column, model, list(here.values()), conditions))
     return [panel for panel in made if panel.rows]
 

@@ -129,16 +129,18 @@ def _row(
     }
     runs = [record for column in board.columns for record in board.runs.get((name, column), [])]
     figures, busy = cells.figures(board.measured, runs)
+    study = board.studies.get(id(runs[0]), "")
     return PageRow(
         id=_row_id(name),
         method=row.method,
         model=row.model,
-        variant=row.variant,
+        variant=row.variant.removeprefix(f"study={study}").removeprefix(", ") if study else row.variant,
         family=next((str(f) for record in runs if (f := record.config["method"].get("family"))), "other"),
         cells=made,
         mean=row.mean,
         figures=figures,
         busy=busy,
+        study=study,
     )
 
 
@@ -170,16 +172,24 @@ def _costs(caption: str, names: Sequence[str], gap: bool, *, rows: Sequence[Page
     rows = [row for row in rows if any(costs.value(cost, row.figures) is not None for cost in shown)]
     if not rows:
         return None
+    studies = any(row.study for row in rows)
     lines = [
         [
+            *([row.study] if studies else []),
             *(row.name, row.model),
             *(costs.text(cost, costs.value(cost, row.figures)) + _mark(cost, row) for cost in shown),
             *(["–" if (value := row.figures.get("gap")) is None else f"{100 * value:+.1f}"] if gap else []),
         ]
         for row in rows
     ]
-    header = ["method", "model", *(cost.name for cost in shown), *(["train − eval"] if gap else [])]
-    return Table(caption, header, lines)
+    header = [
+        *(["study"] if studies else []),
+        "method",
+        "model",
+        *(cost.name for cost in shown),
+        *(["train − eval"] if gap else []),
+    ]
+    return Table(caption, header, lines, left=3 if studies else 2)
 
 
 def _mark(cost: costs.Cost, row: PageRow) -> str:

@@ -98,7 +98,7 @@ class Cell:
 @dataclass(frozen=True)
 class PageRow:
     """A method on a model. `cells` and `figures` are by the column's id and the figure's name; figures are medians
-    over the row's runs."""
+    over the row's runs. `study` is that of its runs, where studies stay apart."""
 
     id: str
     method: str
@@ -109,6 +109,7 @@ class PageRow:
     mean: float | None = None
     figures: Mapping[str, float | None] = field(default_factory=dict)
     busy: Mapping[str, str] = field(default_factory=dict)
+    study: str = ""
 
     @property
     def name(self) -> str:
@@ -280,3 +281,7 @@ class Document:
     @property
     def models(self) -> list[str]:
         return sorted({row.model for row in self.rows})
+
+    @property
+    def studies(self) -> list[str]:
+        return sorted({row.study for row in self.rows if row.study})

@@ -7,10 +7,10 @@
   document.documentElement.classList.add("js");
   const board = JSON.parse($("#data").textContent);
   const table = $("#table");
-  let state, opened = null;
+  let state, opened = null, empty = new Set();
   if (!table) { theme(""); return; }
 
-  const MANY = ["data", "model", "family"];
+  const MANY = ["data", "model", "family", "study"].filter((name) => $("#menu-" + name));
   const form = $("#controls"), body = $("tbody", table), dialog = $("#details");
   const rows = board.rows.map((row, rank) => ({ ...row, rank, tr: document.getElementById(row.id) }));
   const byId = new Map(rows.map((row) => [row.id, row]));
@@ -80,7 +80,8 @@
   const patterns = () => state.method.split(",").map((word) => word.trim()).filter(Boolean).map((word) =>
     new RegExp("^" + word.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".")
       + (/[*?]/.test(word) ? "$" : ""), "is"));
-  const hasData = (column) => !column.data || !state.data.size || state.data.has(column.data);
+  const hasData = (column) => !column.data
+    || (!empty.has(column) && (!state.data.size || state.data.has(column.data)));
   const hasMetric = (column) => !column.data || !state.metric || column.metrics.includes(state.metric);
   const shows = (column) => column.id === "name" || (hasData(column) && hasMetric(column)
     && (state.cols ? state.cols.has(column.id) : column.shown));
@@ -112,9 +113,10 @@
   function update() {
     const wanted = patterns();
     let count = 0, unknown = 0;
+    empty.clear();
     for (const row of rows) {
       const named = (!wanted.length || wanted.some((pattern) => pattern.test(row.method)))
-        && (!state.model.size || state.model.has(row.model)) && (!state.family.size || state.family.has(row.family))
+        && ["model", "family", "study"].every((name) => !state[name]?.size || state[name].has(row[name]))
         && (!(state.data.size || state.metric) || board.columns.some((column) =>
           column.data && hasData(column) && hasMetric(column) && estimate(row.cells[column.id])));
       const fit = fits(row);
@@ -123,6 +125,9 @@
       row.tr.hidden = !row.shown;
       count += row.shown;
     }
+    // A data set that none of the rows shown was made on says nothing beside them.
+    if (count) empty = new Set(board.columns.filter((column) =>
+      column.data && !rows.some((row) => row.shown && row.cells[column.id])));
     for (const column of board.columns) {
       const hidden = !shows(column);
       heads.get(column.id).hidden = hidden;
@@ -363,8 +368,8 @@
   form.addEventListener("input", (event) => { if (event.target.id !== "sort") changed(); });
   form.addEventListener("reset", (event) => {
     event.preventDefault();
-    state = { ...read(), method: "", metric: "", sort: "", open: "", cols: null, budget: {}, data: new Set(), model: new Set(),
-      family: new Set() };
+    state = { ...read(), method: "", metric: "", sort: "", open: "", cols: null, budget: {} };
+    for (const name of MANY) state[name] = new Set();
     toForm(); update(); write();
   });
   $("#sort").addEventListener("change", (event) => choose(event.target.value, false));

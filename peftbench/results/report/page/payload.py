@@ -44,6 +44,7 @@ def _row(row: PageRow) -> dict[str, Any]:
     figures = {cost.id: number for cost in costs.COSTS if (number := costs.value(cost, row.figures)) is not None}
     return {
         **{"id": row.id, "name": row.name, "method": row.method, "variant": row.variant, "model": row.model},
+        **({"study": row.study} if row.study else {}),
         **{"family": row.family, "busy": [c.id for c in costs.COSTS if costs.spoilt(c, row.busy)], "costs": figures},
         "cells": {column: _cell(cell) for column, cell in row.cells.items()},
     }

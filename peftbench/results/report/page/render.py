@@ -13,7 +13,7 @@ from markupsafe import Markup
 from peftbench.results.report import prompts
 from peftbench.results.report.page import forest, lines, pareto, standalone, svg, table, words
 from peftbench.results.report.page.costs import BUDGETS, COSTS
-from peftbench.results.report.page.document import Column, Document, Matrix, Section
+from peftbench.results.report.page.document import Column, Document, Matrix, PagePanel, Section
 from peftbench.results.report.page.payload import payload
 from peftbench.system import escape
 
@@ -44,7 +44,7 @@ def render(document: Document) -> str:
         legend=[{"name": name, "svg": Markup(_mark(number))} for number, name in enumerate(document.families)],
         matrices=[_matrix(matrix) for matrix in document.matrices[:_MOST]],
         sections=[_section(section) for section in document.sections],
-        undrawn=max(0, len(document.panels) - _MOST),
+        undrawn=len(document.panels) - len(_drawn(document.panels)),
         prompts_note=prompts.NOTE,
     )
 
@@ -102,7 +102,7 @@ def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
     """The pictures by kind, in the order of the page."""
     figures: dict[str, list[dict[str, Any]]] = {"forest": [], "pareto": [], "sweeps": [], "curves": []}
     by_id = {column.id: column for column in document.columns}
-    for panel in document.panels[:_MOST]:
+    for panel in _drawn(document.panels):
         column, where = panel.column, panel.name
         figures["forest"].append(_figure(column, panel.model, forest.panel(document, panel), caption=where))
         for cost in (cost for cost in COSTS if cost.picture):
@@ -118,6 +118,13 @@ def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
             _figure(column, "", lines.sweep(one, column), caption=f"{column.name}, by {one.setting}")
         )
     return figures
+
+
+def _drawn(panels: Sequence[PagePanel]) -> Sequence[PagePanel]:
+    """The panels that pictures are drawn of: where there are too many, the first of those that compare anything."""
+    if len(panels) <= _MOST:
+        return panels
+    return ([panel for panel in panels if len(panel.rows) > 1] or panels)[:_MOST]
 
 
 def _section(section: Section) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def columns(document: Document) -> list[TableColumn]:
         TableColumn("name", "method", text=True),
         TableColumn("model", "model", text=True, shown=len(document.models) > 1),
         TableColumn("family", "family", text=True, shown=False),
+        *([TableColumn("study", "study", text=True)] if document.studies else []),
         *scores,
         *mean,
         *(TableColumn(cost.id, cost.name, shown=cost.shown) for cost in shown_costs),
@@ -73,7 +74,7 @@ def _cell(row: PageRow, head: TableColumn) -> dict[str, Any]:
     if head.id == "mean":
         return {"text": "–" if row.mean is None else f"{100 * row.mean:.1f}", "class": "number"}
     if head.text:
-        return {"text": row.model if head.id == "model" else row.family, "class": "text"}
+        return {"text": getattr(row, head.id), "class": "text"}
     cost = next(cost for cost in costs.COSTS if cost.id == head.id)
     number = costs.value(cost, row.figures)
     busy = costs.spoilt(cost, row.busy) if number is not None else None

@@ -21,10 +21,10 @@ def sweeps(
     """
     by_setting: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for column in columns:
-        groups: dict[tuple[str, str], list[PageRow]] = defaultdict(list)
+        groups: dict[tuple[str, str, str], list[PageRow]] = defaultdict(list)
         for row in rows:
             if column.id in row.cells:
-                groups[row.method, row.model].append(row)
+                groups[row.method, row.model, row.study].append(row)
         for members in groups.values():
             by_row = {row.id: settings[row.id, column.id] for row in members}
             for setting, series in _lines(column, members, by_row):
@@ -78,7 +78,7 @@ def _series(column: Column, part: Sequence[tuple[float, PageRow]], *, several: b
     ordered = sorted(part, key=lambda pair: pair[0])
     first = ordered[0][1]
     return Series(
-        name=first.name if several else f"{first.method} · {first.model}",
+        name=" · ".join(filter(None, (first.study, *((first.name,) if several else (first.method, first.model))))),
         rows=[row.id for _, row in ordered],
         at=[number for number, _ in ordered],
         scores=[row.cells[column.id].score for _, row in ordered],

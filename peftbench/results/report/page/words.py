@@ -37,6 +37,11 @@ def _answer(panel: PagePanel, *, with_model: bool) -> str:
     return begin + (_untrained(column, equal) or _cheapest(column, best, equal))
 
 
+def _figure(percent: float) -> str:
+    """A percentage with two digits that count: never 1e+02."""
+    return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
+
+
 def short(name: str) -> str:
     """A name of a length that a sentence can hold."""
     return svg.short(name, 60)
@@ -80,7 +85,7 @@ def _cheapest(column: Column, best: PageRow, equal: Sequence[PageRow]) -> str:
     if not shares:
         return ""
     share, cheap = min(shares, key=lambda pair: pair[0])
-    words = f" Of these {short(cheap.name)} trains the least, {share:.2g} % of the parameters"
+    words = f" Of these {short(cheap.name)} trains the least, {_figure(share)} % of the parameters"
     own, other = (value(_MEMORY, row.cells[column.id].figures) for row in (cheap, best))
     if cheap is not best and own and other:
         words += f", with {own / other:.2f} times the peak memory of {short(best.name)}"
