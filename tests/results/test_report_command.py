@@ -42,13 +42,20 @@ def test_a_pattern_that_nothing_matches_is_a_mistake() -> None:
         filters.chosen(Results(list(RUNS)), {"method": "lara"})
 
 
-def _stored(root: Path, *scores: float, method: str = "lora", lr: str = "1e-3") -> Path:
+def _stored(root: Path, *scores: float, method: str = "lora", lr: str = "1e-3", dataset: str = "demo") -> Path:
     store = ResultStore(root)
     for seed, score in enumerate(scores):
-        config = composed(["model=tiny_bert", f"method={method}", f"method.lr={lr}", f"seed={seed}"])
+        words = [f"dataset={dataset}", f"method={method}", f"method.lr={lr}", f"seed={seed}"]
+        config = composed(["model=tiny_bert", *words])
         record = RunRecord(key=f"{method}{seed}", status="completed", score=score, config=identity.description(config))
         store.put(config, record)
     return root
+
+
+def _failed(root: Path, method: str) -> None:
+    config = composed(["model=tiny_bert", "dataset=demo", f"method={method}", "method.lr=1e-3", "seed=0"])
+    record = RunRecord(key=f"{method}0", status="oom", error="e", config=identity.description(config))
+    ResultStore(root).put(config, record)
 
 
 def test_several_folders_are_one_leaderboard(tmp_path: Path, run_cli: Run) -> None:
@@ -61,30 +68,40 @@ def test_several_folders_are_one_leaderboard(tmp_path: Path, run_cli: Run) -> No
 
 
 def test_each_folder_may_be_a_study_of_its_own(tmp_path: Path, run_cli: Run) -> None:
-    """Rows are named by what differs within their study, and compared there alone; a run of both counts in both."""
-    one = _stored(tmp_path / "one", 0.5, 0.6)
-    other = _stored(tmp_path / "other", 0.5, 0.6)
-    _stored(other, 0.7, method="lora", lr="3e-3")
+    """Rows are named by what differs within their study, compared and averaged there alone; a run of both counts in
+    both, and mends no failure of the other."""
+    one, other = _stored(tmp_path / "one", 0.5, 0.6), _stored(tmp_path / "other", 0.5, 0.6)
+    _stored(other, 0.9, lr="3e-3")
     _stored(other, 0.7, method="full")
+    _stored(other, 0.7, method="full", dataset="sst2")
+    _failed(one, method="full")
     (tmp_path / "empty").mkdir()
     results = load(one, other, apart=True)
-    assert len(results.completed) == len(results.studies) == 6
+    assert len(results.completed) == len(results.studies) == 7
     assert not any("the same run" in why for _, why in results.doubtful)
+    assert [record.config["method"]["name"] for record in results.failed] == ["full"]
+    assert load(one, other).failed == []
     made_of = stats.leaderboard(results)
-    assert {(row.method, row.variant) for row in made_of.rows} == {
-        ("lora", "study=one"),
-        ("lora", "study=other, lr=0.001"),
-        ("lora", "study=other, lr=0.003"),
-        ("full", "study=other"),
-    }
+    assert [(row.method, row.variant, row.mean) for row in made_of.rows] == [
+        ("lora", "study=one", pytest.approx(0.55)),
+        ("full", "study=other", pytest.approx(0.7)),
+        ("lora", "study=other, lr=0.001", None),
+        ("lora", "study=other, lr=0.003", None),
+    ]
     page = data.document(made_of)
-    assert [(panel.conditions, len(panel.rows)) for panel in page.panels] == [("study one", 1), ("study other", 3)]
+    assert [(panel.column.name, panel.conditions, len(panel.rows)) for panel in page.panels] == [
+        ("demo", "study one", 1),
+        ("demo", "study other", 3),
+        ("sst2", "study other", 1),
+    ]
     assert {(row.study, row.name) for row in page.rows if row.method == "full"} == {("other", "full")}
+    assert len(load(one, other).completed) == 5
     status, out, _ = run_cli("report", f"results_dir={tmp_path}/*", "by=folder")
     assert status == 0
-    assert "6 completed" in out
-    assert "study=one" in out
-    assert len(load(one, other).completed) == 4
+    assert out.count("Study: one\n") == out.count("Study: other\n") == 1
+    assert "empty" not in out
+    status, out, _ = run_cli("report", f"results_dir={tmp_path}/*", "by=folder", "format=html")
+    assert "Studies" in out
 
 
 def test_a_choice_of_runs_overwrites_no_leaderboard(tmp_path: Path, run_cli: Run) -> None:
@@ -105,6 +122,10 @@ def test_a_choice_of_runs_overwrites_no_leaderboard(tmp_path: Path, run_cli: Run
         (["format=latx"], "report: format=latx: nearest: latex"),
         (["against=nowhere"], "against=nowhere: there is no such folder"),
         (["by=method"], "report: by=method: allowed is folder"),
+        (["by=folder", "format=csv"], "report: by=folder makes a page, format=html; for csv name one folder"),
+        (["by=folder", "against=."], "report: by=folder can't be said with against"),
+        (["results_dir=no/such*"], "results_dir=no/such*: no folder with records matches"),
+        (["results_dir=[]"], "results_dir=[]: names no folder"),
         (["methods=lora"], "report: methods=lora: nearest: method="),
     ],
 )

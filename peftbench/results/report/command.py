@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str]) -> int:
     that form alone, with `budget` the runs that keep to it; with `against` compare with another folder's runs; with
     `by=folder` the runs of each folder among themselves. Returns the exit status."""
     wanted = options("report", arguments, **dict.fromkeys(_KEYS, ""))
-    roots = [_folder("results_dir", name) for name in _listed(wanted["results_dir"])]
-    if wanted["by"] not in ("", _FOLDER):
-        raise ConfigError(f"report: by={wanted['by']}: allowed is {_FOLDER}")
+    named = _listed(wanted["results_dir"])
+    roots = list({root.resolve(): root for name in named for root in _matching(name)}.values())
     if wanted["format"] not in ("", *formats()):
         raise ConfigError(f"report: format={wanted['format']}: {nearest(wanted['format'], formats())}")
-    whole = len(roots) == 1 and not any(wanted[key] for key in _KEYS)
+    _check_by(wanted)
+    whole = [str(root) for root in roots] == [str(Path(name)) for name in named[:1]] and not any(map(wanted.get, _KEYS))
     made_of = reuse.sources(roots[0]) if whole else None
     summary = reuse.last(roots[0], made_of)
     if summary is not None:
@@ -48,6 +48,13 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     gc.disable()  # A thousand records are a million small objects that all stay: collecting costs a fifth of the time.
     listed = {} if made_of is None else {roots[0]: made_of.records}
+    if wanted["by"] and not wanted["format"]:
+        for root in roots:
+            results = filters.chosen(load.load(root), wanted)
+            print(f"Study: {escape.line(root.resolve().name)}\n")
+            _print(_said(stats.leaderboard(results), results), [])
+            print()
+        return 0
     results = filters.chosen(load.load(*roots, listed=listed, apart=bool(wanted["by"])), wanted)
     if wanted["against"]:
         before = filters.chosen(load.load(_folder("against", wanted["against"])), wanted)
@@ -123,18 +130,38 @@ def _fitting(wide: str, narrow: str, width: int) -> str:
 
 
 def _listed(text: str) -> list[str]:
-    """The folders of `[a,b]`, or of one name; of a pattern (`published/*`) all folders with records that match it."""
-    if Path(text).is_dir():
-        return [text]
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    names = [name.strip() for name in bare.split(",") if name.strip()] if bare is not text else [text]
-    return [folder for name in names for folder in _matching(name)]
+    """The folders, or patterns, of `[a,b]`, or of one name."""
+    if text.startswith("[") and text.endswith("]") and not Path(text).is_dir():
+        names = [name.strip() for name in text[1:-1].split(",") if name.strip()]
+        if not names:
+            raise ConfigError(f"results_dir={text}: names no folder")
+        return names
+    return [text]
 
 
-def _matching(name: str) -> list[str]:
-    if Path(name).is_dir() or not glob.has_magic(name):
-        return [name]
-    return sorted(found for found in glob.glob(name) if (Path(found) / Folder.RECORDS).is_dir()) or [name]
+def _matching(name: str) -> list[Path]:
+    """The folder of that name; of a pattern (`*`, `?`) all folders with records that match it."""
+    if Path(name).is_dir() or not any(sign in name for sign in "*?"):
+        return [_folder("results_dir", name)]
+    found = [Path(one) for one in sorted(glob.glob(name.replace("[", "[[]"))) if (Path(one) / Folder.RECORDS).is_dir()]
+    if not found:
+        raise ConfigError(f"results_dir={name}: no folder with records matches")
+    return found
+
+
+def _check_by(wanted: Mapping[str, str]) -> None:
+    """Refuse what `by` can't be said with.
+
+    Raises:
+        ConfigError: another value than `folder`; a form in which all rows stand in one table, or another comparison.
+    """
+    if wanted["by"] not in ("", _FOLDER):
+        raise ConfigError(f"report: by={wanted['by']}: allowed is {_FOLDER}")
+    if wanted["by"] and wanted["format"] not in ("", "html"):
+        raise ConfigError(f"report: by={_FOLDER} makes a page, format=html; for {wanted['format']} name one folder")
+    for key in ("against", "budget"):
+        if wanted["by"] and wanted[key]:
+            raise ConfigError(f"report: by={_FOLDER} can't be said with {key}")
 
 
 def _folder(key: str, name: str) -> Path:

@@ -18,14 +18,16 @@ def groups(
     Args:
         studies: by a record's `id` the study that it is of, where studies stay apart (`load.Results`).
     """
-    newest = _newest([record for records in runs.values() for record in records])
+    newest = _newest([record for records in runs.values() for record in records], studies)
     by_place: dict[tuple[str, str, str], dict[RowName, dict[str, str]]] = defaultdict(dict)
     small = set()
     for (row, column), records in sorted(runs.items()):
         if "min" in (records[0].config["dataset"].get("metrics") or {}).values():
             small.add(f"{column}: its metric is to be small, and isn't compared")
             continue
-        by_place[column, row[1], studies.get(id(records[0]), "")][row] = _conditions(records[0], newest)
+        study = studies.get(id(records[0]), "")
+        current = newest[study, formulations.described(records[0].config)] == (records[0].protocol or 0)
+        by_place[column, row[1], study][row] = _conditions(records[0], current)
     grouped: dict[tuple[str, str, str], list[RowName]] = defaultdict(list)
     notes = []
     for (column, model, study), rows in by_place.items():
@@ -39,26 +41,30 @@ def groups(
     return dict(grouped), [*notes, *sorted(small)]
 
 
-def _newest(records: Sequence[RunRecord]) -> dict[str, int]:
-    """The newest protocol of each formulation."""
-    newest: dict[str, int] = {}
-    for record, *_ in alike.groups(records, _decides):
-        how = formulations.described(record.config)
+def _newest(records: Sequence[RunRecord], studies: Mapping[int, str]) -> dict[tuple[str, str], int]:
+    """The newest protocol of each formulation, by study and formulation."""
+
+    def decides(record: RunRecord) -> tuple[object, ...]:
+        """The parts that its way of solving a task follows from, its protocol and its study."""
+        parts = map(record.config.get, ("model", "method", "dataset", "formulation"))
+        return (*parts, record.protocol, studies.get(id(record)))
+
+    newest: dict[tuple[str, str], int] = {}
+    for record, *_ in alike.groups(records, decides):
+        how = studies.get(id(record), ""), formulations.described(record.config)
         newest[how] = max(newest.get(how, 0), record.protocol or 0)
     return newest
 
 
-def _decides(record: RunRecord) -> tuple[object, ...]:
-    """The parts of a record that its way of solving a task follows from, and its protocol."""
-    return (*map(record.config.get, ("model", "method", "dataset", "formulation")), record.protocol)
-
-
-def _conditions(record: RunRecord, newest: Mapping[str, int]) -> dict[str, str]:
+def _conditions(record: RunRecord, current: bool) -> dict[str, str]:
     """The conditions that two scores must have in common to be compared, beside their data: how the step was chosen,
-    what tuning was allowed, which examples were scored, and what the score means."""
+    what tuning was allowed, which examples were scored, and what the score means.
+
+    Args:
+        current: whether its protocol is the newest of its formulation.
+    """
     recipe = record.config.get("recipe") or {}
     split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0]) or {}
-    current = newest[formulations.described(record.config)] == (record.protocol or 0)
     return {
         "selection": str(recipe.get("selection")),
         "trials of tuning": str(record.config.get("tune") or 0),

@@ -157,7 +157,8 @@ def _left_out(panel: PanelEvidence, rows: Sequence[RowName]) -> list[str]:
     if not missing:
         return []
     lack = "one seed" if panel.basis is Basis.SEEDS else "no predictions of the same examples"
-    return [f"{panel.column}, {panel.model}: {missing} of {len(rows)} rows have {lack} and aren't compared"]
+    where = ", ".join(filter(None, (panel.column, panel.model, panel.conditions)))
+    return [f"{where}: {missing} of {len(rows)} rows have {lack} and aren't compared"]
 
 
 def _standings(panels: Sequence[PanelEvidence]) -> list[RankIntervals]:

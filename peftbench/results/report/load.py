@@ -72,11 +72,11 @@ def load(*roots: str | os.PathLike[str], listed: Mapping[Path, Listed] | None = 
         elif record.status == "not_applicable":
             results.not_applicable.append(record)
         else:
-            failures[_named(record)] = record
+            failures[root if apart else None, _named(record)] = record
     for those in completed.values():
         _count_once(those, results, shown)
     results.studies = _studies(results) if apart else {}
-    mended = {_named(record) for record in results.completed}
+    mended = {(results.roots[id(record)] if apart else None, _named(record)) for record in results.completed}
     results.failed = [record for named, record in failures.items() if named not in mended]
     for root in map(Path, roots):
         _beside(root, results)

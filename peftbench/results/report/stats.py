@@ -6,7 +6,7 @@ nor the data's or the model's fingerprint. What differs is shown in the row's or
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ class LeaderboardRow:
     Attributes:
         method, model: names; `variant` says what sets the row apart from others of the same names.
         cells: by column; a column without a record is None.
-        mean: over all columns; None where one is missing (it would compare unlike things).
+        mean: over all columns, those of its study where studies stay apart; None where one is missing (it would
+            compare unlike things).
         figures: medians over the row's runs by name (`params.trainable`, `efficiency.train_samples_per_s`, ...), but
             for memory the largest; None where no run has one.
     """
@@ -100,13 +101,23 @@ def leaderboard(results: Results) -> Leaderboard:
     for record in records:
         by_row[row_names[id(record)]].append(record)
     measured = Measured(records)
+    study = {name: results.studies.get(id(members[0]), "") for name, members in by_row.items()}
+    has: dict[str, set[str]] = defaultdict(set)
+    for name, column in cells:
+        has[study[name]].add(column)
     rows = [
-        _row(name, {c: cells.get((name, c)) for c in columns}, measured.of(members)) for name, members in by_row.items()
+        _row(name, {c: cells.get((name, c)) for c in columns}, measured.of(members), has[study[name]])
+        for name, members in by_row.items()
     ]
+
+    def place(row: LeaderboardRow) -> tuple[Any, ...]:
+        name = row.method, row.model, row.variant
+        return study[name], row.mean is None, -(row.mean or 0.0), *name
+
     return Leaderboard(
         columns=columns,
         metrics={column_names[id(r)]: " + ".join(r.config["dataset"].get("metrics", {})) for r in records},
-        rows=sorted(rows, key=lambda row: (row.mean is None, -(row.mean or 0.0), row.method, row.model, row.variant)),
+        rows=sorted(rows, key=place),
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
@@ -114,7 +125,7 @@ def leaderboard(results: Results) -> Leaderboard:
         footnotes=sorted([*_footnotes(results.completed), *suites.left_out(records)]),
         machines=machines.collect(results.completed),
         soft_prompts=_soft_prompts(records, names),
-        suites=suites.averages(records, row_names, column_names),
+        suites=_suites(records, row_names, column_names, results.studies),
         forgetting=forgetting.collect(records, names),
         evaluation=evaluation.collect(records, names),
         runs=dict(runs),
@@ -130,6 +141,21 @@ def leaderboard(results: Results) -> Leaderboard:
             for heading, by_row_name in suites.details(records, row_names, column_names).items()
         },
     )
+
+
+def _suites(
+    records: list[RunRecord], rows: Mapping[int, RowName], columns: Mapping[int, str], studies: Mapping[int, str]
+) -> dict[str, dict[RowName, Suite]]:
+    """The averages of whole suites by suite and row, those of each study by themselves where studies stay apart."""
+    by_study: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_study[studies.get(id(record), "")].append(record)
+    merged: dict[str, dict[RowName, Suite]] = {}
+    for members in by_study.values():
+        own = {id(record): rows[id(record)] for record in members}
+        for suite, averages in suites.averages(members, own, columns).items():
+            merged.setdefault(suite, dict.fromkeys(rows.values(), Suite(None, []))).update(averages)
+    return merged
 
 
 def _published(records: list[RunRecord]) -> list[Any]:
@@ -155,7 +181,10 @@ def _score(scores: list[float]) -> Score:
     return Score(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None, len(scores))
 
 
-def _row(name: RowName, cells: dict[str, Score | None], figures: dict[str, float | None]) -> LeaderboardRow:
+def _row(
+    name: RowName, cells: dict[str, Score | None], figures: dict[str, float | None], columns: Collection[str]
+) -> LeaderboardRow:
+    """A row; `columns` are those that its mean is over, of which it may lack some."""
     method, model, variant = name
     scores = [cell.mean for cell in cells.values() if cell is not None]
     return LeaderboardRow(
@@ -163,7 +192,7 @@ def _row(name: RowName, cells: dict[str, Score | None], figures: dict[str, float
         model=model,
         variant=variant,
         cells=cells,
-        mean=sum(scores) / len(scores) if len(scores) == len(cells) else None,
+        mean=sum(scores) / len(scores) if len(scores) == len(columns) else None,
         figures=figures,
     )
 

@@ -136,6 +136,7 @@ def test_a_study_is_chosen_and_what_it_has_nothing_of_goes(opened: Open, documen
     page.click("#reset")
     assert len(one.names()) == len(document.rows)
     assert len(page.locator("#table thead th:visible").all_inner_texts()) > len(heads)
+    assert len(one.at("study=gone").names()) == len(document.rows), "a link of another day"
 
 
 def test_columns_are_chosen(opened: Open) -> None:

@@ -197,3 +197,18 @@ def test_a_panel_is_a_data_set_with_a_model() -> None:
     ]  # fmt: skip
     assert isinstance(made.columns[0], Column)
     assert isinstance(made.rows[0].cells[made.columns[0].id].score, MeanWithInterval)
+
+
+def test_pictures_are_of_what_compares_something_first(document: Document) -> None:
+    panel = document.panels[0]
+    single = replace(panel, rows=panel.rows[:1])
+    few = replace(document, panels=[single, panel])
+    assert few.pictured == [panel, single]
+    many = replace(document, panels=[*[single] * 30, panel])
+    assert len(many.pictured) == 24
+    assert many.pictured[0] is panel
+
+
+@pytest.mark.parametrize(("percent", "text"), [(100.0, "100"), (0.327, "0.33"), (9.96, "10"), (12.3, "12")])
+def test_a_share_has_two_digits_that_count(percent: float, text: str) -> None:
+    assert words._figure(percent) == text

@@ -15,7 +15,9 @@ QUICK = ("demo", "six_methods")
 )
 def test_the_files_are_those_that_the_records_make(study: str) -> None:
     made = dict(own.experiments(study))
-    mixtures_alone = all(record.config["dataset"].get("parts") for record in load(own.PUBLISHED / study).completed)
+    records = load(own.PUBLISHED / study).completed
+    assert records
+    mixtures_alone = all(record.config["dataset"].get("parts") for record in records)
     assert bool(made) != mixtures_alone  # Of a mixture no experiment is made.
     assert set(made) == {name for name in FILES if name.startswith(f"peftbench/{study}_")}
     assert [name for name, text in made.items() if FILES[name].read_text() != text] == []

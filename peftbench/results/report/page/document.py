@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+#: Data sets and models that pictures are drawn of, at most: a board of hundreds of cells stays a page that opens.
+PICTURED = 24
+
 #: The ends of an interval.
 Ends = tuple[float, float]
 
@@ -281,6 +284,11 @@ class Document:
     @property
     def models(self) -> list[str]:
         return sorted({row.model for row in self.rows})
+
+    @property
+    def pictured(self) -> Sequence[PagePanel]:
+        """The panels that pictures are drawn of, those first that compare anything."""
+        return sorted(self.panels, key=lambda panel: len(panel.rows) < 2)[:PICTURED]
 
     @property
     def studies(self) -> list[str]:

@@ -26,8 +26,8 @@
     const state = { method: query.get("method") || "", metric: query.get("metric") || "", sort: query.get("sort") || "",
       cost: query.get("cost") || "", theme: query.get("theme") || "", open: query.get("open") || "",
       cols: query.has("cols") ? new Set(query.get("cols").split(",")) : null, budget: {} };
-    for (const name of MANY) state[name] = many(name);
     // A link may be of another day: what this page hasn't is left out.
+    for (const name of MANY) state[name] = new Set([...many(name)].filter((value) => boxes(name).some((box) => box.value === value)));
     for (const name of ["metric", "cost"]) if (!options(name).includes(state[name])) state[name] = "";
     for (const cost of board.budgets) {
       const most = parseFloat(query.get("max-" + cost));
@@ -262,7 +262,7 @@
     const column = columns.get(columnId), inside = $("#details-body");
     $("#details-title").textContent = `${row.name} on ${column.data}`;
     inside.replaceChildren(node("p", `${percent(cell.score[0])} ${cell.score[1] != null ? ends(cell.score) : ""}`
-      + `${cell.tied ? ", can't be told from the best" : ""}; ${row.model}`));
+      + `${cell.tied ? ", can't be told from the best" : ""}; ${row.model}${row.study ? `, study ${row.study}` : ""}`));
     if (cell.warnings.length) {
       const warnings = node("ul", null, ...cell.warnings.map((text) => node("li", text)));
       warnings.className = "notes warnings";
@@ -323,14 +323,15 @@
   }
 
   function csv() {
-    const chosen = board.columns.filter((column) => column.id !== "name" && shows(column));
+    const names = ["method", "variant", "model", ...(columns.has("study") ? ["study"] : [])];
+    const chosen = board.columns.filter((column) => column.id !== "name" && !names.includes(column.id) && shows(column));
     const parts = ["mean", "low", "high"], what = state.metric || "score";
-    const lines = [["method", "variant", "model", ...chosen.flatMap((column) => column.data
+    const lines = [[...names, ...chosen.flatMap((column) => column.data
       ? [...parts.map((part) => `${column.data}_${what}_${part}`), `${column.data}_seeds`] : [column.title])]];
     for (const tr of body.children) {
       const row = byId.get(tr.id);
       if (!row.shown) continue;
-      lines.push([row.method, row.variant, row.model, ...chosen.flatMap((column) => {
+      lines.push([...names.map((name) => row[name]), ...chosen.flatMap((column) => {
         if (!column.data) return [value(row, column)];
         const cell = row.cells[column.id], found = estimate(cell);
         return [found?.[0], found?.[1], found?.[2], found ? cell.runs.length : 0];

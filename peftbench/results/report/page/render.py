@@ -13,13 +13,11 @@ from markupsafe import Markup
 from peftbench.results.report import prompts
 from peftbench.results.report.page import forest, lines, pareto, standalone, svg, table, words
 from peftbench.results.report.page.costs import BUDGETS, COSTS
-from peftbench.results.report.page.document import Column, Document, Matrix, PagePanel, Section
+from peftbench.results.report.page.document import PICTURED, Column, Document, Matrix, Section
 from peftbench.results.report.page.payload import payload
 from peftbench.system import escape
 
 _HERE = Path(__file__).parent
-#: Data sets and models that pictures are drawn of, at most: a board of hundreds of cells stays a page that opens.
-_MOST = 24
 
 
 def render(document: Document) -> str:
@@ -42,9 +40,9 @@ def render(document: Document) -> str:
         pictures=pictures,
         choices=[cost for cost in COSTS if cost.id in {figure["cost"] for figure in pictures["pareto"]}],
         legend=[{"name": name, "svg": Markup(_mark(number))} for number, name in enumerate(document.families)],
-        matrices=[_matrix(matrix) for matrix in document.matrices[:_MOST]],
+        matrices=[_matrix(matrix) for matrix in document.matrices[:PICTURED]],
         sections=[_section(section) for section in document.sections],
-        undrawn=len(document.panels) - len(_drawn(document.panels)),
+        undrawn=len(document.panels) - len(document.pictured),
         prompts_note=prompts.NOTE,
     )
 
@@ -102,7 +100,7 @@ def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
     """The pictures by kind, in the order of the page."""
     figures: dict[str, list[dict[str, Any]]] = {"forest": [], "pareto": [], "sweeps": [], "curves": []}
     by_id = {column.id: column for column in document.columns}
-    for panel in _drawn(document.panels):
+    for panel in document.pictured:
         column, where = panel.column, panel.name
         figures["forest"].append(_figure(column, panel.model, forest.panel(document, panel), caption=where))
         for cost in (cost for cost in COSTS if cost.picture):
@@ -112,7 +110,7 @@ def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
                 figures["pareto"].append(_figure(column, panel.model, drawn, caption=caption, cost=cost.id))
         for row, drawn in lines.curves(document, panel):
             figures["curves"].append(_figure(column, panel.model, drawn, caption=row.name, row=row.id, panel=where))
-    for one in document.sweeps[:_MOST]:
+    for one in document.sweeps[:PICTURED]:
         column = by_id[one.column]
         figures["sweeps"].append(
             _figure(column, "", lines.sweep(one, column), caption=f"{column.name}, by {one.setting}")
@@ -120,16 +118,9 @@ def _pictures(document: Document) -> dict[str, list[dict[str, Any]]]:
     return figures
 
 
-def _drawn(panels: Sequence[PagePanel]) -> Sequence[PagePanel]:
-    """The panels that pictures are drawn of: where there are too many, the first of those that compare anything."""
-    if len(panels) <= _MOST:
-        return panels
-    return ([panel for panel in panels if len(panel.rows) > 1] or panels)[:_MOST]
-
-
 def _section(section: Section) -> dict[str, Any]:
     """A part of the page, with its pictures drawn."""
-    drawn = [{"caption": one.caption, "svg": Markup(standalone.drawn(one))} for one in section.pictures[:_MOST]]
+    drawn = [{"caption": one.caption, "svg": Markup(standalone.drawn(one))} for one in section.pictures[:PICTURED]]
     return {"part": section, "pictures": drawn}
 
 

@@ -34,7 +34,9 @@ def memory(board: Leaderboard) -> Section:
     largest = sorted(board.memory, key=lambda one: -sum(one.measured.values()))[:_MOST]
     bars = []
     for one in largest:
-        name = f"{one.row[0]} · {one.row[1]} · {one.column}"
+        runs = board.runs.get((one.row, one.column), [])
+        study = next((board.studies[id(record)] for record in runs if id(record) in board.studies), "")
+        name = " · ".join(filter(None, (study, one.row[0], one.row[1], one.column)))
         bars.append((f"{name}, measured", one.measured))
         if one.estimated is not None:
             bars.append((f"{name}, estimated", one.estimated))

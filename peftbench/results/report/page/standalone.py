@@ -7,12 +7,10 @@ from pathlib import Path
 
 from peftbench.results.report.page import bars, chart, forest, pareto, svg
 from peftbench.results.report.page.costs import COSTS
-from peftbench.results.report.page.document import Bars, Chart, Document, PagePanel
+from peftbench.results.report.page.document import PICTURED, Bars, Chart, Document, PagePanel
 
 #: Pictures beside each other, and the room of each.
 _ACROSS, _GAP, _HEAD = 2, 24, 24
-#: Panels of a file, at most.
-_MOST = 24
 
 _Draw = Callable[[PagePanel], str | None]
 
@@ -30,7 +28,7 @@ def costs(document: Document) -> str:
 
 def _sheet(document: Document, draw: _Draw) -> str:
     panels = []
-    for panel in document.panels[:_MOST]:
+    for panel in document.pictured:
         drawn = draw(panel)
         if drawn is not None:
             panels.append((panel.name, drawn))
@@ -44,7 +42,7 @@ def drawn(picture: Chart | Bars) -> str:
 
 def pictures(some: Sequence[Chart | Bars]) -> str:
     """Pictures of the page's parts as one file; "" without any, which is no file."""
-    return sheet([(one.caption, drawn(one)) for one in some[:_MOST]]) if some else ""
+    return sheet([(one.caption, drawn(one)) for one in some[:PICTURED]]) if some else ""
 
 
 def sheet(panels: Sequence[tuple[str, str]]) -> str:
