@@ -10,11 +10,14 @@ from peftbench.data.batch import Batch, moved
 from peftbench.data.datamodule import TaskDataModule
 from peftbench.results import scored
 from peftbench.run.context import RunContext
-from peftbench.run.estimate.steps import STEPS, trace
+from peftbench.run.estimate.steps import trace
 from peftbench.run.estimate.tracker import Footprint
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import stop
 
+#: Steps that are made: the second is the first with all of the optimiser's state, and a third shows no more (tested for
+#: every method against the three of an estimate).
+_STEPS = 2
 #: The figures that are added to a record's `efficiency`.
 FIGURES = ("memory_parts_bytes", "memory_length", "flops_per_token")
 
@@ -36,7 +39,7 @@ def measure(
     context.emit({"event": "phase", "phase": "measuring memory"})
     try:
         stop.check()
-        if STEPS * (train_s or 0.0) > config.measure_s * tuner.total_steps:
+        if _STEPS * (train_s or 0.0) > config.measure_s * tuner.total_steps:
             return nothing, [scored.unmeasured(config.method.name, scored.MEMORY, f"measure_s={config.measure_s:g}")]
         batch = moved(_longest(data, config.recipe.batch_size), tuner.device)
         whole, extra = _traced(tuner, batch, trainer)
@@ -69,10 +72,10 @@ def _traced(tuner: FineTuner, batch: Batch, trainer: Any) -> tuple[Footprint, di
     cuda = tuner.device.type == "cuda"
     with torch.random.fork_rng(devices=[tuner.device] if cuda else []):
         if not cuda:
-            return trace(tuner, batch, precision=trainer.precision_plugin.forward_context, rate=0.0), {}
+            return trace(tuner, batch, precision=trainer.precision_plugin.forward_context, steps=_STEPS, rate=0.0), {}
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        whole = trace(tuner, batch, precision=trainer.precision_plugin.forward_context, rate=0.0)
+        whole = trace(tuner, batch, precision=trainer.precision_plugin.forward_context, steps=_STEPS, rate=0.0)
         free, total = torch.cuda.mem_get_info()
         held = whole.parts["weights_frozen"] + whole.parts["weights_trained"]
         beside = torch.cuda.max_memory_allocated() - before - (whole.peak - held)

@@ -21,17 +21,17 @@ from peftbench.run.training.lightning_compat import connect
 from peftbench.run.training.tuner import FineTuner
 from peftbench.system import limit, stop
 
-#: Steps that are measured, and those before that warm up, uncounted.
-_STEPS, _WARM_UP = 20, 3
+#: Steps that are measured, and those before that warm up, uncounted: the same model has just been trained and asked.
+_STEPS, _WARM_UP = 20, 1
 #: Of a time that is over too soon, the steps that are enough; and those that are once a part of the time has gone by.
-_ENOUGH, _PLENTY = 5, 9
+_ENOUGH, _PLENTY = 5, 7
 
 
 #: What it is called in footnotes.
 _NAME = "a training step beside the base's forward pass"
 #: Its share of `measure_s`, which it gets besides inference speed: twenty steps of a large model take minutes.
 _SHARE = 1 / 4
-#: The part of that time after which `_PLENTY` steps will do: a median of nine is nearly that of twenty.
+#: The part of that time after which `_PLENTY` steps will do: a median of seven is nearly that of twenty.
 _SOON = 1 / 2
 
 

@@ -53,13 +53,13 @@ def test_steps_and_forward_passes_take_turns(train: Train, monkeypatch: pytest.M
         """2 s for the base; for the step 7, 8, ... s, but for those that warm up."""
         work()
         number, of_base = divmod(next(clock), 2)
-        return 2.0 if of_base else (1000.0 if number < 3 else number + 4.0)
+        return 2.0 if of_base else (1000.0 if number < 1 else number + 6.0)
 
     monkeypatch.setattr(step_cost, "measure", measured)
     monkeypatch.setattr(step_cost, "_seconds", seconds)
     monkeypatch.setattr(FineTuner, "step", steps)
     record = train(*SHORT, "hardware.micro_batch_size=5", "recipe.train_samples=64")
-    assert calls == ["step", "base 5", "base 3"] * 23
+    assert calls == ["step", "base 5", "base 3"] * 21
     assert cost(record) == pytest.approx((7 + 26) / 2 / 2)
     assert not notes(record)
 
@@ -73,12 +73,12 @@ def test_what_trains_nothing_has_no_step(train: Train) -> None:
     assert (cost(record), notes(record)) == (None, [])
 
 
-def test_nine_steps_will_do_once_half_of_the_time_has_gone_by(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seven_steps_will_do_once_half_of_the_time_has_gone_by(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_cost, "_SOON", 0)
     seconds = itertools.count(1)
     monkeypatch.setattr(step_cost, "_seconds", lambda work: (work(), next(seconds))[1])
     record = train(*SHORT, "recipe.train_samples=64")
-    assert (cost(record), next(seconds)) == (pytest.approx(15 / 16), 2 * (3 + 9) + 1)
+    assert (cost(record), next(seconds)) == (pytest.approx(9 / 10), 2 * (1 + 7) + 1)
     assert not notes(record)
 
 
