@@ -104,6 +104,19 @@ def test_what_was_made_under_other_conditions_is_never_compared(change: str, nam
     assert by_method == {"lora": True, "bitfit": True, "full": True, "ia3": False}
 
 
+def test_what_has_nothing_to_tune_is_compared_with_what_was_tuned() -> None:
+    """As every method with the same number of trials: the majority class must stand beside them, by its plain name."""
+    tuned = [(method, 0.5 + seed / 100, "tune=4", seed) for method in ("lora", "full") for seed in range(3)]
+    plain = [("majority", 0.4 + seed / 100, "tune=null", seed) for seed in range(3)]
+    runs = [made(score, f"method={m}", tune, f"seed={seed}") for m, score, tune, seed in (*tuned, *plain)]
+    result = board(*runs)
+    assert {(row.method, row.variant) for row in result.rows} == {("lora", ""), ("full", ""), ("majority", "")}
+    assert [len(panel.rows) for panel in result.evidence.panels] == [3]
+    untuned = [made(0.5 + seed / 100, "method=bitfit", f"seed={seed}") for seed in range(3)]
+    panels = {frozenset(row[0] for row in panel.rows) for panel in board(*runs, *untuned).evidence.panels}
+    assert frozenset({"lora", "full"}) in panels, "with two budgets nobody knows which is its"
+
+
 def test_other_data_are_other_columns_that_are_never_compared() -> None:
     other = {"data_fingerprint": "other", "model_fingerprint": "m"}
     runs = [made(0.5 + s / 100, f"seed={s}") for s in range(2)]

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from peftbench.config import formulations
 from peftbench.results.records import RunRecord
 from peftbench.results.report import alike
+from peftbench.results.report.load import is_tunable
 from peftbench.results.report.suites import RowName
+
+_TRIALS = "trials of tuning"
 
 
 def groups(
@@ -31,6 +34,7 @@ def groups(
     grouped: dict[tuple[str, str, str], list[RowName]] = defaultdict(list)
     notes = []
     for (column, model, study), rows in by_place.items():
+        _allow_all(rows, {row for row in rows if is_tunable(runs[row, column][0])})
         differing = [key for key in next(iter(rows.values())) if len({values[key] for values in rows.values()}) > 1]
         for row, values in rows.items():
             shared = [*([f"study {study}"] if study else []), *(f"{key} {values[key]}" for key in differing)]
@@ -39,6 +43,14 @@ def groups(
             where = ", ".join(filter(None, (column, model, study)))
             notes.append(f"{where}: rows that differ in {', '.join(differing)} aren't compared")
     return dict(grouped), [*notes, *sorted(small)]
+
+
+def _allow_all(rows: Mapping[RowName, dict[str, str]], tunable: set[RowName]) -> None:
+    """Give rows that have nothing to tune the budget of the others, where these have one in common."""
+    budgets = {rows[row][_TRIALS] for row in tunable}
+    for row, values in rows.items():
+        if row not in tunable and len(budgets) == 1:
+            values[_TRIALS] = next(iter(budgets))
 
 
 def _newest(records: Sequence[RunRecord], studies: Mapping[int, str]) -> dict[tuple[str, str], int]:
@@ -67,7 +79,7 @@ def _conditions(record: RunRecord, current: bool) -> dict[str, str]:
     split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0]) or {}
     return {
         "selection": str(recipe.get("selection")),
-        "trials of tuning": str(record.config.get("tune") or 0),
+        _TRIALS: str(record.config.get("tune") or 0),
         "examples scored": str(split.get("n")),
         "protocol": "newest" if current else str(record.protocol),
     }

@@ -132,6 +132,12 @@ def _named(record: RunRecord) -> tuple[str, ...]:
     return record.key, *(record.config[group]["name"] for group in _CELL)
 
 
+def is_tunable(record: RunRecord) -> bool:
+    """False of a run that has nothing to tune (the majority class): it was allowed as many trials as any other."""
+    config = record.config
+    return bool(config.get("tune") or config["method"].get("search") or config.get("tune_space"))
+
+
 def settings(record: RunRecord) -> dict[str, str]:
     """A record's settings (recipe, hardware, ...), flat: what two rows of one table may differ in."""
     rest = {k: v for k, v in record.config.items() if k not in (*_CELL, *_IGNORED)}

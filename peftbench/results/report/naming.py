@@ -10,7 +10,7 @@ from peftbench.config.identity import words
 from peftbench.config.types import MethodConfig, ModelConfig
 from peftbench.results.records import RunRecord
 from peftbench.results.report.flattening import flat
-from peftbench.results.report.load import settings
+from peftbench.results.report.load import is_tunable, settings
 
 N = TypeVar("N")
 
@@ -102,6 +102,12 @@ def _settings(records: list[RunRecord], of: list[str | None]) -> list[dict[str, 
         }
         for record in records
     ]
+    budgets: dict[str | None, set[str]] = defaultdict(set)
+    for record, values, study in zip(records, described, of, strict=True):
+        budgets[study] |= {values.get("tune", "None")} if is_tunable(record) else set()
+    for record, values, study in zip(records, described, of, strict=True):
+        if not is_tunable(record) and len(budgets[study]) == 1:
+            values["tune"] = next(iter(budgets[study]))
     machine = [{k for k in values if k.startswith("hardware.") and k != "hardware.name"} for values in described]
     rest = [{k: values[k] for k in values.keys() - parts} for values, parts in zip(described, machine, strict=True)]
     parts = [{k: values[k] for k in parts} for values, parts in zip(described, machine, strict=True)]
