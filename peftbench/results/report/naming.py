@@ -67,6 +67,11 @@ def row_names(
     return {id(record): named[what] for record, what in zip(everything, descriptions, strict=True)}
 
 
+def within_study(variant: str, study: str) -> str:
+    """A variant as it is named among the rows of its study; "" for `study` where studies don't stay apart."""
+    return variant.removeprefix(f"study={study}").removeprefix(", ") if study else variant
+
+
 def _firsts(records: list[RunRecord], descriptions: list[Any]) -> dict[Any, RunRecord]:
     """The first record of each description, by that."""
     firsts: dict[Any, RunRecord] = {}

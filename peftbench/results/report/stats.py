@@ -6,7 +6,7 @@ nor the data's or the model's fingerprint. What differs is shown in the row's or
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,27 +97,14 @@ def leaderboard(results: Results) -> Leaderboard:
         runs[names[id(record)]].append(record)
     cells = {key: _score(sorted(record.score or 0.0 for record in members)) for key, members in runs.items()}
     columns = sorted(set(column_names.values()))
-    by_row: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    by_row: dict[RowName, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_row[row_names[id(record)]].append(record)
     measured = Measured(records)
-    study = {name: results.studies.get(id(members[0]), "") for name, members in by_row.items()}
-    has: dict[str, set[str]] = defaultdict(set)
-    for name, column in cells:
-        has[study[name]].add(column)
-    rows = [
-        _row(name, {c: cells.get((name, c)) for c in columns}, measured.of(members), has[study[name]])
-        for name, members in by_row.items()
-    ]
-
-    def place(row: LeaderboardRow) -> tuple[Any, ...]:
-        name = row.method, row.model, row.variant
-        return study[name], row.mean is None, -(row.mean or 0.0), *name
-
     return Leaderboard(
         columns=columns,
         metrics={column_names[id(r)]: " + ".join(r.config["dataset"].get("metrics", {})) for r in records},
-        rows=sorted(rows, key=place),
+        rows=_rows(by_row, cells, columns, measured, results.studies),
         failed=sorted(results.failed, key=lambda r: (r.config["dataset"]["name"], r.config["method"]["name"], r.key)),
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
@@ -141,6 +128,30 @@ def leaderboard(results: Results) -> Leaderboard:
             for heading, by_row_name in suites.details(records, row_names, column_names).items()
         },
     )
+
+
+def _rows(
+    by_row: Mapping[RowName, list[RunRecord]],
+    cells: Mapping[tuple[RowName, str], Score],
+    columns: Sequence[str],
+    measured: Measured,
+    studies: Mapping[int, str],
+) -> list[LeaderboardRow]:
+    """The rows, best first, study by study where studies stay apart."""
+    study = {name: studies.get(id(members[0]), "") for name, members in by_row.items()}
+    has: dict[str, set[str]] = defaultdict(set)
+    for name, column in cells:
+        has[study[name]].add(column)
+    rows = [
+        _row(name, {c: cells.get((name, c)) for c in columns}, measured.of(members), has[study[name]])
+        for name, members in by_row.items()
+    ]
+
+    def place(row: LeaderboardRow) -> tuple[Any, ...]:
+        name = row.method, row.model, row.variant
+        return study[name], row.mean is None, -(row.mean or 0.0), *name
+
+    return sorted(rows, key=place)
 
 
 def _suites(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import forgetting, prompts, stats
+from peftbench.results.report import forgetting, naming, prompts, stats
 from peftbench.results.report.flattening import flat
 from peftbench.results.report.page import cells, compared, costs, sections, varied, words
 from peftbench.results.report.page.document import Column, Document, Folded, PageRow, Table
@@ -134,7 +134,7 @@ def _row(
         id=_row_id(name),
         method=row.method,
         model=row.model,
-        variant=row.variant.removeprefix(f"study={study}").removeprefix(", ") if study else row.variant,
+        variant=naming.within_study(row.variant, study),
         family=next((str(f) for record in runs if (f := record.config["method"].get("family"))), "other"),
         cells=made,
         mean=row.mean,
