@@ -152,14 +152,14 @@ def _preflight(
     if len(left_out) == len(runs):
         raise ConfigError("no run of this command line is applicable")
     studies, rest = tuning.studies([run for run in todo if run.cell.key not in left_out], folders)
-    todo = plan.estimate([*rest, *(r for study in studies for r in study.runs)], anywhere=composed.launcher.alone)
+    todo = plan.estimate([*rest, *(r for study in studies for r in study.to_make())], anywhere=composed.launcher.alone)
     planned = plan.Plan(
         todo=todo,
         done=len(runs) - len(left_out) - len(todo),
         left_out=left_out,
         excluded=composed.excluded,
         launcher=slurm.sized(composed.launcher, todo, words),
-        trials=sum(study.budget for study in studies),
+        trials=sum(study.left for study in studies),
     )
     return planned, studies
 
@@ -169,11 +169,14 @@ def _several(
 ) -> Launched:
     """Make a plan's runs by Hydra's launcher, and say how it went."""
     todo = {run.cell.key for run in planned.todo}
-    before = [run for run in runs if run.cell.key not in todo and run.cell.key not in planned.left_out]
-    tuned = {run.cell.key for study in studies for run in study.runs}
+    tuned = {run.cell.key for study in studies for run in (*study.runs, *study.to_make())}
+    others = {*todo, *tuned, *planned.left_out}
+    before = [run for run in runs if run.cell.key not in others]
     plain = [run for run in planned.todo if run.cell.key not in tuned]
-    session, broken = sweep.Sweep(arguments, planned.launcher, plain, studies, before=len(before)), False
-    if planned.todo:
+    session, broken = sweep.Sweep(arguments, planned.launcher, plain, studies, before=planned.done), False
+    if not planned.todo:
+        session.all_runs = session.tuned()
+    else:
         try:
             session.make(runs[0].cell.config.results_dir)
         except Exception as error:  # A launcher may fail in any way of its own; what was made by then is recorded.

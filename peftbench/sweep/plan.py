@@ -176,6 +176,6 @@ def headline(plan: Plan) -> str:
     how += [f"{launcher.threads} thread{'s' * (launcher.threads > 1)} each"] if launcher.threads else []
     how += [f"each asks for {', '.join(launcher.asked)}"] if launcher.asked else []
     length = f"; about {in_words(time)}" if time is not None and plan.todo else "; time unknown" if plan.todo else ""
-    tuning = f"; up to {plan.trials} trials first" if plan.trials else ""
+    tuning = f"; up to {plan.trials} trial{'s' * (plan.trials > 1)} first" if plan.trials else ""
     divided = f" ({launcher.name}: {', '.join(how)})" if how else ""
     return f"Plan: {', '.join(parts)}{divided}{length}{tuning}"

@@ -41,12 +41,12 @@ class Sweep:
             hydra_launcher.launching(self.arguments, self.launcher) as launch,
             table.watching(root, shown, terminal.console) as change,
         ):
-            later = len(self.runs) + sum(study.budget + len(study.runs) for study in self.studies)
+            later = len(self.runs) + sum(study.left + len(study.to_make()) for study in self.studies)
 
             def go(runs: Sequence[PlannedRun], *, undecided: bool) -> None:
                 nonlocal shown, later
                 later = later - len(runs) if undecided else 0
-                left = [run for run in runs if run.cell.config.overwrite or not recorded(run)]
+                left = [run for run in runs if run.cell.config.overwrite or not tuning.recorded(run)]
                 self.tries |= {run.cell.key: len(_store(run).failures(run.cell.config, run.cell.key)) for run in left}
                 shown = replace(shown, runs=[*shown.runs, *_planned(root, left)], undecided=undecided, later=later)
                 change(shown)
@@ -55,15 +55,15 @@ class Sweep:
 
             for asked in tuning.rounds(self.studies):
                 go([run for _, run in asked], undecided=True)
-            finals = {id(study): study.finals() for study in self.studies}
-            self.hopeless = [run for study in self.studies if not finals[id(study)] for run in study.runs]
-            self.all_runs = [*self.runs, *(run for final in finals.values() for run in final)]
+            for study in self.studies:
+                study.keep()
+            self.hopeless = [run for study in self.studies if not study.finals() for run in study.runs]
+            self.all_runs = [*self.runs, *self.tuned()]
             go(self.all_runs, undecided=False)
 
-
-def recorded(run: PlannedRun) -> bool:
-    """True if a run has its record, or is a trial that was ended early."""
-    return _store(run).completed(run.cell.config, run.cell.key) or tuning.pruned(run.cell) is not None
+    def tuned(self) -> list[PlannedRun]:
+        """The runs with the best values, of studies whose trials were made."""
+        return [run for study in self.studies for run in study.finals()]
 
 
 def _store(run: PlannedRun) -> ResultStore:

@@ -5,8 +5,6 @@ Nothing of a study is stored but its trials' records: asked again in the same or
 sampler proposes the same trials, so that a stopped study goes on where it was, whichever launcher it has.
 """
 
-import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from peftbench.results.reading import home, key_of, read
 from peftbench.results.records import RunRecord
 from peftbench.results.store import TRIALS, ResultStore
 from peftbench.run.prepared import PreparedRun, prepare
+from peftbench.sweep import search_space
 from peftbench.sweep.cells import plan as plan_cells
 from peftbench.sweep.plan import PlannedRun
 
@@ -36,6 +35,8 @@ class Study:
     config_dirs: Sequence[Path]
     tried: list[dict[str, Any]] = field(default_factory=list)
     _optuna: Any = None
+    _asked: PlannedRun | None = None
+    _finals: list[PlannedRun] | None = None
 
     @property
     def config(self) -> types.RunConfig:
@@ -46,8 +47,28 @@ class Study:
         assert self.config.tune is not None
         return self.config.tune
 
+    @property
+    def left(self) -> int:
+        """How many trials are to be made."""
+        return self.budget - len(self.tried)
+
+    def go_on(self) -> None:
+        """Take the trials that are recorded, up to the first that isn't."""
+        while self.left and not self.config.overwrite and recorded(self.ask()):
+            self.tell(self.ask())
+
+    def to_make(self) -> list[PlannedRun]:
+        """The runs that aren't recorded, as they were composed while their trials aren't complete."""
+        return self.runs if self.left else [run for run in self.finals() if not recorded(run)]
+
     def ask(self) -> PlannedRun:
-        """The next trial. The first one has the values of the method's file, if they lie within the search."""
+        """The next trial, until its result is told. The first one has the values of the method's file, if they lie
+        within the search."""
+        if self._asked is None:
+            self._asked = self._next()
+        return self._asked
+
+    def _next(self) -> PlannedRun:
         import optuna
 
         if self._optuna is None:
@@ -55,11 +76,12 @@ class Study:
             sampler = optuna.samplers.TPESampler(seed=self.config.seed)
             down = set(self.config.dataset.metrics.values()) == {"min"}
             self._optuna = optuna.create_study(sampler=sampler, direction="minimize" if down else "maximize")
-            usual = _usual(self.config)
+            usual = search_space.usual(self.config)
             if usual is not None:
                 self._optuna.enqueue_trial(usual)
         self._trial = self._optuna.ask()
-        values = {key: _suggest(self._trial, key, allowed) for key, allowed in _search(self.config).items()}
+        space = search_space.of(self.config)
+        values = {key: search_space.suggest(self._trial, key, allowed) for key, allowed in space.items()}
         self._values = values
         settings = [
             f"results_dir={wording.quoted(f'{self.config.results_dir}/{TRIALS}')}",
@@ -91,6 +113,7 @@ class Study:
             for examples, value in (ended.halving or {}).get("scores", []):
                 self._trial.report(value, examples)
         self.tried.append(trial)
+        self._asked = None
         self._optuna.tell(self._trial, score, state=state)
 
     def best(self) -> dict[str, Any] | None:
@@ -100,24 +123,29 @@ class Study:
         return (min if down else max)(good, key=lambda trial: trial["score"]) if good else None
 
     def finals(self) -> list[PlannedRun]:
-        """The runs with the best values; what was tried is put where their records take it from."""
+        """The runs with the best values; none if all trials failed."""
+        if self._finals is None:
+            best = self.best()
+            self._finals = [self._compose(best["values"], [], run, "") for run in self.runs] if best else []
+        return self._finals
+
+    def keep(self) -> None:
+        """Put what was tried where the records of the runs with the best values take it from."""
         best = self.best()
         if best is None:
-            return []
-        runs = [self._compose(best["values"], [], run, "") for run in self.runs]
+            return
         summary = {
             "trials": self.budget,
             "failed": sum(trial["score"] is None and not trial.get("pruned") for trial in self.tried),
             **self._ended_early(),
             "seed": self.config.seed,
-            "search": _search(self.config),
+            "search": search_space.of(self.config),
             "best": best,
             "tried": self.tried,
-            "at_edge": _edges(best["values"], _search(self.config)),
+            "at_edge": search_space.edges(best["values"], search_space.of(self.config)),
         }
-        for run in runs:
+        for run in self.finals():
             ResultStore(self.config.results_dir).put_tuning(run.cell.key, summary)
-        return runs
 
     def _halving(self) -> str:
         """A trial's `tune_halving`: which trials came before it is a part of its key, as its end depends on them."""
@@ -137,7 +165,7 @@ class Study:
 
     def _compose(self, values: dict[str, Any], settings: list[str], run: PlannedRun, name: str) -> PlannedRun:
         own = self.config.method.search or {}
-        chosen = [_word(f"method.{key}" if key in own else key, value) for key, value in values.items()]
+        chosen = [search_space.word(f"method.{key}" if key in own else key, value) for key, value in values.items()]
         words = [*run.words, *chosen, *settings]
         cell = prepare(plan_cells(words, multirun=False, config_dirs=self.config_dirs).cells[0])
         return PlannedRun(cell, words, " · ".join([run.group, *([name] if name else [])]), run.estimate_s)
@@ -159,8 +187,9 @@ def studies(runs: Sequence[PlannedRun], config_dirs: Sequence[Path]) -> tuple[li
             rest += members
         else:
             _check(config)
-            _check_space(members[0], config_dirs)
+            search_space.check(config, members[0].words, config_dirs)
             tuned.append(Study(members, config_dirs))
+            tuned[-1].go_on()
     return tuned, rest
 
 
@@ -176,41 +205,19 @@ def _check(config: types.RunConfig) -> None:
         raise ConfigError(f'tune={config.tune}: needs Optuna: pip install "peftbench[tune]"') from None
 
 
-#: What trials may differ in, and what of it would have them judged on different examples.
-_SEARCHABLE, _JUDGED_ON = ("recipe.", "method.", "model.", "hardware."), ("recipe.selection", "recipe.eval_samples")
-
-
-def _check_space(run: PlannedRun, config_dirs: Sequence[Path]) -> None:
-    """Raises ConfigError for a key or a value of `tune_space` that no trial can have, before the first begins."""
-    own = {f"method.{key}" for key in run.cell.config.method.search or {}}
-    for key, allowed in (run.cell.config.tune_space or {}).items():
-        if not key.startswith(_SEARCHABLE) or key in _JUDGED_ON or key in own:
-            why = "the method's own search has it" if key in own else f"allowed are keys of {', '.join(_SEARCHABLE)}"
-            raise ConfigError(f"tune_space.{key}: {why}, but for {', '.join(_JUDGED_ON)}")
-        values = allowed if isinstance(allowed, list) else []
-        if len(set(map(str, values))) < 2 or (_is_range(key) and not _are_ends(values)):
-            what = "its lowest and its highest value" if _is_range(key) else "a list of two or more different values"
-            raise ConfigError(f"tune_space.{key}={allowed}: allowed is {what}")
-        for value in values:
-            plan_cells([*run.words, _word(key, value)], multirun=False, config_dirs=config_dirs)
-
-
-def _are_ends(values: list[Any]) -> bool:
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    return len(numbers) == len(values) == 2 and 0 < numbers[0] < numbers[1]
-
-
-def _word(key: str, value: Any) -> str:
-    return f"{key}={json.dumps(value)}"
-
-
 def rounds(tuned: Sequence[Study]) -> Iterator[list[tuple[Study, PlannedRun]]]:
     """Trials that may run at the same time: one of every study; the caller has to make them before it goes on."""
-    for _ in range(max((study.budget for study in tuned), default=0)):
-        asked = [(study, study.ask()) for study in tuned if len(study.tried) < study.budget]
+    while any(study.left for study in tuned):
+        asked = [(study, study.ask()) for study in tuned if study.left]
         yield asked
         for study, run in asked:
             study.tell(run)
+
+
+def recorded(run: PlannedRun) -> bool:
+    """True if a run has its record, or is a trial that was ended early."""
+    store = ResultStore(run.cell.config.results_dir)
+    return store.completed(run.cell.config, run.cell.key) or pruned(run.cell) is not None
 
 
 def selection_score(cell: PreparedRun) -> float | None:
@@ -238,54 +245,3 @@ def _record(cell: PreparedRun) -> RunRecord | None:
 def _examples(record: RunRecord | None) -> int | None:
     """The examples that a trial saw; None: it failed."""
     return None if record is None else (record.halving or {}).get("examples_seen")
-
-
-def _search(config: types.RunConfig) -> dict[str, Any]:
-    """The values that are allowed by key, within the method or (of `tune_space`) of the run."""
-    set_by_match = (config.method.size or []) if config.match is not None else []
-    own = {key: allowed for key, allowed in (config.method.search or {}).items() if key not in set_by_match}
-    return {**own, **(config.tune_space or {})}
-
-
-def _is_range(key: str) -> bool:
-    """A rate is searched between two ends, evenly on a logarithmic scale; anything else among given values."""
-    return key.rpartition(".")[2] in ("lr", "head_lr")
-
-
-#: The share of a range, on its logarithmic scale, that counts as its edge. A trial hardly falls on the end itself, and
-#: of a usual range, two decades, a tenth is a factor of 1.6: what lies beyond may be better by as much.
-_EDGE = 0.1
-
-
-def _edges(best: dict[str, Any], search: dict[str, Any]) -> dict[str, str]:
-    """The keys of rates whose best value lies at an edge of its range, and which: lower or upper."""
-    edges = {}
-    for key, allowed in search.items():
-        if not _is_range(key):
-            continue
-        low, high = (math.log(float(end)) for end in allowed)
-        place = (math.log(best[key]) - low) / (high - low) if high > low else 0.5
-        if not _EDGE < place < 1 - _EDGE:
-            edges[key] = "lower" if place <= _EDGE else "upper"
-    return edges
-
-
-def _suggest(trial: Any, key: str, allowed: list[Any]) -> Any:
-    if _is_range(key):
-        low, high = (float(end) for end in allowed)
-        return float(f"{trial.suggest_float(key, low, high, log=True):.3g}")
-    return trial.suggest_categorical(key, allowed)
-
-
-def _usual(config: types.RunConfig) -> dict[str, Any] | None:
-    """The method's own values of what is searched, or None where one lies outside."""
-    values = {}
-    for key, allowed in _search(config).items():
-        value: Any = config.method if key in (config.method.search or {}) else config
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-        inside = float(allowed[0]) <= value <= float(allowed[1]) if _is_range(key) else value in allowed
-        if not inside:
-            return None
-        values[key] = value
-    return values

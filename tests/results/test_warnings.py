@@ -13,7 +13,7 @@ from peftbench.results.records import RecordError, RunRecord
 from peftbench.results.store import ResultStore
 from peftbench.results.warnings import WarningKind
 from peftbench.run.prepared import PreparedRun
-from peftbench.sweep import job, tuning
+from peftbench.sweep import job, search_space
 from tests.helpers.boards import board, made
 
 Train = Callable[..., RunRecord]
@@ -111,7 +111,7 @@ def test_of_a_mixture_each_part_is_looked_at() -> None:
 def test_the_best_rate_at_the_edge_of_its_range(best: float, edge: str | None) -> None:
     search = {"lr": [1e-4, 1e-2], "adapter.r": [4, 8]}
     values = {"lr": best, "adapter.r": 8}
-    edges = tuning._edges(values, search)
+    edges = search_space.edges(values, search)
     assert edges == ({} if edge is None else {"lr": edge})
     tuned = {"search": search, "best": {"values": values}, "at_edge": edges}
     text = said(made(0.5, tuning=tuned))

@@ -9,7 +9,7 @@ import pytest
 from peftbench.config.types import RunConfig
 from peftbench.results.report import filters
 from peftbench.results.report.load import Results
-from peftbench.sweep import sizing, tuning
+from peftbench.sweep import search_space, sizing
 from peftbench.sweep.cells import plan
 from tests.helpers.boards import made
 
@@ -89,8 +89,8 @@ def test_seeds_and_budgets_of_a_method_are_counted_in_one_go(monkeypatch: pytest
 def test_trials_leave_the_size_alone() -> None:
     (free,) = configs("method=lora", "tune=3")
     (matched,) = configs("method=lora", "tune=3", "match=parameters", "budget=1%")
-    assert "adapter.r" in tuning._search(free)
-    assert list(tuning._search(matched)) == ["lr"]
+    assert "adapter.r" in search_space.of(free)
+    assert list(search_space.of(matched)) == ["lr"]
 
 
 def test_prepared_sweeps_are_of_what_they_say() -> None:

@@ -9,7 +9,7 @@ from peftbench.config import loading, paths
 from peftbench.results.records import RunRecord
 from peftbench.results.store import ResultStore
 from peftbench.run.prepared import prepare
-from peftbench.sweep import plan, tuning
+from peftbench.sweep import plan, search_space, tuning
 from peftbench.sweep.cells import plan as plan_cells
 from tests.helpers.composed import composed
 
@@ -33,13 +33,13 @@ def test_there_are_searches() -> None:
 def test_a_search_can_be_asked(name: str) -> None:
     """Every value of a search lies in the method's file's own shape, and the file's own values in the search."""
     config = composed([f"method={name}"])
-    for key, allowed in tuning._search(config).items():
-        if tuning._is_range(key):
+    for key, allowed in search_space.of(config).items():
+        if search_space.is_range(key):
             low, high = (float(end) for end in allowed)
             assert 0 < low < high, key
         else:
             assert len(set(map(str, allowed))) == len(allowed) > 1, key
-    assert tuning._usual(config) is not None
+    assert search_space.usual(config) is not None
 
 
 @pytest.fixture
@@ -75,6 +75,31 @@ def test_a_study_asked_again_proposes_the_same_and_keeps_the_best(
 
 
 @pytest.mark.usefixtures("optuna")
+@pytest.mark.parametrize("made", [0, 2, 3])
+def test_a_plan_counts_the_trials_and_the_runs_that_are_left(
+    tiny, run_cli: Run, monkeypatch: pytest.MonkeyPatch, made: int
+) -> None:
+    """Trials are made in the order in which they were asked for, so that a stopped study has the first ones."""
+    told: list[str] = []
+
+    def recorded(run: plan.PlannedRun) -> bool:
+        if "trial" not in run.group:
+            return run.cell.config.seed == 0  # Of the runs with the best values, the first seed's.
+        told.append(run.group.rpartition(" ")[2])
+        return int(told[-1]) <= made
+
+    monkeypatch.setattr(tuning, "recorded", recorded)
+    monkeypatch.setattr(tuning, "selection_score", lambda cell: cell.config.method.lr)
+    status, out, err = run_cli(*tiny("method=lora", "seed=0,1", "tune=3", "dry_run=true"))
+    assert status == 0, err
+    assert told == [str(number + 1) for number in range(min(made + 1, 3))]
+    to_do, done = (1, 1) if made == 3 else (2, 0)
+    assert f"Plan: {to_do} to do, {done} done; time unknown" in out
+    assert (" first" in out) == (made < 3)
+    assert made == 3 or f"up to {3 - made} trial" in out
+
+
+@pytest.mark.usefixtures("optuna")
 def test_trials_need_a_split_that_is_not_the_evaluation(tiny, run_cli: Run) -> None:
     status, _, err = run_cli(*tiny("tune=2", "recipe.selection=best_on_validation"))
     assert status == 2
@@ -107,8 +132,13 @@ def test_tuned_runs_say_what_was_tried_and_trials_are_no_rows(run_cli: Run, tiny
     stamps = {r.key: r.environment["started_unix_s"] for r in trials.values()}
     status, out, _ = run_cli(*line)
     assert status == 0
+    assert "Plan: 0 to do, 4 done\n" in out
     assert "4 completed (0 now, 4 before)" in out
     assert {r.key: r.environment["started_unix_s"] for r in records(results / "trials")} == stamps
+    next(results.glob(f"records/**/{tuned[0].key}*")).unlink()
+    status, out, _ = run_cli(*line, "dry_run=true")
+    assert "Plan: 1 to do, 3 done;" in out
+    assert " first" not in out
 
 
 SPACE = "tune_space={recipe.epochs: [1, 2], recipe.weight_decay: [0.0, 0.1]}"
