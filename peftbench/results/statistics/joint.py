@@ -1,12 +1,17 @@
 """Several methods on the same data: who may be the best, and between which ranks each lies.
 
-Means have one joint covariance: examples are common to all, seeds are each method's own. Draws of a multivariate t with
-it answer all questions, so that no two answers contradict each other. The same scores give the same draws.
+Means have one joint covariance: examples are common to all, seeds are each method's own. Draws with it answer all
+questions, so that no two answers contradict each other. The same scores give the same draws.
+
+The deviation over a few seeds is itself hardly known: a method's own part is drawn from Student's t with its own
+degrees of freedom. One number of them for all methods, as a multivariate t has, would take a method whose seeds differ
+much for as well known as the others.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy import special
@@ -25,19 +30,19 @@ class Joint:
     Attributes:
         means: (K,).
         common: (K, K) covariance of the means by the examples; zero where the intervals are of seeds alone.
-        own: (K,) variance by a method's own seeds.
-        se: (K, K) standard errors of the differences.
-        df: degrees of freedom, the median over pairs.
+        own: (K,) variance by a method's own seeds; `free`: (K,) its degrees of freedom, infinite where it is zero.
+        se: (K, K) standard errors of the differences; `df`: (K, K) their degrees of freedom.
     """
 
     means: np.ndarray
     common: np.ndarray
     own: np.ndarray
+    free: np.ndarray
     se: np.ndarray
-    df: float
+    df: np.ndarray
 
     def errors(self, draws: int = DRAWS, salt: str = "") -> np.ndarray:
-        """(draws, K) errors of the means: multivariate t with `df` degrees of freedom.
+        """(draws, K) errors of the means: normal by the examples, which are many, and t by a method's own seeds.
 
         Args:
             salt: another one gives other draws: data sets whose scores are the same are drawn apart.
@@ -49,16 +54,19 @@ class Joint:
             normal = normal @ (vectors * np.sqrt(np.maximum(values, 0))).T
         else:
             normal = np.zeros_like(normal)
-        normal += rng.standard_normal((draws, len(self.means))) * np.sqrt(self.own)
-        if not np.isfinite(self.df):
-            return normal
-        return normal / np.sqrt(rng.chisquare(self.df, size=(draws, 1)) / self.df)
+        own = rng.standard_normal((draws, len(self.means))) * np.sqrt(self.own)
+        few = np.isfinite(self.free)
+        own[:, few] /= np.sqrt(rng.chisquare(self.free[few], size=(draws, int(few.sum()))) / self.free[few])
+        drawn: np.ndarray = normal + own
+        return drawn
 
     def select(self, methods: Sequence[int] | np.ndarray) -> "Joint":
         """The same of some of the methods, in this order."""
         chosen = np.asarray(methods, int)
         both = np.ix_(chosen, chosen)
-        return Joint(self.means[chosen], self.common[both], self.own[chosen], self.se[both], self.df)
+        return Joint(
+            *(self.means[chosen], self.common[both], self.own[chosen], self.free[chosen]), self.se[both], self.df[both]
+        )
 
     def _seed(self, salt: str) -> int:
         # Rounded: on another machine the last digits may differ.
@@ -73,62 +81,79 @@ def crossed(scores: Sequence[np.ndarray]) -> Joint:
     columns = np.stack([one.by_example for one in by_method])
     common = np.atleast_2d(np.cov(columns)) / examples if examples > 1 else np.zeros((len(columns),) * 2)
     own = np.array([max(one.v1 - one.v3, 0.0) for one in by_method])
-    pairs = [(j, k) for j in range(len(by_method)) for k in range(j)]
-    se, dfs = np.zeros(common.shape), []
-    for j, k in pairs:
+    free = np.where(own > 0, [one.seeds - 1.0 for one in by_method], np.inf)
+    se, df = np.zeros(common.shape), np.full(common.shape, np.inf)
+    for j, k in combinations(range(len(by_method)), 2):
         paired = paired_variance(by_method[j], by_method[k])
         se[j, k] = se[k, j] = np.sqrt(paired.variance)
-        dfs.append(paired.df)
-    return Joint(np.array([one.mean for one in by_method]), common, own, se, _median(dfs))
+        df[j, k] = df[k, j] = paired.df
+    return Joint(np.array([one.mean for one in by_method]), common, own, free, se, df)
 
 
 def by_seeds(scores: Sequence[np.ndarray]) -> Joint:
     """The joint estimate of (S_k,) scores of K methods, two seeds each or more, on these very examples."""
     own = np.array([np.var(one, ddof=1) / len(one) for one in scores])
-    free = [len(one) - 1.0 for one in scores]
-    total = own[:, None] + own
-    dfs = [
-        satterthwaite(total[j, k], (own[j], free[j]), (own[k], free[k])) for j in range(len(scores)) for k in range(j)
-    ]
+    free = np.array([len(one) - 1.0 for one in scores])
+    total, df = own[:, None] + own, np.full((len(own),) * 2, np.inf)
+    for j, k in combinations(range(len(own)), 2):
+        df[j, k] = df[k, j] = satterthwaite(total[j, k], (own[j], free[j]), (own[k], free[k]))
     se = np.sqrt(total)
     np.fill_diagonal(se, 0.0)
-    return Joint(np.array([np.mean(one) for one in scores]), np.zeros(total.shape), own, se, _median(dfs))
+    means = np.array([np.mean(one) for one in scores])
+    return Joint(means, np.zeros(total.shape), own, np.where(own > 0, free, np.inf), se, df)
 
 
 def ties(joint: Joint) -> list[bool]:
     """A flag for each method, true if it can't be told from the best: multiple comparisons with the best.
 
-    A method leaves if the largest studentised lead of another over it exceeds the .95 quantile of that largest lead
-    where all means are equal. Source: Hsu, Ann. Statist. 9 (1981) 1026.
+    A method leaves if the surest lead of another over it is surer than the .95 quantile of that surest lead where all
+    means are equal. Leads have their own degrees of freedom, and are compared by the normal quantile that is as rare:
+    else those of a method whose seeds differ much would hide what is known of the others.
+    Source: Hsu, Ann. Statist. 9 (1981) 1026.
     """
     count, drawn = len(joint.means), np.sqrt(_spread(joint))
-    # Of all largest leads the quantile lies between that of one lead and Bonferroni's: most need no draws.
-    least, most = (t_quantile(joint.df, 1 - (1 - LEVEL) / leads) for leads in (1, max(count - 1, 1)))
     errors: np.ndarray | None = None
     stay = []
     for k in range(count):
         others = np.arange(count) != k
         lead, varies = joint.means[others] - joint.means[k], joint.se[k, others] > 0
-        largest = float((lead[varies] / joint.se[k, others][varies]).max()) if varies.any() else -np.inf
-        if (lead[~varies] > 0).any() or largest > most:  # Of those that never vary, another is better for certain.
-            stay.append(False)
-        elif largest <= least:
+        among = np.flatnonzero(others)[varies]
+        df, scaled = joint.df[k, among], lead[varies] / joint.se[k, among]
+        # The surest lead's quantile lies between that of one lead and Bonferroni's: most need no draws.
+        surest = float(_below(scaled, df).max()) if varies.any() else 0.0
+        if (lead[~varies] > 0).any() or surest > 1 - (1 - LEVEL) / max(count - 1, 1):
+            stay.append(False)  # Of those that never vary, another is better for certain.
+        elif surest <= LEVEL:
             stay.append(True)
         else:
             errors = np.ascontiguousarray(joint.errors().T) if errors is None else errors  # A row a method: quicker.
-            leads = errors[np.flatnonzero(others)[varies]] - errors[k]
-            leads /= _positive(drawn[k, others][varies])[:, None]
-            stay.append(bool(largest <= np.quantile(leads.max(axis=0), LEVEL)))
+            leads = errors[among] - errors[k]
+            leads /= _positive(drawn[k, among])[:, None]
+            most = np.quantile(_normal(leads, df[:, None]).max(axis=0), LEVEL)
+            stay.append(bool(_normal(scaled, df).max() <= most))
     return stay
 
 
+def _below(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Student's distribution function; the normal one where the degrees of freedom are infinite."""
+    finite = np.isfinite(df)
+    return np.asarray(np.where(finite, special.stdtr(np.where(finite, df, 1.0), t), special.ndtr(t)))
+
+
+def _normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """The normal quantile about as rare as a Student's t. Source: Wallace, Ann. Math. Stat. 30 (1959) 1121."""
+    finite = np.where(np.isfinite(df), df, 1.0)
+    bent = (8 * finite + 1) / (8 * finite + 3) * np.sqrt(finite * np.log1p(t**2 / finite))
+    return np.where(np.isfinite(df), np.copysign(bent, t), t)
+
+
 def better(joint: Joint) -> np.ndarray:
-    """(K, K): the chance that the method of the row is better than that of the column, by their joint t; of equals a
-    half."""
+    """(K, K): the chance that the method of the row is better than that of the column, by the t of their difference;
+    of equals a half."""
     lead, spread = joint.means[:, None] - joint.means, np.sqrt(_spread(joint))
     certain = np.select([lead > 0, lead < 0], [np.inf, -np.inf], 0.0)
     scaled = np.divide(lead, spread, out=certain, where=spread > 0)
-    return np.asarray(special.stdtr(joint.df, scaled) if np.isfinite(joint.df) else special.ndtr(scaled))
+    return _below(scaled, joint.df)
 
 
 def improvement(better_by_data_set: Sequence[np.ndarray]) -> np.ndarray:
@@ -142,7 +167,7 @@ def improvement(better_by_data_set: Sequence[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ranks:
-    """The ranks of methods by their mean over data sets. 1 is the best; methods with one mean share their mean rank.
+    """The ranks of methods by their mean over data sets. 1 is the best; of equal means the first has the lower rank.
 
     Attributes:
         low, high: (K,) the ranks that hold 95 % of the draws.
@@ -183,7 +208,7 @@ def way(joint: Joint, start: int, end: int) -> list[Share | None] | None:
     0 and 1 are these two. None where that way isn't separated from zero, since a share of nothing says nothing.
     """
     span = joint.means[end] - joint.means[start]
-    if span <= 0 or span <= t_quantile(joint.df) * joint.se[start, end]:
+    if span <= 0 or span <= t_quantile(joint.df[start, end]) * joint.se[start, end]:
         return None
     values = joint.means + joint.errors()
     drawn = (values - values[:, [start]]) / (values[:, [end]] - values[:, [start]])
@@ -205,7 +230,3 @@ def _spread(joint: Joint) -> np.ndarray:
 def _positive(deviations: np.ndarray) -> np.ndarray:
     raised: np.ndarray = np.maximum(deviations, np.finfo(float).tiny)
     return raised
-
-
-def _median(dfs: Sequence[float]) -> float:
-    return float(np.median(dfs)) if dfs else float("inf")

@@ -141,10 +141,21 @@ def test_draws_are_the_same_for_the_same_scores() -> None:
     assert not np.array_equal(joint.crossed(methods).errors(), joint.crossed(methods).errors(salt="1"))
 
 
+def test_the_chance_to_be_better_is_what_the_difference_says() -> None:
+    """Each pair by its own degrees of freedom, also beside methods that are far better known."""
+    methods = equal_methods(np.random.default_rng(8), 3, 5, 400, 0.0)
+    methods[0] = np.clip(methods[0] + np.array([[-0.2], [0.3], [-0.1], [0.2], [0.1]]), -1, 2)
+    chances = joint.better(joint.crossed(methods))
+    for j, k in [(0, 1), (0, 2)]:
+        apart = pairs.difference(methods[j], methods[k])
+        assert apart.df < 10
+        assert 2 * min(chances[j, k], chances[k, j]) == pytest.approx(apart.p, abs=0.01)
+
+
 def test_ranks_and_the_share_of_the_way() -> None:
     rng = np.random.default_rng(6)
     base = equal_methods(rng, 1, 5, 400, 0.05)[0]
-    methods = [base, np.minimum(base, rng.random(400) < 0.5), np.minimum(base, rng.random(400) < 0.9)]
+    methods = [base, np.minimum(base, rng.random(400) < 0.5), np.minimum(base, rng.random(400) < 0.85)]
     made = joint.crossed(methods)
     placed = joint.ranks([made])
     assert placed.low.tolist()[1] == placed.high.tolist()[1] == 3
