@@ -1,5 +1,9 @@
-"""The same runs before and after: an upgrade, another machine. Paired by data set, model, method, changes and seed."""
+"""The same runs before and after: an upgrade, another machine. Paired by data set, model, method, changes and seed.
 
+A cell whose runs were made under other conditions is shown, and not tested.
+"""
+
+import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,14 +11,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from peftbench.config import identity
+from peftbench.results import quality
 from peftbench.results.records import RunRecord
 from peftbench.results.report import layout, naming
+from peftbench.results.report.flattening import flat
 from peftbench.results.report.load import Results
 from peftbench.results.statistics import intervals, pairs
 
 #: Figures of a run whose change is shown, as the table heads them.
 _COSTS = {"train_time_s": "time", "peak_memory_bytes": "memory", "inference_latency_ms": "latency"}
 _ALPHA = 0.05
+#: How the keys begin that two scores must have in common to be compared, beside their data.
+_CONDITIONS = ("dataset.", "recipe.", "tune", "formulation", _DATA := "data")
+#: Settings that are named, at most.
+_NAMED = 20
 #: Data set, model, method, what the command line changed.
 _Cell = tuple[str, str, str, str]
 
@@ -27,8 +38,9 @@ class Change:
         seeds: how many are in both.
         before, after: means over these.
         low, high: the 95 % interval of the difference; None for one seed.
-        p: two-sided, adjusted for the number of cells (Holm); None where one seed tells nothing of the noise.
-        costs: by figure what it is after, in units of before; None where one lacks it.
+        p: two-sided, adjusted for the number of cells (Holm); None where nothing tells the noise, or it isn't tested.
+        costs: by figure what it is after, in units of before; None where one lacks it or was timed on a busy machine.
+        unlike: whether the runs were made under other conditions.
     """
 
     cell: _Cell
@@ -39,6 +51,7 @@ class Change:
     high: float | None
     p: float | None
     costs: dict[str, float | None]
+    unlike: bool = False
 
     @property
     def fell(self) -> bool:
@@ -48,10 +61,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All cells that are in both; `versions` that changed, and `unpaired`: runs that have no partner, and why."""
+    """All cells that are in both; `versions` and `settings` that changed; of `unpaired` runs how many, and why."""
 
     changes: list[Change]
     versions: list[str]
+    settings: list[str]
     unpaired: list[str]
 
     @property
@@ -75,7 +89,11 @@ def compare(before: Results, after: Results) -> Comparison:
         "not told apart by names and changes": doubled + doubled_after,
     }
     unpaired = [f"{n} run{'s' if n != 1 else ''} {where}" for where, n in counts.items() if n]
-    return Comparison(changes, _versions([(old[run], new[run]) for run in both]), unpaired)
+    made = [(old[run], new[run]) for run in both]
+    settings = sorted({f"{key}: {a} → {b}" for pair in made for key, (a, b) in _differing(pair).items()})
+    more = len(settings) - _NAMED
+    settings = [*settings[:_NAMED], *([f"and {more} more"] if more > 0 else [])]
+    return Comparison(changes, _versions(made), settings, unpaired)
 
 
 def _by_run(records: Sequence[RunRecord]) -> tuple[dict[tuple[str, str, str, str, int], RunRecord], int]:
@@ -92,39 +110,54 @@ def _cell(record: RunRecord) -> _Cell:
     return dataset, model, method, ", ".join(sorted(changed))
 
 
+def _differing(pair: tuple[RunRecord, RunRecord]) -> dict[str, tuple[str, str]]:
+    """Settings that decide a result, and the data, where both runs say them and they aren't the same."""
+    sides = [{**flat(run.config), _DATA: str(run.environment.get("data_fingerprint"))} for run in pair]
+    deciding = {_DATA, *(key for run in pair for key in flat(json.loads(identity.described_identity(run.config))))}
+    both = sorted(deciding & sides[0].keys() & sides[1].keys())
+    return {key: (sides[0][key], sides[1][key]) for key in both if sides[0][key] != sides[1][key]}
+
+
 def _change(cell: _Cell, runs: Sequence[tuple[RunRecord, RunRecord]]) -> Change:
     scores = np.array([[before.score, after.score] for before, after in runs], float)
     apart = scores[:, 1] - scores[:, 0]
-    interval = intervals.by_seeds(apart)
-    if interval is None:
-        low = high = None
-        p = _one(runs[0])
-    else:
-        low, high = interval.low, interval.high
-        p = intervals.two_sided(interval.mean, interval.se, interval.df)
+    interval, noise = intervals.by_seeds(apart), _noise(runs)
+    errors = [(interval.se, interval.df)] if interval is not None else []
+    errors += [] if noise is None else [(noise, np.inf)]
+    # Seeds that happen to differ alike say no more than so many examples can.
+    p = max((intervals.two_sided(float(apart.mean()), *error) for error in errors), default=None)
+    half = max(intervals.t_quantile(df) * se if se else 0.0 for se, df in errors) if errors else 0.0
+    if noise is None and not apart.any():
+        p = 1.0
+    elif not half:
+        p = None
+    low, high = (None, None) if interval is None or not half else (apart.mean() - half, apart.mean() + half)
+    unlike = any(key.startswith(_CONDITIONS) for pair in runs for key in _differing(pair))
     before, after = scores.mean(axis=0)
-    return Change(cell, len(runs), float(before), float(after), low, high, p, _costs(runs))
+    return Change(
+        *(cell, len(runs), float(before), float(after), low, high), None if unlike else p, _costs(runs), unlike
+    )
 
 
-def _one(pair: tuple[RunRecord, RunRecord]) -> float | None:
-    """The p of one seed's difference, if it is an accuracy: against the deviation between runs on a fixed evaluation
-    set, sqrt(err / 2 N). Source: arXiv 2304.01910."""
-    before, after = pair
-    if before.score == after.score:
-        return 1.0
-    split = before.metrics.get((before.config["dataset"].get("evaluation") or [""])[0]) or {}
-    n = split.get("n")
-    if list(split.get("values") or {}) != ["accuracy"] or not isinstance(n, int) or n < 1:
-        return None
-    wrong = 1 - ((before.score or 0.0) + (after.score or 0.0)) / 2
-    return intervals.two_sided((after.score or 0.0) - (before.score or 0.0), float(np.sqrt(wrong / n)), np.inf)
+def _noise(runs: Sequence[tuple[RunRecord, RunRecord]]) -> float | None:
+    """The standard error of the difference by the examples, of accuracies: a run deviates by sqrt(err / 2 N) from
+    others on the same evaluation set. Source: arXiv 2304.01910."""
+    variances = []
+    for before, after in runs:
+        split = before.metrics.get((before.config["dataset"].get("evaluation") or [""])[0]) or {}
+        n = split.get("n")
+        if list(split.get("values") or {}) != ["accuracy"] or not isinstance(n, int) or n < 1:
+            return None
+        variances.append((1 - ((before.score or 0.0) + (after.score or 0.0)) / 2) / n)
+    return float(np.sqrt(np.mean(variances) / len(runs)))
 
 
 def _costs(runs: Sequence[tuple[RunRecord, RunRecord]]) -> dict[str, float | None]:
     """The median over seeds of what a figure is after, in units of before."""
     ratios: dict[str, float | None] = {}
     for figure in _COSTS:
-        both = [[(run.efficiency or {}).get(figure) for run in pair] for pair in runs]
+        quiet = [pair for pair in runs if not any(figure in quality.busy(run) for run in pair)]
+        both = [[(run.efficiency or {}).get(figure) for run in pair] for pair in quiet]
         quotients = [new / old for old, new in both if old and new is not None]
         ratios[figure] = statistics.median(quotients) if quotients else None
     return ratios
@@ -157,9 +190,11 @@ def render(comparison: Comparison) -> str:
     if lines:
         parts.append(
             "! marks a score that fell by more than noise (5 %, Holm over all lines);\n"
-            "? one seed of which the noise isn't known; costs are in units of before."
+            "? one of which the noise isn't known; ≠ one that was made under other\n"
+            "conditions, and isn't tested; costs are in units of before."
         )
-    parts += [layout.bullets(part) for part in (comparison.versions, comparison.unpaired) if part]
+    told = (comparison.versions, comparison.settings, comparison.unpaired)
+    parts += [layout.bullets(part) for part in told if part]
     return "\n\n".join(parts)
 
 
@@ -168,7 +203,7 @@ def _line(change: Change) -> list[str]:
     apart = f"{100 * (change.after - change.before):+.1f}"
     ends = "" if change.low is None or change.high is None else f" [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
     return [
-        "!" if change.fell else "?" if change.p is None else "",
+        "!" if change.fell else "≠" if change.unlike else "?" if change.p is None else "",
         f"{method} ({changed})" if changed else method,
         *(model, dataset, f"{100 * change.before:.1f}", f"{100 * change.after:.1f}", apart + ends, str(change.seeds)),
         *(layout.number(change.costs[figure], "{:.2f}") for figure in _COSTS),
