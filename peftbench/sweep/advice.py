@@ -13,6 +13,7 @@ import numpy as np
 from peftbench.config import loading, paths
 from peftbench.config.types import RunConfig
 from peftbench.errors import ConfigError
+from peftbench.results import quality
 from peftbench.results.records import RunRecord
 from peftbench.results.report import certainty
 from peftbench.results.report.certainty import CellScores
@@ -57,8 +58,9 @@ class MethodRuns:
         return certainty.interval(self.scored, self.runs)
 
     def figure(self, group: str, name: str) -> float | None:
-        """The median of a figure over the runs."""
-        values = [value for run in self.runs if (value := (getattr(run, group) or {}).get(name)) is not None]
+        """The median of a figure over the runs that a busy machine didn't slow; None where there is none."""
+        runs = [run for run in self.runs if group != "efficiency" or name not in quality.busy(run)]
+        values = [value for run in runs if (value := (getattr(run, group) or {}).get(name)) is not None]
         return float(np.median(values)) if values else None
 
 

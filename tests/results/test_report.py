@@ -67,7 +67,7 @@ def test_markdown_shows_what_there_is_and_what_is_missing() -> None:
         ["---", "------", "----:", "------------:", "--:", "--:"],
         ["=", "full", "92.0", "[66.6, 100.0]", "2.8", "2"],
         ["=", "lora", "91.0", "[91.0, 91.0]", "0.0", "2"],
-        ["", "prompt", "81.0", "[68.3, 93.7]", "1.4", "2"],
+        ["=", "prompt", "81.0", "[68.3, 93.7]", "1.4", "2"],
     ]
     assert "other seeds on these very examples (there are no predictions). Few seeds: 2." in " ".join(sst2.split())
     assert "prompt" not in text.split("### rte (accuracy), tiny_bert")[1].split("###")[0]
@@ -108,7 +108,8 @@ def test_footnotes_and_machines_are_shown() -> None:
         board(made(0.5, "seed=0", footnotes=["demo: a subset"]), made(0.5, "seed=1", environment=other))
     )
     assert "- demo: a subset" in text
-    assert "different machines: c, 1 threads, no GPU; other, 9 threads, G" in text
+    assert "different machines: c, 1 threads, no GPU; other, 9 threads, G" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_mended_failure_is_no_failure(results: Path) -> None:

@@ -77,8 +77,8 @@ def main(arguments: Sequence[str]) -> int:
 def _said(board: Leaderboard, results: Results) -> Said:
     """The words of a leaderboard for the terminal."""
     return Said(
-        wide=redact.redact(score_tables.wide(board)) if board.rows else "",
-        narrow=redact.redact(render_markdown.scores(board)) if board.rows else "No completed runs yet.",
+        wide=redact.redact(_marked(score_tables.wide(board), board)) if board.rows else "",
+        narrow=redact.redact(_marked(render_markdown.scores(board), board)) if board.rows else "No completed runs yet.",
         unreadable=redact.data([f"{file}: no record ({reason})" for file, reason in board.unreadable]),
         doubtful=redact.data([f"{file}: {reason}" for file, reason in board.doubtful]),
         completed=len(results.completed),
@@ -122,7 +122,12 @@ def of_runs(root: Path, files: Sequence[Path]) -> str:
 
 def terminal(board: Leaderboard, width: int) -> str:
     """One table of all scores if the terminal is wide enough for it; else a table for each data set and model."""
-    return _fitting(score_tables.wide(board), render_markdown.scores(board), width)
+    return _marked(_fitting(score_tables.wide(board), render_markdown.scores(board), width), board)
+
+
+def _marked(table: str, board: Leaderboard) -> str:
+    """A table with what its marks mean."""
+    return "\n\n".join(filter(None, (table, score_tables.legend(board, table))))
 
 
 def _fitting(wide: str, narrow: str, width: int) -> str:

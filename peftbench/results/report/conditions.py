@@ -1,5 +1,6 @@
 """What two scores must have in common to be compared."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -68,6 +69,13 @@ def _newest(records: Sequence[RunRecord], studies: Mapping[int, str]) -> dict[tu
     return newest
 
 
+def _budget(record: RunRecord) -> str:
+    """The trials that a run's values were chosen by, and what else those could try, or were ended by."""
+    trials = str(record.config.get("tune") or 0)
+    more = {name: record.config.get(name) for name in ("tune_space", "tune_halving") if record.config.get(name)}
+    return trials if not more else f"{trials} ({json.dumps(more, sort_keys=True)})"
+
+
 def _conditions(record: RunRecord, current: bool) -> dict[str, str]:
     """The conditions that two scores must have in common to be compared, beside their data: how the step was chosen,
     what tuning was allowed, which examples were scored, and what the score means.
@@ -79,7 +87,7 @@ def _conditions(record: RunRecord, current: bool) -> dict[str, str]:
     split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0]) or {}
     return {
         "selection": str(recipe.get("selection")),
-        _TRIALS: str(record.config.get("tune") or 0),
+        _TRIALS: _budget(record),
         "examples scored": str(split.get("n")),
         "protocol": "newest" if current else str(record.protocol),
     }

@@ -20,8 +20,8 @@ _SPECIAL = {
 }
 _HEAD = """\
 % \\usepackage{booktabs}
-% Percent, with the half width of the 95 % interval; bold: can't be told from the
-% best of its data set and model (multiple comparisons with the best, 5 %).
+% Percent, with the 95 % interval; bold: can't be told from the best of its data
+% set and model (multiple comparisons with the best, 5 %).
 """
 
 
@@ -75,5 +75,5 @@ def _cell(board: Leaderboard, row: LeaderboardRow, column: str) -> str:
     mean = rf"\textbf{{{mean}}}" if sure.tied else mean
     if sure.interval is None:
         return mean
-    half = 50 * (sure.interval.high - sure.interval.low)
-    return rf"{mean} {{\scriptsize$\pm${half:.1f}}}"
+    ends = f"[{100 * sure.interval.low:.1f}, {100 * sure.interval.high:.1f}]"
+    return rf"{mean} {{\scriptsize {ends}}}"

@@ -1,4 +1,4 @@
-"""All figures in long form, as Parquet: a line a figure of a row, with its interval where it has one."""
+"""The figures of all rows in long form, as Parquet: a line a figure, with its interval where it has one."""
 
 import io
 from typing import Any
@@ -9,14 +9,15 @@ from peftbench.results.report.stats import Leaderboard
 
 def export(board: Leaderboard) -> bytes:
     """Columns: method, model, variant, column (a data set, or null for what holds for the whole row), figure, value,
-    low, high, sd, n, basis (what the interval is of), tied (can't be told from the best)."""
+    low, high, sd, n, basis (what the interval is of), tied (can't be told from the best), busy (a busy machine slowed
+    it, and nothing is compared by it)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds = {
         **dict.fromkeys(("method", "model", "variant", "column", "figure"), pa.string()),
         **dict.fromkeys(("value", "low", "high", "sd"), pa.float64()),
-        **{"n": pa.int64(), "basis": pa.string(), "tied": pa.bool_()},
+        **{"n": pa.int64(), "basis": pa.string(), "tied": pa.bool_(), "busy": pa.bool_()},
     }
     stream = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(lines(board), pa.schema(kinds)), stream)
@@ -51,5 +52,8 @@ def lines(board: Leaderboard) -> list[dict[str, Any]]:
         for suite, averages in board.suites.items():
             figures_of.append({**name, "figure": suite, "value": averages[name_of(row)].mean})
         figures = {"mean": row.mean, **row.figures}
-        figures_of += [{**name, "figure": figure, "value": value} for figure, value in sorted(figures.items())]
+        figures_of += [
+            {**name, "figure": figure, "value": value, "busy": figure in row.busy}
+            for figure, value in sorted(figures.items())
+        ]
     return figures_of

@@ -1,5 +1,6 @@
 """Tables in Markdown that line up as plain text too, and fit a page of 80 columns."""
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ _NAME = 32
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
     """One table, as wide as it is; the first `left` columns to the left."""
-    escaped = [[escape.table_cell(cell) for cell in line] for line in [header, *lines]]
+    escaped = [[_cell(cell) for cell in line] for line in [header, *lines]]
     widths = [max(3, *(len(line[i]) for line in escaped)) for i in range(len(header))]
 
     def justify(i: int) -> Callable[[str], str]:
@@ -25,6 +26,11 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -
     rule = ["-" * width if i < left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     rows = [[justify(i)(cell) for i, cell in enumerate(line)] for line in escaped]
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _cell(text: str) -> str:
+    # A number with an asterisk is no markup, and reads better on a terminal without a backslash.
+    return text if re.fullmatch(r"[\d,.+-]+\*", text) else escape.table_cell(text)
 
 
 def tables(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
@@ -42,7 +48,7 @@ def _fitting(
     header: Sequence[str], lines: Sequence[Sequence[str]], left: int, columns: Sequence[int]
 ) -> Iterator[list[int]]:
     """The columns in groups that fit beside the first ones."""
-    widths = [max(3, *(len(escape.table_cell(line[i])) for line in [header, *lines])) + 3 for i in range(len(header))]
+    widths = [max(3, *(len(_cell(line[i])) for line in [header, *lines])) + 3 for i in range(len(header))]
     room = WIDTH - 1 - sum(widths[:left])
     chosen: list[int] = []
     for column in columns:
@@ -99,6 +105,12 @@ def without_one_model(header: Sequence[str], lines: Sequence[Sequence[str]]) -> 
     return [header[0], *header[2:]], [[line[0], *line[2:]] for line in lines], 1
 
 
+def by_model(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Tables of lines that begin with method and model."""
+    header, lines, left = without_one_model(["method", "model", *columns], lines)
+    return tables(header, lines, left=left)
+
+
 def told(named: Names) -> list[str]:
     """Lines of Markdown for what names leave out."""
     lines = [f"All rows: {', '.join(named.shared)}."] if named.shared else []
@@ -115,11 +127,18 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join("\n".join(_wrapped(f"- {escape.begin(line)}", "  ")) for line in lines)
 
 
+def prose(text: str) -> str:
+    """A note of ours in lines of `WIDTH` columns."""
+    return textwrap.fill(" ".join(text.split()), WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    # A word that begins a line mustn't begin a list or a heading there: a longer line is the lesser evil.
-    lines = textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    unsafe = any(escape.begin(line.strip()) != escape.markdown(line.strip()) for line in lines[1:])
-    return [text] if unsafe or not lines else lines
+    # A word that begins a line mustn't begin a list or a heading there: shorter lines have other words begin.
+    for width in range(WIDTH, WIDTH // 2, -1):
+        lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        if lines and all(escape.begin(line.strip()) == escape.markdown(line.strip()) for line in lines[1:]):
+            return lines
+    return [text]
 
 
 def number(value: float | None, form: str, factor: float = 1.0) -> str:

@@ -1,18 +1,34 @@
-"""What runs measured, as one table of numbers: medians of any of the runs without a Python object a figure."""
+"""What runs measured, as one table of numbers: medians of any of the runs without a Python object a figure.
 
+Of what a busy machine slows (`results.quality`), the medians are over the runs that it didn't slow.
+"""
+
+import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from peftbench.results import quality
 from peftbench.results.records import RunRecord
 
 #: The sections of a record that hold figures, which are named after them.
 _SECTIONS = ("params", "efficiency")
 #: The score on training data less the score.
 GAP = "gap"
+
+
+@dataclass(frozen=True)
+class Medians:
+    """Medians over runs, of memory the largest, by name (`params.trainable`, `efficiency.train_time_s`, ...); None
+    where no run has the figure. `busy`: by name, why one isn't to be compared: a busy machine slowed all the runs.
+    """
+
+    figures: dict[str, float | None] = field(default_factory=dict)
+    busy: dict[str, str] = field(default_factory=dict)
 
 
 class Measured:
@@ -33,13 +49,31 @@ class Measured:
         self._values = np.full((len(records), len(self.names)), np.nan)
         self._kinds = np.zeros(len(records), int)
         self._present = np.zeros((len(blocks), len(self.names)), bool)
+        self._busy = {id(record): slowed for record in records if (slowed := quality.busy(record))}
         for kind, (rows, (names, values)) in enumerate(zip(kinds.values(), blocks, strict=True)):
             columns = [places[name] for name in names]
             self._values[np.ix_(rows, columns)] = values
             self._kinds[rows], self._present[kind, columns] = kind, True
 
-    def of(self, records: Iterable[RunRecord]) -> dict[str, float | None]:
-        """Medians over some of the runs, of memory the largest; None where none of them has the figure."""
+    def of(self, records: Sequence[RunRecord]) -> Medians:
+        """Medians over some of the runs."""
+        figures, busy = self._over(records), {}
+        slowed = {id(record): self._busy[id(record)] for record in records if id(record) in self._busy}
+        among: dict[tuple[int, ...], dict[str, float | None]] = {}  # Figures mostly have their quiet runs in common.
+        for name in sorted(set().union(*slowed.values())):
+            figure = f"efficiency.{name}"
+            quiet = [record for record in records if name not in slowed.get(id(record), ())]
+            those = tuple(map(id, quiet))
+            among[those] = among.get(those) or self._over(quiet)
+            if among[those].get(figure) is not None:
+                figures[figure] = among[those][figure]
+            elif figures.get(figure) is not None:
+                busy[figure] = _why(records, "inference" if name.startswith("inference") else "train")
+        return Medians(figures, busy)
+
+    def _over(self, records: Sequence[RunRecord]) -> dict[str, float | None]:
+        if not records:
+            return {}
         rows = np.array([self._rows[id(record)] for record in records], int)
         present = np.flatnonzero(self._present[np.unique(self._kinds[rows])].any(axis=0))
         values = np.sort(self._values[np.ix_(rows, present)], axis=0)  # What is missing comes last.
@@ -51,6 +85,12 @@ class Measured:
         largest = np.array(["memory" in name for name in names], bool)
         chosen = np.where(largest, values[last, across], medians).tolist()
         return {name: value if n else None for name, value, n in zip(names, chosen, counts.tolist(), strict=True)}
+
+
+def _why(runs: Sequence[RunRecord], what: str) -> str:
+    shares = [(record.efficiency or {}).get(f"{what}_cores_fraction") for record in runs]
+    share = statistics.median(value for value in shares if value is not None)
+    return f"measured while others used the machine: it had {100 * share:.0f} % of its cores"
 
 
 def _block(records: Sequence[RunRecord]) -> tuple[list[str], np.ndarray]:

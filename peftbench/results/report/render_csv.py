@@ -1,4 +1,5 @@
-"""The leaderboard as CSV: a row per method and model, every figure in its own column, missing ones empty."""
+"""The leaderboard as CSV: a row per method and model, every figure in its own column, missing ones empty. The last
+column, `busy`, names the figures that a busy machine slowed, and that nothing is compared by."""
 
 import csv
 import io
@@ -23,7 +24,7 @@ def render(board: Leaderboard) -> str:
     scores = [f"{column}_{part}" for column in board.columns for part in _PARTS]
     asked = forgetting.by_heading(board.forgetting)
     averages = [*board.suites, *(heading.replace(" ", "_") for heading in board.details)]
-    headings = ["method", "model", "variant", *scores, "mean", *averages, *asked, *figures]
+    headings = ["method", "model", "variant", *scores, "mean", *averages, *asked, *figures, "busy"]
     writer.writerow([escape.cell(heading) for heading in headings])
     for row in board.rows:
         cells: list[float | str | None] = []
@@ -36,7 +37,10 @@ def render(board: Leaderboard) -> str:
         means = [group[name].mean for group in board.suites.values()]
         means += [group[name].mean if name in group else None for group in board.details.values()]
         means += [figure.get(name) for figure in asked.values()]
-        writer.writerow([*map(escape.cell, name), *cells, row.mean, *means, *(row.figures.get(f) for f in figures)])
+        busy = " ".join(sorted(row.busy))
+        writer.writerow(
+            [*map(escape.cell, name), *cells, row.mean, *means, *(row.figures.get(f) for f in figures), busy]
+        )
     return stream.getvalue()
 
 

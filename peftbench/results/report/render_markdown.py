@@ -1,13 +1,13 @@
 """The leaderboard as Markdown, 80 columns wide: one table a question."""
 
-from collections.abc import Sequence
-
 from peftbench.results.records import RunRecord
 from peftbench.results.report import (
+    cost_tables,
     estimated,
     evaluation,
     forgetting,
     layout,
+    overfitting,
     prompts,
     render_findings,
     render_forest,
@@ -31,34 +31,52 @@ splits), then the tasks; on the official validation splits, as test labels are
 hidden.
 """
 _PAIRS = """\
-The best of each table less the others, in points; p is adjusted for all pairs of
-the table. Where two aren't told apart: the seeds each, or the examples, that would
-tell a difference of that size in four of five studies.
+The best of each table less the others, in points; p is adjusted for all pairs
+of the table, and so asks for more than the mark = does, which asks of each row
+alone whether it may be the best. Where p leaves two together: the seeds each,
+or the examples, that would tell a difference of that size in four of five
+studies.
 """
 _WAYS = """\
-The share of the way from the linear probe to full fine-tuning, in percent, where
-these two can be told apart.
+The share of the way from the linear probe to full fine-tuning, in percent,
+where these two can be told apart.
 """
 
 
 def render(board: Leaderboard) -> str:
     """The whole file; the same text for the same records."""
-    parts = ["# Leaderboard", score_tables.NOTE]
+    parts = ["# Leaderboard", layout.prose(score_tables.NOTE)]
     parts += _scores(board) if board.rows else ["No completed runs yet."]
     parts += _judged(board)
     if board.evaluation:
-        parts += ["## Beyond the score", evaluation.NOTE, layout.tables(*evaluation.table(board.evaluation), left=3)]
+        parts += [
+            "## Beyond the score",
+            layout.prose(evaluation.NOTE),
+            layout.tables(*evaluation.table(board.evaluation), left=3),
+        ]
     if board.forgetting:
         asked = forgetting.lines(board.forgetting, layout.names(score_tables.order(board)).names)
         header, asked, left = layout.without_one_model(forgetting.COLUMNS, asked)
-        parts += ["## What tuning made the model forget", forgetting.NOTE, layout.tables(header, asked, left=left + 2)]
+        parts += [
+            "## What tuning made the model forget",
+            layout.prose(forgetting.NOTE),
+            layout.tables(header, asked, left=left + 2),
+        ]
     if board.memory:
         named = layout.names(score_tables.order(board)).names
         header, compared, left = layout.without_one_model(*estimated.table(board.memory, named))
-        parts += [f"## {estimated.HEADING}", estimated.NOTE, layout.tables(header, compared, left=left + 2)]
+        parts += [
+            f"## {estimated.HEADING}",
+            layout.prose(estimated.NOTE),
+            layout.tables(header, compared, left=left + 2),
+        ]
         parts.append(f"![Memory by part, measured and estimated]({render_memory.FILE})")
     if board.soft_prompts:
-        parts += ["## Soft prompts", prompts.NOTE, *(prompts.markdown(*prompt) for prompt in board.soft_prompts)]
+        parts += [
+            "## Soft prompts",
+            layout.prose(prompts.NOTE),
+            *(prompts.markdown(*prompt) for prompt in board.soft_prompts),
+        ]
     if board.failed:
         parts += ["## Failed", "\n".join(_failure(record) for record in board.failed)]
     for heading, files in (("Not readable", board.unreadable), ("Doubtful", board.doubtful)):
@@ -72,7 +90,7 @@ def render(board: Leaderboard) -> str:
         ("Footnotes", board.footnotes),
     ):
         if texts:
-            parts += [f"## {heading}", _list(texts)]
+            parts += [f"## {heading}", layout.bullets(texts)]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
@@ -95,7 +113,11 @@ def _judged(board: Leaderboard) -> list[str]:
         parts += [f"## {published.HEADING}", published.markdown(board.published, render_papers.FILE)]
     if board.findings:
         rows = [[name, answer] for name, _, answer in sayings.lines(board.findings)]
-        parts += [f"## {sayings.HEADING}", sayings.NOTE, layout.table(["finding", "answer"], rows, left=2)]
+        parts += [
+            f"## {sayings.HEADING}",
+            layout.prose(sayings.NOTE),
+            layout.table(["finding", "answer"], rows, left=2),
+        ]
         if render_findings.render(board):
             parts.append(f"![What was said, and what was measured]({render_findings.FILE})")
         for one in board.findings:
@@ -111,18 +133,16 @@ def _scores(board: Leaderboard) -> list[str]:
     if named := layout.told(layout.names(score_tables.order(board))):
         parts += ["## Rows of the tables below", *named]
     if board.suites:
-        parts += ["## Suites", _SUITES, *_suites(board)]
+        parts += ["## Suites", layout.prose(_SUITES), *_suites(board)]
     if any(panel.pairs for panel in board.evidence.panels):
-        parts += ["## Differences", _PAIRS, *_differences(board)]
+        parts += ["## Differences", layout.prose(_PAIRS), *_differences(board)]
     if any(share is not None for share in board.evidence.ways.values()):
-        parts += ["## How far from the linear probe to full fine-tuning", _WAYS, *_ways(board)]
+        parts += ["## How far from the linear probe to full fine-tuning", layout.prose(_WAYS), *_ways(board)]
     if board.details:
         parts += ["## By metric", _details(board)]
-    return [*parts, "## Cost", costs(board)]
-
-
-def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {escape.begin(line)}" for line in lines)
+    if gaps := cost_tables.gaps(board):
+        parts += ["## Over-fitting", layout.prose(overfitting.NOTE), gaps]
+    return [*parts, "## Cost", cost_tables.costs(board)]
 
 
 def scores(board: Leaderboard) -> str:
@@ -149,7 +169,7 @@ def _ways(board: Leaderboard) -> list[str]:
     for column in board.columns:
         lines = score_tables.shares(board, column)
         if lines:
-            parts += [f"### {escape.markdown(column)}", _by_model(["share, %", "95 % interval"], lines)]
+            parts += [f"### {escape.markdown(column)}", layout.by_model(["share, %", "95 % interval"], lines)]
     return parts
 
 
@@ -169,8 +189,8 @@ def _suites(board: Leaderboard) -> list[str]:
                 text = f"{suite}, missing: {', '.join(one.missing)}"
                 lacks[text] = lacks.get(text, 0) + 1
     notes = [f"{text} ({count} row{'s' if count != 1 else ''})" for text, count in lacks.items()]
-    table = [_by_model(list(board.suites), lines)] if lines else []
-    return [*table, *([_list(notes)] if notes else [])]
+    table = [layout.by_model(list(board.suites), lines)] if lines else []
+    return [*table, *([layout.bullets(notes)] if notes else [])]
 
 
 def _details(board: Leaderboard) -> str:
@@ -186,75 +206,7 @@ def _details(board: Leaderboard) -> str:
         for row in board.rows
     ]
     once = f"{board.columns[0]} " if len(board.columns) == 1 else ""
-    return _by_model([heading.removeprefix(once) for heading in board.details], lines)
-
-
-def _by_model(columns: list[str], lines: Sequence[Sequence[str]]) -> str:
-    """Tables of lines that begin with method and model."""
-    header, lines, left = layout.without_one_model(["method", "model", *columns], lines)
-    return layout.tables(header, lines, left=left)
-
-
-#: By question: heading -> figure, format, factor.
-_COSTS: dict[str, dict[str, tuple[str, str, float]]] = {
-    "Parameters and memory": {
-        "trained": ("params.trainable", "{:,.0f}", 1),
-        "% of all": ("share", "{:.3f}", 100),
-        "adapter": ("params.adapter", "{:,.0f}", 1),
-        "head": ("params.head", "{:,.0f}", 1),
-        "weights, MB": ("efficiency.weights_bytes", "{:,.1f}", 1e-6),
-        "stored, kB": ("efficiency.adapter_bytes", "{:,.0f}", 1e-3),
-        "peak memory, MB": ("efficiency.peak_memory_bytes", "{:,.0f}", 1e-6),
-    },
-    "Training": {
-        "train, s": ("efficiency.train_time_s", "{:,.1f}", 1),
-        "samples/s": ("efficiency.train_samples_per_s", "{:.1f}", 1),
-        "tokens/s": ("efficiency.train_tokens_per_s", "{:,.0f}", 1),
-        "train − eval": ("gap", "{:+.1f}", 100),
-    },
-    "Inference, samples/s": {
-        "as trained": ("efficiency.inference_samples_per_s", "{:.1f}", 1),
-        "merged": ("efficiency.inference_samples_per_s_merged", "{:.1f}", 1),
-        "base": ("efficiency.inference_samples_per_s_base", "{:.1f}", 1),
-    },
-    "Hosted and prompted": {
-        "price": ("efficiency.hosted_price", "{:,.4g}", 1),
-        "questions": ("efficiency.hosted_questions", "{:,.0f}", 1),
-        "tokens asked": ("efficiency.hosted_input_tokens", "{:,.0f}", 1),
-        "answered": ("efficiency.hosted_output_tokens", "{:,.0f}", 1),
-        "trained on": ("efficiency.hosted_trained_tokens", "{:,.0f}", 1),
-        "job, h": ("efficiency.hosted_job_h", "{:,.2f}", 1),
-    },
-    "Latency, ms": {
-        "as trained": ("efficiency.inference_latency_ms", "{:.2f}", 1),
-        "merged": ("efficiency.inference_latency_ms_merged", "{:.2f}", 1),
-        "base": ("efficiency.inference_latency_ms_base", "{:.2f}", 1),
-    },
-}
-
-
-def costs(board: Leaderboard) -> str:
-    """Weights, storage, speed, and the gap between the scores on training and on evaluation data: a table each."""
-    named = layout.names(score_tables.order(board))
-    parts = ["Memory is the peak of training in a process of its own; rates leave evaluation\nand warm-up steps out."]
-    for heading, figures in _COSTS.items():
-        lines = [
-            [
-                *(named.names[name_of(row)], row.model),
-                *(number(_figure(row.figures, figure), form, by) for figure, form, by in figures.values()),
-            ]
-            for row in board.rows
-        ]
-        table = _by_model(list(figures), lines)
-        parts += [f"### {heading}", table] if table else []
-    return "\n\n".join(parts)
-
-
-def _figure(figures: dict[str, float | None], name: str) -> float | None:
-    if name != "share":
-        return figures.get(name)
-    total, trained = figures.get("params.total"), figures.get("params.trainable")
-    return trained / total if total and trained is not None else None
+    return layout.by_model([heading.removeprefix(once) for heading in board.details], lines)
 
 
 def _failure(record: RunRecord) -> str:

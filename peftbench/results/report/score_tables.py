@@ -11,16 +11,17 @@ from peftbench.results.report.suites import RowName
 from peftbench.results.statistics.intervals import Basis
 from peftbench.system import escape
 
-#: Beside a score that can't be told from the best.
-TIE = "="
-#: Rows of a list of pairs, at most.
-_PAIRS = 12
+#: Beside a score that can't be told from the best, one that a warning is about, and a figure of a busy machine.
+TIE, WARNED, BUSY = "=", "!", "*"
+#: Rows of a list of pairs, and warnings on a terminal, at most.
+_PAIRS, _WARNINGS = 12, 5
 
 NOTE = """\
-Scores are percentages: the mean of a data set's metrics, over seeds (n of them),
-with its 95 % interval; sd is the sample standard deviation over seeds.
+Scores are percentages: the mean of a data set's metrics, over seeds (n of
+them), with its 95 % interval; sd is the sample standard deviation over seeds.
 = marks what can't be told from the best (multiple comparisons with the best, at
-5 %). – is a missing figure. Trained parameters include the task head.
+5 %), ! a score of which a footnote says whether it means anything, * a figure
+that a busy machine slowed and nothing is compared by, – a missing one.
 """
 
 
@@ -59,7 +60,7 @@ def _line(board: Leaderboard, row: LeaderboardRow, column: str, name: str) -> li
     cell, sure = row.cells[column], sure_of(board, row, column)
     assert cell is not None
     score, deviation = (number(value, "{:.1f}", 100) for value in (cell.mean, cell.std))
-    return [mark(sure), name, score, interval(sure), deviation, str(cell.n)]
+    return [marks(board, row, column), name, score, interval(sure), deviation, str(cell.n)]
 
 
 def sure_of(board: Leaderboard, row: LeaderboardRow, column: str) -> Sure:
@@ -67,9 +68,16 @@ def sure_of(board: Leaderboard, row: LeaderboardRow, column: str) -> Sure:
     return board.evidence.cells.get((name_of(row), column), Sure(None, None))
 
 
-def mark(sure: Sure) -> str:
-    """The mark of a score that can't be told from the best."""
-    return TIE if sure.tied else ""
+def marks(board: Leaderboard, row: LeaderboardRow, column: str) -> str:
+    """The marks of a score: it can't be told from the best, or is warned of."""
+    warned = (name_of(row), column) in board.warned
+    return TIE * bool(sure_of(board, row, column).tied) + WARNED * warned
+
+
+def figure(row: LeaderboardRow, name: str, form: str, factor: float = 1.0) -> str:
+    """A figure of a row, with its mark where a busy machine slowed it."""
+    value = row.figures.get(name)
+    return number(value, form, factor) + BUSY * (value is not None and name in row.busy)
 
 
 def interval(sure: Sure) -> str:
@@ -166,23 +174,42 @@ def wide(board: Leaderboard) -> str:
             [
                 f"{row.method} ({row.variant})" if row.variant else row.method,
                 row.model,
-                *(score(row.cells[c], sure_of(board, row, c)) for c in board.columns),
+                *(_in_one_line(board, row, c) for c in board.columns),
                 *([number(row.mean, "{:.1f}", 100)] if mean else []),
                 number(trained, "{:,.0f}"),
                 number(share, "{:.3f}"),
-                number(row.figures.get("efficiency.peak_memory_bytes"), "{:,.0f}", 1e-6),
-                number(row.figures.get("efficiency.train_samples_per_s"), "{:.1f}"),
+                figure(row, "efficiency.peak_memory_bytes", "{:,.0f}", 1e-6),
+                figure(row, "efficiency.train_samples_per_s", "{:.1f}"),
             ]
         )
     return layout.table(header, lines, left=2)
 
 
-def score(cell: Score | None, sure: Sure | None = None) -> str:
-    """A cell in one line: its mean, its interval or else the deviation over seeds, and the mark of a tie."""
+def _in_one_line(board: Leaderboard, row: LeaderboardRow, column: str) -> str:
+    """A cell: its mean, its interval or else the deviation over seeds, its seeds, and its marks."""
+    cell, ends = row.cells[column], sure_of(board, row, column).interval
+    if cell is None or ends is None:
+        return score(cell)
+    beside = marks(board, row, column)
+    return f"{100 * cell.mean:.1f} {interval(sure_of(board, row, column))}{' ' * bool(beside)}{beside} (n={cell.n})"
+
+
+def score(cell: Score | None) -> str:
+    """A mean with its deviation over seeds."""
     if cell is None:
         return MISSING
-    if sure is not None and sure.interval is not None:
-        tie = f" {TIE}" if sure.tied else ""
-        return f"{100 * cell.mean:.1f} {interval(sure)}{tie} (n={cell.n})"
     spread = f" ± {100 * cell.std:.1f}" if cell.std is not None else ""
     return f"{100 * cell.mean:.1f}{spread} (n={cell.n})"
+
+
+def legend(board: Leaderboard, table: str) -> str:
+    """What the marks of a table on the terminal mean, with the warnings; "" where there are none."""
+    said = [f"{TIE} can't be told from the best"] * any(one.tied for one in board.evidence.cells.values())
+    said += [f"{WARNED} has a warning"] * bool(board.warned)
+    slowed = any("efficiency.train_samples_per_s" in row.busy for row in board.rows)
+    said += [f"{BUSY} slowed by a busy machine"] * (slowed and "samples/s" in table)
+    rows = [(row, column) for row in board.rows for column in board.columns if marks(board, row, column)]
+    warned = [text for row, column in rows for text in board.warned.get((name_of(row), column), [])[:1]]
+    more = len(warned) - _WARNINGS
+    lines = [*warned[:_WARNINGS], *([f"and {more} more: format=markdown has all"] if more > 0 else [])]
+    return "\n".join(filter(None, ("; ".join(said), layout.bullets(lines))))

@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import estimated, evaluation, evidence, forgetting, machines, naming, prompts, suites
+from peftbench.results.report import (
+    estimated,
+    evaluation,
+    evidence,
+    forgetting,
+    machines,
+    naming,
+    prompts,
+    suites,
+    warned,
+)
 from peftbench.results.report.estimated import CellMemory
 from peftbench.results.report.evaluation import EvaluationFigure
 from peftbench.results.report.evidence import Evidence
 from peftbench.results.report.forgetting import Forgot
 from peftbench.results.report.load import Results
-from peftbench.results.report.measured import Measured
+from peftbench.results.report.measured import Measured, Medians
 from peftbench.results.report.suites import RowName, Suite
 
 
@@ -40,8 +50,7 @@ class LeaderboardRow:
         cells: by column; a column without a record is None.
         mean: over all columns, those of its study where studies stay apart; None where one is missing (it would
             compare unlike things).
-        figures: medians over the row's runs by name (`params.trainable`, `efficiency.train_samples_per_s`, ...), but
-            for memory the largest; None where no run has one.
+        figures, busy: medians over the row's runs, and which of them aren't to be compared (`measured.Medians`).
     """
 
     method: str
@@ -50,6 +59,7 @@ class LeaderboardRow:
     cells: dict[str, Score | None]
     mean: float | None
     figures: dict[str, float | None]
+    busy: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +84,8 @@ class Leaderboard:
     #: By row and column, the records that a cell is made of; and how sure their scores are.
     runs: dict[tuple[RowName, str], list[RunRecord]] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
+    #: By row and column, the warnings that decide whether a score means anything.
+    warned: dict[tuple[RowName, str], list[str]] = field(default_factory=dict)
     #: By a record's `id` the results folder that it lies in.
     roots: dict[int, Path] = field(default_factory=dict)
     #: By a record's `id` the study that it is of, where studies stay apart.
@@ -109,7 +121,8 @@ def leaderboard(results: Results) -> Leaderboard:
         not_applicable=sorted({record.error or "" for record in results.not_applicable}),
         unreadable=results.unreadable,
         doubtful=results.doubtful,
-        footnotes=sorted([*_footnotes(results.completed), *suites.left_out(records)]),
+        footnotes=sorted({*warned.footnotes(runs), *_footnotes(results.completed), *suites.left_out(records)}),
+        warned={cell: texts for cell, members in runs.items() if (texts := warned.of_scores(members))},
         machines=machines.collect(results.completed),
         soft_prompts=_soft_prompts(records, names),
         suites=_suites(records, row_names, column_names, results.studies),
@@ -192,9 +205,7 @@ def _score(scores: list[float]) -> Score:
     return Score(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None, len(scores))
 
 
-def _row(
-    name: RowName, cells: dict[str, Score | None], figures: dict[str, float | None], columns: Collection[str]
-) -> LeaderboardRow:
+def _row(name: RowName, cells: dict[str, Score | None], measured: Medians, columns: Collection[str]) -> LeaderboardRow:
     """A row; `columns` are those that its mean is over, of which it may lack some."""
     method, model, variant = name
     scores = [cell.mean for cell in cells.values() if cell is not None]
@@ -204,13 +215,14 @@ def _row(
         variant=variant,
         cells=cells,
         mean=sum(scores) / len(scores) if len(scores) == len(columns) else None,
-        figures=figures,
+        figures=measured.figures,
+        busy=measured.busy,
     )
 
 
 def _footnotes(records: Iterable[RunRecord]) -> list[str]:
     records = list(records)
-    notes = {note for record in records for note in record.notes}
+    notes = {note for record in records if record.score is None for note in record.notes}
     budgets = sorted({record.config["tune"] for record in records if record.config.get("tune")})
     notes |= {f"tune={n}: hyper-parameters by {n} trials on the selection split, for each data set" for n in budgets}
     unlike = [kind[0] for kind in machines.kinds(records)]

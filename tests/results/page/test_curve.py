@@ -30,7 +30,21 @@ def test_a_point_is_no_curve() -> None:
     assert over_seeds([]) is None
     assert over_seeds([points(0.5)]) is None
     assert over_seeds([points(0.5, 0.6), points(0.5, 0.6, every=7)]) is None
-    assert over_seeds([points(None, None, None)]) is None
+
+
+def test_where_the_selection_split_was_asked_once_the_losses_stand() -> None:
+    curve = over_seeds([points(None, None, 0.5)])
+    assert curve is not None
+    assert curve.of_loss
+    assert (list(curve.steps), list(curve.mean)) == ([10, 20, 30], [1.0, 1.0, 1.0])
+    noisy = points(*[None] * 125)
+    for number, point in enumerate(noisy):
+        point["loss"] = 2.0 * (number % 2)
+    long = over_seeds([noisy])
+    assert long is not None
+    assert len(long.steps) < 25
+    assert long.steps[-1] == 1250
+    assert max(long.mean) - min(long.mean) < 0.6, "single batches are noise"
 
 
 def test_a_long_curve_is_thinned_to_its_ends() -> None:

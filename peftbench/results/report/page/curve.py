@@ -1,29 +1,54 @@
-"""A cell's learning curve: the selection scores of its runs, step by step."""
+"""A cell's learning curve: the selection scores of its runs, step by step, or else their training loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peftbench.results.curves import Point
 from peftbench.results.report.page.document import CurveBand
 
-#: Points of a picture: it is two hundred pixels wide.
-_MOST = 48
+#: Points of a picture: it is two hundred pixels wide. Losses of single batches are noise: each point is of several.
+_MOST, _MOST_LOSSES = 48, 24
 
 
 def over_seeds(runs: Sequence[Sequence[Point]]) -> CurveBand | None:
-    """Mean, least and largest at the steps that all runs were evaluated at; None where there are fewer than two."""
+    """Mean, least and largest of the selection scores at the steps that all runs were evaluated at; of the training
+    losses where these steps are fewer than two, and None where those are too."""
     scores = [
         {point["step"]: score for point in run if (score := point["selection_score"]) is not None} for run in runs
     ]
-    if not scores:
-        return None
-    steps = sorted(set.intersection(*(set(one) for one in scores)))
+    return _band(scores, _common(scores, _MOST), of_loss=False) or _of_losses(runs)
+
+
+def _of_losses(runs: Sequence[Sequence[Point]]) -> CurveBand | None:
+    """Losses, each the mean of those since the last one that is shown."""
+    losses = [{point["step"]: point["loss"] for point in run} for run in runs]
+    steps = _common(losses, None)
+    ends = _evenly(steps, _MOST_LOSSES)
+    ends = ends[1:] if len(ends) < len(steps) else ends  # The first step would stand for itself alone.
+    bins = [[step for step in steps if low < step <= high] for low, high in zip([0, *ends], ends, strict=False)]
+    binned = [{among[-1]: sum(run[step] for step in among) / len(among) for among in bins if among} for run in losses]
+    return _band(binned, ends, of_loss=True)
+
+
+def _common(runs: Sequence[Mapping[int, float]], most: int | None) -> list[int]:
+    """The steps that all runs have, at most so many."""
+    steps = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
+    return steps if most is None else _evenly(steps, most)
+
+
+def _evenly(steps: Sequence[int], most: int) -> list[int]:
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+
+
+def _band(runs: Sequence[Mapping[int, float]], steps: Sequence[int], *, of_loss: bool) -> CurveBand | None:
     if len(steps) < 2:
         return None
-    shown = steps if len(steps) <= _MOST else [steps[round(i * (len(steps) - 1) / (_MOST - 1))] for i in range(_MOST)]
-    at = [sorted(one[step] for one in scores) for step in shown]
+    at = [sorted(run[step] for run in runs) for step in steps]
     return CurveBand(
-        steps=shown,
+        steps=steps,
         mean=[sum(values) / len(values) for values in at],
         low=[values[0] for values in at],
         high=[values[-1] for values in at],
+        of_loss=of_loss,
     )

@@ -9,7 +9,7 @@ from peftbench.results.records import RunRecord
 from peftbench.results.report import forgetting, naming, prompts, stats
 from peftbench.results.report.flattening import flat
 from peftbench.results.report.page import cells, compared, costs, sections, varied, words
-from peftbench.results.report.page.document import Column, Document, Folded, PageRow, Table
+from peftbench.results.report.page.document import Column, Document, Folded, MeanWithInterval, PageRow, Table
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.report.suites import RowName
 from peftbench.system import fingerprint
@@ -18,22 +18,19 @@ from peftbench.system import fingerprint
 _ROWS = 500
 
 
-#: Caption, costs, and whether the gap between training and evaluation stands there too.
+#: Caption and costs.
 _COSTS = (
     (
         "Memory and storage: medians over a row's runs (of memory the largest)",
         ("trained", "share", "adapter", "head", "weights", "memory", "stored"),
-        False,
     ),
     (
-        "Time, and over-fitting: medians over a row's runs",
+        "Time: medians over a row's runs that a busy machine didn't slow (* it slowed all of them)",
         ("time", "rate", "step", "latency", "merged", "base", "relative"),
-        True,
     ),
     (
         "Hosted and prompted runs, as the service counted: medians over a row's runs",
         ("price", "questions", "asked", "answered", "trained_tokens", "job"),
-        False,
     ),
 )
 
@@ -63,7 +60,7 @@ def document(board: Leaderboard) -> Document:
         ],
         sweeps=varied.sweeps(columns, list(rows.values()), by_id),
         standings=_standings(board),
-        costs=[table for one in _COSTS if (table := _costs(*one, rows=list(rows.values()))) is not None],
+        costs=_costs(columns, list(rows.values())),
         sections=list(sections.of(board)),
         failed=[_failure(record) for record in board.failed],
         not_applicable=board.not_applicable,
@@ -128,7 +125,6 @@ def _row(
         if (name, column.name) in board.runs
     }
     runs = [record for column in board.columns for record in board.runs.get((name, column), [])]
-    figures, busy = cells.figures(board.measured, runs)
     study = board.studies.get(id(runs[0]), "")
     return PageRow(
         id=_row_id(name),
@@ -138,8 +134,8 @@ def _row(
         family=next((str(f) for record in runs if (f := record.config["method"].get("family"))), "other"),
         cells=made,
         mean=row.mean,
-        figures=figures,
-        busy=busy,
+        figures=row.figures,
+        busy=row.busy,
         study=study,
     )
 
@@ -161,9 +157,13 @@ def _standings(board: Leaderboard) -> list[Table]:
     return tables
 
 
-def _costs(caption: str, names: Sequence[str], gap: bool, *, rows: Sequence[PageRow]) -> Table | None:
-    """A table of those of the costs that any row has, and of the rows that have any; None where none has. `gap`: with
-    the score on training data less the score."""
+def _costs(columns: Sequence[Column], rows: Sequence[PageRow]) -> list[Table]:
+    """The tables of what methods cost, and of how much they over-fit."""
+    return [*filter(None, (_cost(caption, names, rows) for caption, names in _COSTS)), *_gaps(columns, rows)]
+
+
+def _cost(caption: str, names: Sequence[str], rows: Sequence[PageRow]) -> Table | None:
+    """A table of those of the costs that any row has, and of the rows that have any; None where none has."""
     shown = [
         cost
         for cost in costs.COSTS
@@ -172,24 +172,35 @@ def _costs(caption: str, names: Sequence[str], gap: bool, *, rows: Sequence[Page
     rows = [row for row in rows if any(costs.value(cost, row.figures) is not None for cost in shown)]
     if not rows:
         return None
-    studies = any(row.study for row in rows)
+    texts = [[costs.text(cost, costs.value(cost, row.figures)) + _mark(cost, row) for cost in shown] for row in rows]
+    return _by_row(caption, [cost.name for cost in shown], rows, texts)
+
+
+def _gaps(columns: Sequence[Column], rows: Sequence[PageRow]) -> list[Table]:
+    """How much more methods score on training data, by data set."""
+    gaps = {row.id: {id_: cell.gap for id_, cell in row.cells.items() if cell.gap is not None} for row in rows}
+    rows, columns = [row for row in rows if gaps[row.id]], [c for c in columns if any(c.id in g for g in gaps.values())]
+    if not rows:
+        return []
+    texts = [[_gap(gaps[row.id].get(column.id)) for column in columns] for row in rows]
+    caption = "Over-fitting: score on training data less the score, in points, with the 95 % interval of other seeds"
+    return [_by_row(caption, [column.name for column in columns], rows, texts)]
+
+
+def _gap(one: MeanWithInterval | None) -> str:
+    if one is None:
+        return "–"
+    ends = "" if one.interval is None else f" [{100 * one.interval[0]:+.1f}, {100 * one.interval[1]:+.1f}]"
+    return f"{100 * one.mean:+.1f}{ends}"
+
+
+def _by_row(caption: str, header: Sequence[str], rows: Sequence[PageRow], texts: Sequence[Sequence[str]]) -> Table:
+    """A table of rows, which begin with their names."""
+    study = ["study"] * any(row.study for row in rows)
     lines = [
-        [
-            *([row.study] if studies else []),
-            *(row.name, row.model),
-            *(costs.text(cost, costs.value(cost, row.figures)) + _mark(cost, row) for cost in shown),
-            *(["–" if (value := row.figures.get("gap")) is None else f"{100 * value:+.1f}"] if gap else []),
-        ]
-        for row in rows
+        [*([row.study] if study else []), row.name, row.model, *line] for row, line in zip(rows, texts, strict=True)
     ]
-    header = [
-        *(["study"] if studies else []),
-        "method",
-        "model",
-        *(cost.name for cost in shown),
-        *(["train − eval"] if gap else []),
-    ]
-    return Table(caption, header, lines, left=3 if studies else 2)
+    return Table(caption, [*study, "method", "model", *header], lines, left=2 + len(study))
 
 
 def _mark(cost: costs.Cost, row: PageRow) -> str:

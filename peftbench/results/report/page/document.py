@@ -20,23 +20,27 @@ class MeanWithInterval:
 
 @dataclass(frozen=True)
 class CurveBand:
-    """Scores on the selection split while a cell trained: by optimiser step the mean over runs, and the least and the
-    largest. All four are of one length."""
+    """A cell while it trained: by optimiser step the mean over runs, and the least and the largest, all four of one
+    length. `of_loss`: of the training loss, where the selection split wasn't asked twice, else of the score there."""
 
     steps: Sequence[int]
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
+    of_loss: bool = False
 
 
 @dataclass(frozen=True)
 class SeedScore:
-    """One seed of a cell."""
+    """One seed of a cell. `step` is the one whose weights were scored; `selection` the score on the selection split
+    there, `last` that of the last step."""
 
     seed: int
     score: float
     key: str
     step: int | None = None
+    selection: float | None = None
+    last: float | None = None
 
 
 @dataclass(frozen=True)

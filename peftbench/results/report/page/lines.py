@@ -1,6 +1,7 @@
 """Draws scores by a setting that a sweep varied, and by the steps of training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from peftbench.results.report.page import svg
 from peftbench.results.report.page.document import Column, CurveBand, Document, PagePanel, PageRow, SettingCurves
@@ -44,14 +45,18 @@ def _marked(values: Sequence[float]) -> list[float]:
 
 
 def curves(document: Document, panel: PagePanel) -> list[tuple[PageRow, str]]:
-    """A picture for every row that has a learning curve, all of a panel to the same scale."""
+    """A picture for every row that has a learning curve, all scores of a panel to the same scale, and all losses."""
     column = panel.column
     drawn = [(row, curve) for row in panel.rows if (curve := row.cells[column.id].curve) is not None]
     if not drawn:
         return []
     across = (0.0, max(float(curve.steps[-1]) for _, curve in drawn))
-    up = (min(min(curve.low) for _, curve in drawn), max(max(curve.high) for _, curve in drawn))
-    return [(row, _curve(document, column, row, curve, across, up)) for row, curve in drawn]
+    up = {
+        kind: (min(min(curve.low) for curve in those), max(max(curve.high) for curve in those))
+        for kind in (True, False)
+        if (those := [curve for _, curve in drawn if curve.of_loss == kind])
+    }
+    return [(row, _curve(document, column, row, curve, across, up[curve.of_loss])) for row, curve in drawn]
 
 
 def _curve(
@@ -67,11 +72,12 @@ def _curve(
     forth = [(x(step), y(value)) for step, value in zip(curve.steps, curve.high, strict=True)]
     back = [(x(step), y(value)) for step, value in zip(curve.steps, curve.low, strict=True)]
     family = document.families.index(row.family) % 8
+    what, factor, digits = ("training loss", 1, 2) if curve.of_loss else ("selection score", 100, 1)
+    first, last = (f"{factor * value:.{digits}f}" for value in (curve.mean[0], curve.mean[-1]))
     return svg.picture(
         _SMALL.bottom + 36,
-        f"{row.name} on {column.name}: selection score from step {curve.steps[0]} ({100 * curve.mean[0]:.1f}) to step "
-        f"{curve.steps[-1]} ({100 * curve.mean[-1]:.1f})",
-        axes(svg.ticks(*across, 3), up, x, y, "optimiser step", _SMALL),
+        f"{row.name} on {column.name}: {what} from step {curve.steps[0]} ({first}) to step {curve.steps[-1]} ({last})",
+        axes(svg.ticks(*across, 3), up, x, y, f"{what} by optimiser step", replace(_SMALL, factor=factor)),
         svg.path([*forth, *reversed(back)], class_=f"area f{family}"),
         svg.path(
             [(x(step), y(value)) for step, value in zip(curve.steps, curve.mean, strict=True)],

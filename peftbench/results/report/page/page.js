@@ -275,8 +275,11 @@
       ...Object.entries(cell.metrics).map(([name, found]) => [name, `${percent(found[0])} ${found[1] != null ? ends(found) : ""}`]),
       ...(cell.gap ? [["train − eval", `${percent(cell.gap[0])} ${cell.gap[1] != null ? ends(cell.gap) : ""}`]] : []),
       ...cell.notes]));
-    inside.append(node("h3", "Seeds"), grid("One run a line", ["seed", "score", "step scored", "key of its record"],
-      cell.runs.map(([seed, score, step, key]) => [seed, percent(score), step ?? "–", key])));
+    const chosen = cell.runs.some((run) => run[4] != null);
+    inside.append(node("h3", "Seeds"), grid("One run a line", ["seed", "score", "step scored",
+      ...(chosen ? ["selection score there", "at the last step"] : []), "key of its record"],
+      cell.runs.map(([seed, score, step, key, there, last]) => [seed, percent(score), step ?? "–",
+        ...(chosen ? [percent(there), percent(last)] : []), key])));
     if (cell.classes) inside.append(node("h3", "Classes"), ...classes(cell.classes));
     const drawn = $(`#curves figure[data-column="${columnId}"][data-row="${rowId}"] svg`);
     if (drawn) inside.append(node("h3", "While it trained"), drawn.cloneNode(true));

@@ -75,11 +75,12 @@ def stairs(best: Sequence[tuple[float, float]]) -> str:
 
 @dataclass(frozen=True)
 class Frame:
-    """The places of a picture's axes: its ground, left and right end."""
+    """The places of a picture's axes: its ground, left and right end; `factor`: from a value to what is written."""
 
     bottom: int = _BOTTOM
     left: int = _LEFT
     right: int = RIGHT
+    factor: float = 100
 
 
 def axes(
@@ -92,8 +93,8 @@ def axes(
         up: the lowest and highest score.
     """
     at, parts = frame or Frame(), []
-    for tick in svg.ticks(100 * up[0], 100 * up[1], 5):
-        height = y(tick / 100)
+    for tick in svg.ticks(at.factor * up[0], at.factor * up[1], 5):
+        height = y(tick / at.factor)
         parts.append(svg.element("path", d=f"M{at.left} {height:.1f}H{at.right}", class_="rule"))
         parts.append(svg.text(f"{tick:.4g}", at.left - 5, height + 3.5, text_anchor="end", class_="tick"))
     for tick in across:

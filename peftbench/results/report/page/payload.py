@@ -65,7 +65,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "gap": None if cell.gap is None else _estimate(cell.gap),
         "warnings": cell.warnings,
         "notes": cell.notes,
-        "runs": [[run.seed, run.score, run.step, run.key] for run in cell.runs],
+        "runs": [[run.seed, run.score, run.step, run.key, run.selection, run.last] for run in cell.runs],
         "settings": cell.settings,
         "command": cell.command,
         **({} if cell.classes is None else {"classes": _classes(cell.classes)}),

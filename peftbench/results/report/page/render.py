@@ -11,7 +11,7 @@ from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from peftbench.results.report import prompts
-from peftbench.results.report.page import forest, lines, pareto, standalone, svg, table, words
+from peftbench.results.report.page import costs, forest, lines, pareto, standalone, svg, table, words
 from peftbench.results.report.page.costs import BUDGETS, COSTS
 from peftbench.results.report.page.document import PICTURED, Column, Document, Matrix, Section
 from peftbench.results.report.page.payload import payload
@@ -33,6 +33,10 @@ def render(document: Document) -> str:
         title=_title(document),
         intervals=all(cell.score.interval for row in document.rows for cell in row.cells.values()),
         seeds_alone=any(cell.seeds_alone for row in document.rows for cell in row.cells.values()),
+        marks={
+            "warned": any(cell.warnings for row in document.rows for cell in row.cells.values()),
+            "busy": any(costs.spoilt(cost, row.busy) for row in document.rows for cost in COSTS),
+        },
         metrics=sorted({name for row in document.rows for cell in row.cells.values() for name in cell.metrics}),
         budgets=BUDGETS,
         table=table.columns(document),

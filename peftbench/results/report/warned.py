@@ -1,0 +1,65 @@
+"""What is warned of a row's runs, said once for runs that differ in their seed."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from peftbench.results import warnings
+from peftbench.results.records import RunRecord
+from peftbench.results.report.suites import RowName
+from peftbench.results.warnings import WarningKind
+
+#: Warnings that are about costs.
+_OF_FIGURES = (WarningKind.BUSY_TRAINING, WarningKind.BUSY_INFERENCE)
+#: Rows that a footnote names, at most.
+_NAMED = 3
+
+
+def of_scores(runs: Sequence[RunRecord]) -> list[str]:
+    """The warnings that decide whether a score means anything. Busy machines are said of the figures that they made
+    worthless."""
+    return list(dict.fromkeys(one["text"] for record in runs for one in _of(record) if one["kind"] not in _OF_FIGURES))
+
+
+def _of(record: RunRecord) -> list[warnings.Warned]:
+    """A record's warnings; of one that was made before there were any, those that follow from it."""
+    return record.warnings or list(warnings.of(record))
+
+
+def footnotes(runs: Mapping[tuple[RowName, str], Sequence[RunRecord]]) -> list[str]:
+    """What a reader must know of rows: warnings, a line for each kind and row, and the records' own footnotes, each
+    with the rows of which not all runs have it."""
+    found = [text for cell, records in sorted(runs.items()) for text in _warned(cell, records)]
+    return [*found, *_noted(runs)]
+
+
+def _warned(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator[str]:
+    by_kind: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: (record.config["seed"], record.key)):
+        for one in _of(record):
+            by_kind[one["kind"]].setdefault(_named(one["text"], cell[0]))
+    for texts in by_kind.values():
+        first, *others = texts
+        yield first + (f"; and the like of {len(others)} of its {len(records)} runs" if others else "")
+
+
+def _named(text: str, row: RowName) -> str:
+    """A warning's text, which begins with its method, with what tells the row from others of that method."""
+    method, _, variant = row
+    return f"{method} ({variant}){text.removeprefix(method)}" if variant and text.startswith(f"{method} ") else text
+
+
+def _noted(runs: Mapping[tuple[RowName, str], Sequence[RunRecord]]) -> Iterator[str]:
+    has: dict[str, dict[tuple[RowName, str], int]] = defaultdict(lambda: defaultdict(int))
+    for cell, records in sorted(runs.items()):
+        for record in records:
+            for note in dict.fromkeys(record.footnotes):
+                has[note][cell] += 1
+    for note, cells in has.items():
+        some = [
+            f"{n} of {len(runs[cell])} runs of {method}{f' ({variant})' if variant else ''} on {cell[1]}"
+            for cell, n in cells.items()
+            for method, _, variant in [cell[0]]
+            if n < len(runs[cell])
+        ]
+        more = f" and {len(some) - _NAMED} rows more" if len(some) > _NAMED else ""
+        yield f"{note} ({', '.join(some[:_NAMED])}{more})" if some else note
