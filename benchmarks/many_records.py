@@ -3,13 +3,12 @@ and of one when a record has come. Run by hand.
 
     python benchmarks/many_records.py [records=100000] [folder=<where they are made>]
 
-The records are made of a published one: methods by data sets by seeds, each with a configuration, a key and a score of
-its own, so that all are believed and none counts twice.
+The records are made of a published one: methods by data sets by seeds, each with a configuration, a key and scores by
+example of its own, so that all are believed, none counts twice, and intervals are of seeds and examples.
 """
 
 import copy
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -17,11 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from peftbench.results.reading import key_of
 from peftbench.results.records import from_dict
+from peftbench.results.statistics import kept
+from peftbench.results.statistics.answers import Examples
 
 _EXAMPLE = Path("results/published/glue_quick/records/sst2/minilm/lora")
-_METHODS, _DATA = 40, 25
+_METHODS, _DATA, _EXAMPLES = 40, 25, 872
 #: Seconds after which a file's stamp tells whether it changed.
 _SETTLED_S = 3
 
@@ -46,7 +49,13 @@ def _changed(example: dict[str, Any], number: int) -> dict[str, Any]:
     record["config"]["method"]["lr"] = 1e-4 * (method + 1)
     record["config"]["dataset"]["name"] = f"data_{data}"
     record["environment"]["data_fingerprint"] = f"{data:016x}"
-    record["score"] = random.Random(number).gauss(0.8, 0.02)
+    generator = np.random.default_rng(number)
+    right = (generator.random(_EXAMPLES) < generator.normal(0.8, 0.02)).astype(float)
+    by_example = kept.described(kept.keep(Examples(np.arange(_EXAMPLES), right)))
+    split = record["metrics"][record["config"]["dataset"]["evaluation"][0]]
+    score = float(right.mean())
+    split.update({"values": {"accuracy": score}, "score": score, kept.FIELD: by_example})
+    record["score"] = score
     record["key"] = key_of(from_dict(record))
     return record
 

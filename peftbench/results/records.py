@@ -31,7 +31,8 @@ class RunRecord:
             the official evaluation splits; each with `values`, `score` (their mean), `loss`, `n`, `truncated` (examples
             cut), `directions`; `majority_fraction`, the share of the commonest class among the labels; `rows_in_train`,
             how many of an evaluation split's scored `rows` are among those trained on, word for word, and
-            `rows_in_train_folded`, if case and white space don't count.
+            `rows_in_train_folded`, if case and white space don't count; of the split that is scored `by_example`, the
+            scores of examples (`statistics.kept`).
             A split that isn't there is null.
         score: the first evaluation split's score; None where its labels are hidden.
         selected_step: the optimiser step whose weights were evaluated.

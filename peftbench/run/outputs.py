@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from peftbench.data.examples import NO_LABEL
 from peftbench.methods.base import Method
 from peftbench.results.records import RunRecord
 from peftbench.results.report import card
-from peftbench.results.statistics import answers
+from peftbench.results.statistics import answers, kept
 from peftbench.run.training.tuner import gather
 from peftbench.system import files, redact
 from peftbench.tasks.base import Generating, Task
@@ -72,6 +73,16 @@ def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], t
         name: [{"predictions": answers, "index": torch.arange(len(answers))}] for name, answers in texts.items()
     }
     write_predictions(file, data, predicted, task)
+
+
+def scored_by_example(record: RunRecord, predictions: Path) -> RunRecord:
+    """The record with its scores by example (`kept`); as it is where the predictions aren't there, or say too much."""
+    examples = answers.pseudo_values(record, predictions)
+    by_example = None if examples is None else kept.described(kept.keep(examples))
+    if by_example is None:
+        return record
+    split = record.config["dataset"]["evaluation"][0]
+    return replace(record, metrics={**record.metrics, split: {**(record.metrics[split] or {}), kept.FIELD: by_example}})
 
 
 def _predictions(

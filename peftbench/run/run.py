@@ -16,7 +16,6 @@ from peftbench.methods.base import Context
 from peftbench.methods.build import build as build_method
 from peftbench.models import backbones, dropout, one_position, parameters, quantization
 from peftbench.results import activity, curves, finished, scored, warnings
-from peftbench.results.curves import Point
 from peftbench.results.records import RunRecord
 from peftbench.run import completing, environment, outputs, speed, start_from, step_cost
 from peftbench.run.context import RunContext
@@ -53,6 +52,7 @@ def run(context: RunContext) -> RunRecord | None:
         return None
     with stop.deferred():  # The score is there: what is left of its record takes a moment.
         record = warnings.noted(scored_record(context, tuner, data, trained, metrics, notes))
+        record = outputs.scored_by_example(record, context.places.predictions)
         parts = completing.outstanding(context, tuner, data, trained.trainer, predictions, measure=measure_speed)
         context.keep(scored.draft(record, list(parts)))
     record = completing.complete(record, parts, context.keep)
@@ -172,7 +172,7 @@ class TrainingResult:
     resumed: list[int]
     selection: dict[str, float | int | None] | None
     halving: dict[str, Any] | None
-    curve: list[Point]
+    curve: list[curves.Point]
 
 
 def train(context: RunContext, tuner: FineTuner, data: TaskDataModule, memory: PeakMemory) -> TrainingResult:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from peftbench.config import identity
 from peftbench.results import quality
 from peftbench.results.records import RunRecord
 from peftbench.results.report import layout, naming
@@ -112,6 +111,8 @@ def _cell(record: RunRecord) -> _Cell:
 
 def _differing(pair: tuple[RunRecord, RunRecord]) -> dict[str, tuple[str, str]]:
     """Settings that decide a result, and the data, where both runs say them and they aren't the same."""
+    from peftbench.config import identity  # Brings OmegaConf: a report does without.
+
     sides = [{**flat(run.config), _DATA: str(run.environment.get("data_fingerprint"))} for run in pair]
     deciding = {_DATA, *(key for run in pair for key in flat(json.loads(identity.described_identity(run.config))))}
     both = sorted(deciding & sides[0].keys() & sides[1].keys())

@@ -3,6 +3,7 @@
 What reports and `advise` say of the same records is the same, since both ask here.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from peftbench.results.records import RunRecord
-from peftbench.results.statistics import answers, bounds, intervals, joint
-from peftbench.results.statistics.intervals import Basis, Interval
+from peftbench.results.statistics import answers, bounds, intervals, joint, kept
+from peftbench.results.statistics.intervals import Basis, Interval, VarianceComponents
 from peftbench.results.statistics.joint import Joint
+from peftbench.results.statistics.kept import KeptScores
 
 #: Metrics that are a share of the examples, so that a score and their number are all that its interval needs.
 _SHARES = ("accuracy", "exact_match")
@@ -42,13 +44,26 @@ class CellScores:
 
     Attributes:
         scores: (S,) of the runs, by seed.
-        examples: (S, N) of their examples, where the predictions are there.
-        units: what tells which examples these are; equal where they are the same.
+        runs: of each, the scores by example; None where one has none, or they aren't of the same examples.
     """
 
     scores: np.ndarray
-    examples: np.ndarray | None
-    units: bytes
+    runs: list[KeptScores] | None
+
+    @property
+    def units(self) -> str | None:
+        """What tells which examples these are, equal where they are the same; None: they aren't known."""
+        return None if self.runs is None else self.runs[0].units
+
+    @property
+    def examples(self) -> np.ndarray | None:
+        """(S, N) scores by example, made when asked for: of all cells of a large folder they would fill the memory."""
+        return None if self.runs is None else np.stack([run.values for run in self.runs])
+
+    @functools.cached_property
+    def varying(self) -> VarianceComponents | None:
+        """The parts of the variance of their mean over seeds and examples."""
+        return None if (examples := self.examples) is None else intervals.parts(examples)
 
 
 @dataclass(frozen=True)
@@ -56,13 +71,12 @@ class ComparableScores:
     """The rows of several that can be compared in one way.
 
     Attributes:
-        places: of each its place among all rows, the best first.
-        arrays: of each (S, N) scores of examples, or (S,) of seeds, as the basis says.
+        places: of each its place among all rows, the best first; `rows`: their scores.
     """
 
     places: list[int]
+    rows: list[CellScores]
     basis: Basis
-    arrays: list[np.ndarray]
     joint: Joint
 
 
@@ -71,30 +85,33 @@ def _order(record: RunRecord) -> tuple[int, str]:
 
 
 def scores_of(records: Sequence[RunRecord], roots: Mapping[int, Path]) -> CellScores:
-    """The scores of runs.
+    """The scores of runs: by example as their records carry them, or else from their predictions.
 
     Args:
         roots: by a record's `id` the results folder that it lies in; of others no predictions are read.
     """
-    runs = []
     records = sorted(records, key=_order)
-    for record in records:
-        root = roots.get(id(record))
-        file = None if root is None else answers.file(root, record)
-        run = None if file is None else answers.pseudo_values(record, file)
-        runs.append(run)
-        if run is None:
-            break  # The others' wouldn't be used.
-    first = runs[0]
-    examples = answers.matrix(runs) if len(runs) == len(records) else None
     scores = np.array([record.score for record in records], float)
-    return CellScores(scores, examples, first.units.tobytes() if examples is not None and first is not None else b"")
+    runs: list[KeptScores] = []
+    for record in records:
+        run = kept.recorded(record) or _predicted(record, roots.get(id(record)))
+        if run is None or (runs and (run.units, run.n) != (runs[0].units, runs[0].n)):
+            return CellScores(scores, None)
+        runs.append(run)
+    return CellScores(scores, runs)
+
+
+def _predicted(record: RunRecord, root: Path | None) -> KeptScores | None:
+    file = None if root is None else answers.file(root, record)
+    examples = None if file is None else answers.pseudo_values(record, file)
+    return None if examples is None else kept.keep(examples)
 
 
 def interval(scored: CellScores, records: Sequence[RunRecord]) -> Interval | None:
     """The interval over seeds and examples; else over seeds alone; of one seed without predictions Wilson's, if its
     score is a share. It stays within what its metrics can be."""
-    made = intervals.cell(scored.examples) if scored.examples is not None else intervals.by_seeds(scored.scores)
+    varying = scored.varying
+    made = intervals.by_seeds(scored.scores) if varying is None else intervals.of_parts(varying)
     metrics = records[0].config["dataset"].get("metrics") or {}
     if made is None:
         return _of_share(scored, records)
@@ -118,20 +135,20 @@ def _of_share(scored: CellScores, records: Sequence[RunRecord]) -> Interval | No
 
 def compare(rows: Sequence[CellScores]) -> ComparableScores | None:
     """The comparison of all rows that can be compared in one way; None where there are less than two of them."""
-    units = Counter(row.units for row in rows if row.examples is not None)
+    units = Counter(row.units for row in rows if row.units is not None)
     common = units.most_common(1)[0][0] if units else None
-    crossed = [place for place, row in enumerate(rows) if row.examples is not None and row.units == common]
+    crossed = [place for place, row in enumerate(rows) if row.units is not None and row.units == common]
     seeded = [place for place, row in enumerate(rows) if len(row.scores) > 1]
     basis, chosen = (Basis.CROSSED, crossed) if len(crossed) >= len(seeded) else (Basis.SEEDS, seeded)
     if not 2 <= len(chosen) <= _COMPARED:
         return None
     chosen.sort(key=lambda place: -float(rows[place].scores.mean()))
+    best_first = [rows[place] for place in chosen]
     if basis is Basis.SEEDS:
-        arrays = [rows[place].scores for place in chosen]
-        return ComparableScores(chosen, basis, arrays, joint.by_seeds(arrays))
-    arrays = [table for place in chosen if (table := rows[place].examples) is not None]
-    basis = Basis.CROSSED if min(map(len, arrays)) > 1 else Basis.EXAMPLES
-    return ComparableScores(chosen, basis, arrays, joint.crossed(arrays))
+        return ComparableScores(chosen, best_first, basis, joint.by_seeds([row.scores for row in best_first]))
+    varying = [parts for row in best_first if (parts := row.varying) is not None]
+    basis = Basis.CROSSED if min(parts.seeds for parts in varying) > 1 else Basis.EXAMPLES
+    return ComparableScores(chosen, best_first, basis, joint.of_parts(varying))
 
 
 def ties(rows: Sequence[CellScores]) -> list[bool | None]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report import certainty, conditions
-from peftbench.results.report.certainty import CellScores, Sure
+from peftbench.results.report.certainty import CellScores, ComparableScores, Sure
 from peftbench.results.report.suites import RowName
 from peftbench.results.statistics import intervals, joint, pairs
-from peftbench.results.statistics.intervals import Basis
+from peftbench.results.statistics.intervals import Basis, VarianceComponents
 from peftbench.results.statistics.joint import Joint, Share
 from peftbench.results.statistics.pairs import Difference, Needed
 
@@ -31,13 +31,21 @@ _ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows on one data set. `p_holm`: adjusted for the panel's pairs; `needed`: where that leaves them together."""
+    """Two rows on one data set. `p_holm`: adjusted for the panel's pairs; `varying`: what their variance is made of,
+    where their examples are known."""
 
     a: RowName
     b: RowName
     difference: Difference
     p_holm: float
-    needed: Needed | None
+    varying: tuple[VarianceComponents | None, VarianceComponents | None]
+
+    @property
+    def needed(self) -> Needed | None:
+        """What it would take to tell them apart, where `p_holm` leaves them together and their examples are known."""
+        one, other = self.varying
+        known = one is not None and other is not None and one.examples == other.examples
+        return pairs.needed_of(one, other) if known and self.p_holm >= _ALPHA else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -130,25 +138,36 @@ def _panel(
     if found is None:
         return None
     chosen = [rows[place] for place in found.places]
-    basis, arrays, made = found.basis, found.arrays, found.joint
-    paired = _pairs(chosen, arrays, basis) if len(chosen) <= _PAIRED else []
-    return PanelEvidence(column, model, shared, chosen, basis, made, joint.better(made), paired)
+    paired = _pairs(chosen, found) if len(chosen) <= _PAIRED else []
+    return PanelEvidence(column, model, shared, chosen, found.basis, found.joint, joint.better(found.joint), paired)
 
 
-def _pairs(rows: Sequence[RowName], arrays: Sequence[np.ndarray], basis: Basis) -> list[Pair]:
+def _pairs(rows: Sequence[RowName], found: ComparableScores) -> list[Pair]:
     """Every two rows, Holm's adjustment over all of them."""
     numbers = list(combinations(range(len(rows)), 2))
-    seeds = basis is Basis.SEEDS
-    if seeds:
-        over_seeds = [pairs.seeded(scores) for scores in arrays]
-        differences = [pairs.welch(over_seeds[i], over_seeds[j]) for i, j in numbers]
-    else:
-        differences = [pairs.difference(arrays[i], arrays[j]) for i, j in numbers]
-    adjusted = pairs.holm([one.p for one in differences])
+    apart = _differences(found, numbers)
+    adjusted = pairs.holm([one.p for one in apart])
+    varying = [None if found.basis is Basis.SEEDS else row.varying for row in found.rows]
     return [
-        Pair(rows[i], rows[j], one, p, None if seeds or p < _ALPHA else pairs.needed(arrays[i], arrays[j]))
-        for (i, j), one, p in zip(numbers, differences, adjusted, strict=True)
+        Pair(rows[i], rows[j], one, p, (varying[i], varying[j]))
+        for (i, j), one, p in zip(numbers, apart, adjusted, strict=True)
     ]
+
+
+def _differences(found: ComparableScores, numbers: Sequence[tuple[int, int]]) -> list[Difference]:
+    rows = found.rows
+    if found.basis is Basis.SEEDS:
+        over_seeds = [pairs.seeded(row.scores) for row in rows]
+        return [pairs.welch(over_seeds[i], over_seeds[j]) for i, j in numbers]
+    made = pairs.differences(found.joint, [len(row.scores) for row in rows])
+    single = [row.varying is not None and row.varying.seeds == 1 and row.varying.is_share for row in rows]
+    mcnemar = {
+        (i, j): pairs.difference(one, other)
+        for i, j in numbers
+        if single[i] and single[j]
+        if (one := rows[i].examples) is not None and (other := rows[j].examples) is not None
+    }
+    return [mcnemar.get(pair) or made[pair] for pair in numbers]
 
 
 def _left_out(panel: PanelEvidence, rows: Sequence[RowName]) -> list[str]:

@@ -72,17 +72,6 @@ def pseudo_values(record: RunRecord, predictions: Path) -> Examples | None:
     return Examples(units[order], np.mean([metric.values for metric in made], axis=0)[order])
 
 
-def matrix(runs: list[Examples | None]) -> np.ndarray | None:
-    """(S, N) scores of several seeds; None where one is missing or the examples aren't the same."""
-    first = runs[0] if runs else None
-    if first is None:
-        return None
-    for run in runs:
-        if run is None or not np.array_equal(run.units, first.units):
-            return None
-    return np.stack([run.values for run in runs if run is not None])
-
-
 def _table(predictions: Path, split: str | None) -> dict[str, Any] | None:
     """The columns that are needed, of one split's rows; None where they can't be had."""
     import pyarrow as pa

@@ -4,7 +4,8 @@ A seed's luck, an example's difficulty and their interaction are three sources o
 s on example e; the interval takes in all three, so that it is of other seeds and other examples of the same kind.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -56,6 +57,8 @@ class VarianceComponents:
         by_example: (N,) means over seeds.
         v1: of seeds; `v2` of examples; `v3` of their interaction, which is in both. Of one seed v1 and v3 are unknown,
             and 0 here.
+        is_share: whether it is a share of right answers whose interval is Wilson's: every score is right (1) or wrong
+            (0), of one seed or without any variance.
     """
 
     by_example: np.ndarray
@@ -63,14 +66,20 @@ class VarianceComponents:
     v1: float
     v2: float
     v3: float
+    is_share: bool = False
 
     @property
     def examples(self) -> int:
         return len(self.by_example)
 
-    @property
+    @functools.cached_property
     def mean(self) -> float:
         return float(self.by_example.mean())
+
+    @property
+    def variance(self) -> float:
+        """The variance of the mean over other seeds and other examples."""
+        return max(self.v1 + self.v2 - self.v3, self.v1, self.v2)
 
 
 def parts(scores: np.ndarray) -> VarianceComponents:
@@ -80,11 +89,13 @@ def parts(scores: np.ndarray) -> VarianceComponents:
     v2 = float(np.var(by_example, ddof=1)) / examples if examples > 1 else 0.0
     if seeds == 1 or examples == 1:
         v1 = float(np.var(scores.mean(axis=1), ddof=1)) / seeds if seeds > 1 else 0.0
-        return VarianceComponents(by_example, seeds, v1, v2, 0.0)
+        varying = VarianceComponents(by_example, seeds, v1, v2, 0.0)
+        return replace(varying, is_share=(seeds == 1 or varying.variance == 0) and is_binary(scores))
     by_seed = scores.mean(axis=1)
     rest = scores - by_seed[:, None] - by_example + by_example.mean()
     v3 = float((rest**2).sum()) / ((seeds - 1) * (examples - 1)) / scores.size
-    return VarianceComponents(by_example, seeds, float(np.var(by_seed, ddof=1)) / seeds, v2, v3)
+    varying = VarianceComponents(by_example, seeds, float(np.var(by_seed, ddof=1)) / seeds, v2, v3)
+    return replace(varying, is_share=varying.variance == 0 and is_binary(scores))
 
 
 def satterthwaite(variance: float, *terms: tuple[float, float]) -> float:
@@ -102,6 +113,19 @@ def t_quantile(df: float, probability: float = (1 + LEVEL) / 2) -> float:
     return float(special.stdtrit(df, probability) if np.isfinite(df) else special.ndtri(probability))
 
 
+def student(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Student's distribution function; the normal one where the degrees of freedom are infinite."""
+    finite = np.isfinite(df)
+    return np.asarray(np.where(finite, special.stdtr(np.where(finite, df, 1.0), t), special.ndtr(t)))
+
+
+def student_quantile(df: np.ndarray, probability: float = (1 + LEVEL) / 2) -> np.ndarray:
+    """`t_quantile` of many degrees of freedom."""
+    finite = np.isfinite(df)
+    quantiles = special.stdtrit(np.where(finite, df, 1.0), probability)
+    return np.asarray(np.where(finite, quantiles, special.ndtri(probability)))
+
+
 def two_sided(estimate: float, se: float, df: float) -> float:
     """The two-sided p of an estimate, by Student's t. 1 where neither differs at all."""
     if se == 0:
@@ -117,11 +141,14 @@ def cell(scores: np.ndarray) -> Interval:
         scores: (S, N), each between 0 and 1 or a pseudo-value (`jackknife`). Of one seed the interval is of the
             examples alone: Wilson's where each is right or wrong, which is also what stands where nothing varies.
     """
-    varying = parts(scores)
-    seeds, examples = scores.shape
+    return of_parts(parts(scores))
+
+
+def of_parts(varying: VarianceComponents) -> Interval:
+    """The interval of `cell`, from the parts of its variance."""
+    seeds, examples, variance = varying.seeds, varying.examples, varying.variance
     basis = Basis.CROSSED if seeds > 1 else Basis.EXAMPLES
-    variance = max(varying.v1 + varying.v2 - varying.v3, varying.v1, varying.v2)
-    if is_binary(scores) and (seeds == 1 or variance == 0):
+    if varying.is_share:
         low, high = wilson(varying.mean * examples, examples)
         return Interval(varying.mean, low, high, float(np.sqrt(variance)), np.inf, seeds, examples, basis)
     df = satterthwaite(

@@ -6,6 +6,7 @@ Examples are paired, seeds are not: pairing them in some order makes significanc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy import special
@@ -16,15 +17,19 @@ from peftbench.results.statistics.intervals import (
     is_binary,
     parts,
     satterthwaite,
+    student,
+    student_quantile,
     t_quantile,
     two_sided,
     wilson,
 )
+from peftbench.results.statistics.joint import Joint
 
 #: The chance to see a difference of the observed size that `needed` plans for.
 POWER = 0.8
 #: More than anybody would run.
 _MOST_SEEDS, _MOST_EXAMPLES = 1_000, 10_000_000
+_SATTERTHWAITE = "Satterthwaite's t"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,30 @@ def difference(a: np.ndarray, b: np.ndarray) -> Difference:
     one, other = parts(a), parts(b)
     paired = paired_variance(one, other)
     basis = Basis.CROSSED if min(len(a), len(b)) > 1 else Basis.EXAMPLES
-    return _by_t(one.mean - other.mean, math.sqrt(paired.variance), paired.df, basis, "Satterthwaite's t")
+    return _by_t(one.mean - other.mean, math.sqrt(paired.variance), paired.df, basis, _SATTERTHWAITE)
+
+
+def differences(made: Joint, seeds: Sequence[int]) -> dict[tuple[int, int], Difference]:
+    """The differences of every two of K methods by their joint estimate on the same examples: what `difference` finds
+    of each two, but for McNemar's test, all at once.
+
+    Args:
+        seeds: (K,) their numbers.
+    """
+    lead = made.means[:, None] - made.means
+    surely = np.where(lead == 0, 1.0, 0.0)
+    scaled = np.divide(-np.abs(lead), made.se, out=np.zeros_like(lead), where=made.se > 0)
+    p = np.where(made.se > 0, 2 * student(scaled, made.df), surely)
+    half = student_quantile(made.df) * made.se
+    return {
+        (i, j): Difference(
+            *(float(lead[i, j]), float(lead[i, j] - half[i, j]), float(lead[i, j] + half[i, j]), float(made.se[i, j])),
+            *(float(made.df[i, j]), float(p[i, j])),
+            Basis.CROSSED if min(seeds[i], seeds[j]) > 1 else Basis.EXAMPLES,
+            _SATTERTHWAITE,
+        )
+        for i, j in combinations(range(len(lead)), 2)
+    }
 
 
 @dataclass(frozen=True)
@@ -136,7 +164,11 @@ def needed(a: np.ndarray, b: np.ndarray) -> Needed:
     Args:
         a, b: (S_a, N) and (S_b, N) scores. Of one seed the seeds' variance isn't known: examples alone are counted.
     """
-    one, other = parts(a), parts(b)
+    return needed_of(parts(a), parts(b))
+
+
+def needed_of(one: VarianceComponents, other: VarianceComponents) -> Needed:
+    """The numbers of `needed`, from the parts of both variances."""
     n = one.examples
     apart = abs(one.mean - other.mean)
     both = (one, other)
@@ -144,7 +176,7 @@ def needed(a: np.ndarray, b: np.ndarray) -> Needed:
     crossed = sum(part.v3 * part.seeds * n for part in both)
     seed = sum(max(0.0, (part.v1 - part.v3) * part.seeds) for part in both)
     example = max(0.0, n * (paired_variance(one, other).by_example - one.v3 - other.v3))
-    held = min(len(a), len(b))
+    held = min(one.seeds, other.seeds)
 
     def separates(seeds: float, examples: float) -> bool:
         variance = seed / seeds + example / examples + crossed / (seeds * examples)

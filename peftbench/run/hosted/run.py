@@ -77,7 +77,7 @@ def _record(
     figures = _figures(config, answers.all(sent.questions), state)
     paid = cost.footnote(config.method.name, check.settings(config), figures)
     metrics = {split: None if split not in texts else _scores(sent, split, texts[split]) for split in data.slices}
-    return RunRecord(
+    record = RunRecord(
         key=context.key,
         status="completed",
         config=description(config),
@@ -95,6 +95,7 @@ def _record(
         },
         footnotes=[*footnotes(config, prepared.source, prepared.checkpoint, data, trains=False), *paid, *notes],
     )
+    return outputs.scored_by_example(record, context.places.predictions)
 
 
 def _scores(sent: Rows, split: str, texts: list[str]) -> dict[str, Any]:

@@ -141,6 +141,22 @@ def test_draws_are_the_same_for_the_same_scores() -> None:
     assert not np.array_equal(joint.crossed(methods).errors(), joint.crossed(methods).errors(salt="1"))
 
 
+@pytest.mark.parametrize("seeds", [(3, 5, 1, 4), (1, 1, 1, 1), (2, 2, 2, 2)])
+def test_all_differences_at_once_are_each_by_itself(seeds: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(9)
+    methods = [one[:n] for one, n in zip(equal_methods(rng, 4, 5, 80, 0.3), seeds, strict=True)]
+    methods = [method + 0.1 for method in methods]  # No right or wrong, for which there is McNemar's test.
+    methods.append(methods[0])
+    found = pairs.differences(joint.crossed(methods), [*seeds, seeds[0]])
+    assert len(found) == 10
+    for (j, k), one in found.items():
+        other = pairs.difference(methods[j], methods[k])
+        for name in ("mean", "low", "high", "se", "p"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-12), (j, k, name)
+        assert one.df == pytest.approx(other.df, rel=1e-9)
+        assert (one.basis, one.test) == (other.basis, other.test)
+
+
 def test_the_chance_to_be_better_is_what_the_difference_says() -> None:
     """Each pair by its own degrees of freedom, also beside methods that are far better known."""
     methods = equal_methods(np.random.default_rng(8), 3, 5, 400, 0.0)
