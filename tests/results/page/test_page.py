@@ -91,6 +91,18 @@ def test_pictures_are_files_of_their_own(document: Document, draw: object) -> No
     ElementTree.fromstring(draw(EMPTY))
 
 
+def test_a_picture_says_that_its_intervals_are_of_seeds_alone(document: Document) -> None:
+    crossed = replace(document, panels=[_seeds_alone(panel, False) for panel in document.panels])
+    assert "of other seeds alone" not in standalone.intervals(crossed)
+    alone = replace(document, panels=[_seeds_alone(document.panels[0], True)])
+    assert standalone.intervals(alone).count("of other seeds alone") == 1
+
+
+def _seeds_alone(panel: PagePanel, alone: bool) -> PagePanel:
+    cells = [{c: replace(cell, seeds_alone=alone) for c, cell in row.cells.items()} for row in panel.rows]
+    return replace(panel, rows=[replace(row, cells=own) for row, own in zip(panel.rows, cells, strict=True)])
+
+
 def test_the_front_is_what_nothing_beats() -> None:
     draw = random.Random(0)
     for _ in range(100):

@@ -38,11 +38,11 @@ COSTS = (
     Cost("merged", "latency merged, ms", "efficiency.inference_latency_ms_merged", None, 1, 2, picture=True),
     Cost("base", "latency of the base, ms", "efficiency.inference_latency_ms_base", None, 1, 2),
     Cost(
-        *("relative", "latency, times the base's", "efficiency.inference_latency_ms"),
+        *("relative", "latency, times base", "efficiency.inference_latency_ms"),
         *("efficiency.inference_latency_ms_base", 1, 2),
         shown=True,
     ),
-    Cost("step", "training step, base's forward passes", "efficiency.train_step_base_forwards", None, 1, 2, shown=True),
+    Cost("step", "step, forward passes", "efficiency.train_step_base_forwards", None, 1, 2, shown=True),
     Cost("rate", "training, samples/s", "efficiency.train_samples_per_s", None, 1, 1),
     Cost("weights", "weights, MB", "efficiency.weights_bytes", None, 1e-6, 1),
     Cost("adapter", "parameters outside the head", "params.adapter"),

@@ -8,6 +8,8 @@ from peftbench.results.report.page.document import Column, Document, MeanWithInt
 #: Height of a row, of the axis above the rows, and where the rows' lines begin and end.
 STEP, TOP = 22, 26
 _LEFT, _RIGHT = 126, 250
+#: Height of a note below the rows.
+_NOTE = 14
 
 
 def panel(document: Document, one: PagePanel) -> str:
@@ -17,12 +19,16 @@ def panel(document: Document, one: PagePanel) -> str:
     low, high = _range(scores)
     x = svg.linear(low, high, _LEFT, _RIGHT)
     body = [_row(document, column, row, x, number) for number, row in enumerate(rows)]
+    end = TOP + STEP * len(rows) + 4
+    alone = any(row.cells[column.id].seeds_alone for row in rows)
+    note = [svg.text("intervals of other seeds alone, too narrow for other examples", 2, end + 10, class_="tick")]
     return svg.picture(
-        TOP + STEP * len(rows) + 4,
+        end + _NOTE * alone,
         f"{one.name}: scores with 95 % intervals, best first; the table has the numbers",
         _band(rows[0].cells[column.id].score, x, len(rows)),
         _axis(low, high, x, len(rows)),
         *body,
+        *(note if alone else []),
         class_="forest",
     )
 
