@@ -49,7 +49,7 @@ class Study:
 
     @property
     def left(self) -> int:
-        """How many trials are to be made."""
+        """The number of trials that are to be made."""
         return self.budget - len(self.tried)
 
     def go_on(self) -> None:

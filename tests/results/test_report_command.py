@@ -15,6 +15,7 @@ from peftbench.results.report import against, command, export_latex, export_parq
 from peftbench.results.report.load import Results, load
 from peftbench.results.report.page import data
 from peftbench.results.store import ResultStore
+from tests.helpers import studies
 from tests.helpers.boards import board, made
 from tests.helpers.composed import composed
 
@@ -158,6 +159,22 @@ def test_parquet_holds_every_figure() -> None:
     assert score["low"] < 0.81 < score["high"]
     memory = [line["value"] for line in table if line["figure"] == "efficiency.peak_memory_bytes"]
     assert memory == [5_000_000] * 3
+
+
+def test_parquet_holds_what_the_tables_say_of_rows_together() -> None:
+    runs = [studies.record(name, data, seed=s) for name in ("lora", "full") for data in ("sst2", "rte") for s in (0, 1)]
+    result = board(*runs)
+    table = pq.read_table(io.BytesIO(export_parquet.export(result))).to_pylist()
+    by_figure: dict[str, list[dict]] = {}
+    for line in table:
+        by_figure.setdefault(line["figure"], []).append(line)
+    (panel, _), pairs = result.evidence.panels, by_figure["difference"]
+    assert [line["other"].split(" · ")[0] for line in pairs] == [one.pairs[0].b[0] for one in result.evidence.panels]
+    assert pairs[0]["value"] == panel.pairs[0].difference.mean
+    assert pairs[0]["low"] < pairs[0]["value"] < pairs[0]["high"]
+    assert len(by_figure["p (Holm)"]) == 2
+    assert {(line["low"], line["high"]) for line in by_figure["rank"]} <= {(1, 1), (1, 2), (2, 2)}
+    assert len(by_figure["train - eval"]) == 4
 
 
 @pytest.mark.parametrize("name", ["markdown", "csv", "latex"])

@@ -52,7 +52,7 @@ class CellScores:
 
     @property
     def units(self) -> str | None:
-        """What tells which examples these are, equal where they are the same; None: they aren't known."""
+        """The name of these examples, equal where they are the same; None: they aren't known."""
         return None if self.runs is None else self.runs[0].units
 
     @property

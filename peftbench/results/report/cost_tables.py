@@ -80,7 +80,7 @@ def _figure(row: LeaderboardRow, heading: str, name: str, form: str, factor: flo
 
 
 def gaps(board: Leaderboard) -> str:
-    """How much better a method is on data that it was trained on, by data set."""
+    """A table of how much better a method is on data that it was trained on, by data set."""
     named = layout.names(score_tables.order(board))
     lines = []
     for row in board.rows:

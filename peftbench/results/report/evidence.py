@@ -42,7 +42,7 @@ class Pair:
 
     @property
     def needed(self) -> Needed | None:
-        """What it would take to tell them apart, where `p_holm` leaves them together and their examples are known."""
+        """The numbers that would tell them apart, where `p_holm` leaves them together and their examples are known."""
         one, other = self.varying
         known = one is not None and other is not None and one.examples == other.examples
         return pairs.needed_of(one, other) if known and self.p_holm >= _ALPHA else None  # type: ignore[arg-type]

@@ -203,7 +203,7 @@ def score(cell: Score | None) -> str:
 
 
 def legend(board: Leaderboard, table: str) -> str:
-    """What the marks of a table on the terminal mean, with the warnings; "" where there are none."""
+    """The meaning of the marks of a table on the terminal, with the warnings; "" where there are none."""
     said = [f"{TIE} can't be told from the best"] * any(one.tied for one in board.evidence.cells.values())
     said += [f"{WARNED} has a warning"] * bool(board.warned)
     slowed = any("efficiency.train_samples_per_s" in row.busy for row in board.rows)

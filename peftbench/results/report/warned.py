@@ -26,7 +26,7 @@ def _of(record: RunRecord) -> list[warnings.Warned]:
 
 
 def footnotes(runs: Mapping[tuple[RowName, str], Sequence[RunRecord]]) -> list[str]:
-    """What a reader must know of rows: warnings, a line for each kind and row, and the records' own footnotes, each
+    """The notes that a reader must know: warnings, a line for each kind and row, and the records' own footnotes, each
     with the rows of which not all runs have it."""
     found = [text for cell, records in sorted(runs.items()) for text in _warned(cell, records)]
     return [*found, *_noted(runs)]

@@ -177,7 +177,7 @@ def _cost(caption: str, names: Sequence[str], rows: Sequence[PageRow]) -> Table 
 
 
 def _gaps(columns: Sequence[Column], rows: Sequence[PageRow]) -> list[Table]:
-    """How much more methods score on training data, by data set."""
+    """A table of how much more methods score on training data, by data set."""
     gaps = {row.id: {id_: cell.gap for id_, cell in row.cells.items() if cell.gap is not None} for row in rows}
     rows, columns = [row for row in rows if gaps[row.id]], [c for c in columns if any(c.id in g for g in gaps.values())]
     if not rows:
