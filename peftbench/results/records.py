@@ -96,6 +96,11 @@ class RunRecord:
             self.protocol = protocol(self.config)
 
     @property
+    def scored_split(self) -> dict[str, Any] | None:
+        """The figures of the first evaluation split, which `score` is of; None where it has none."""
+        return self.metrics.get((self.config["dataset"].get("evaluation") or [""])[0])
+
+    @property
     def notes(self) -> list[str]:
         """All that a reader must know, as texts: the footnotes, and what is warned of."""
         return [*self.footnotes, *(warning["text"] for warning in self.warnings)]
@@ -163,5 +168,5 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _hidden(record: RunRecord) -> bool:
     """True if the scored split's labels are hidden: it was answered, and has no score."""
-    split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0])
+    split = record.scored_split
     return isinstance(split, dict) and split.get("score", 0) is None

@@ -1,5 +1,6 @@
 """What a run leaves beside its record: trained weights and predictions."""
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -77,8 +78,10 @@ def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], t
 
 def scored_by_example(record: RunRecord, predictions: Path) -> RunRecord:
     """The record with its scores by example (`kept`); as it is where the predictions aren't there, or say too much."""
-    examples = answers.pseudo_values(record, predictions)
-    by_example = None if examples is None else kept.described(kept.keep(examples))
+    by_example = None
+    with contextlib.suppress(Exception):  # The score is there, and is worth more than what its interval is read from.
+        examples = answers.pseudo_values(record, predictions)
+        by_example = None if examples is None else kept.described(kept.keep(examples))
     if by_example is None:
         return record
     split = record.config["dataset"]["evaluation"][0]

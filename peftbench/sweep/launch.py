@@ -151,7 +151,8 @@ def _preflight(
             ResultStore(cell.config.results_dir).put_not_applicable(cell.config, cell.key, left_out.get(cell.key))
     if len(left_out) == len(runs):
         raise ConfigError("no run of this command line is applicable")
-    studies, rest = tuning.studies([run for run in todo if run.cell.key not in left_out], folders)
+    applicable = [run for run in runs if run.cell.key not in left_out]
+    studies, rest = tuning.studies(applicable, folders, {run.cell.key for run in todo})
     todo = plan.estimate([*rest, *(r for study in studies for r in study.to_make())], anywhere=composed.launcher.alone)
     planned = plan.Plan(
         todo=todo,

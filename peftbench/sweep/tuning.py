@@ -5,7 +5,7 @@ Nothing of a study is stored but its trials' records: asked again in the same or
 sampler proposes the same trials, so that a stopped study goes on where it was, whichever launcher it has.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ class Study:
 
     def to_make(self) -> list[PlannedRun]:
         """The runs that aren't recorded, as they were composed while their trials aren't complete."""
-        return self.runs if self.left else [run for run in self.finals() if not recorded(run)]
+        runs = self.runs if self.left else self.finals()
+        return [run for run in runs if run.cell.config.overwrite or not recorded(run)]
 
     def ask(self) -> PlannedRun:
         """The next trial, until its result is told. The first one has the values of the method's file, if they lie
@@ -171,8 +172,15 @@ class Study:
         return PlannedRun(cell, words, " · ".join([run.group, *([name] if name else [])]), run.estimate_s)
 
 
-def studies(runs: Sequence[PlannedRun], config_dirs: Sequence[Path]) -> tuple[list[Study], list[PlannedRun]]:
+def studies(
+    runs: Sequence[PlannedRun], config_dirs: Sequence[Path], todo: Collection[str] | None = None
+) -> tuple[list[Study], list[PlannedRun]]:
     """The studies that are to be made, and the runs that have nothing to tune, which stay as they are.
+
+    Args:
+        todo: keys of the runs that aren't recorded; None: all. A study of which one is to be made has all its runs:
+            where the best trial has the file's own values, the others have their keys already, and without them its
+            trials would be others.
 
     Raises:
         ConfigError: the split that trials are judged on isn't carved from train, or Optuna isn't installed.
@@ -183,9 +191,10 @@ def studies(runs: Sequence[PlannedRun], config_dirs: Sequence[Path]) -> tuple[li
     tuned, rest = [], []
     for members in groups.values():
         config = members[0].cell.config
+        left = [run for run in members if todo is None or run.cell.key in todo]
         if config.tune is None:
-            rest += members
-        else:
+            rest += left
+        elif left:
             _check(config)
             search_space.check(config, members[0].words, config_dirs)
             tuned.append(Study(members, config_dirs))

@@ -68,7 +68,7 @@ def test_without_predictions_they_are_of_seeds_and_it_says_so(tmp_path: Path) ->
     records, scores = _study(tmp_path, keep=False)
     result = _board(tmp_path, records)
     assert result.evidence.cells[_row("full"), "sst2"].interval == intervals.by_seeds(scores[0].mean(axis=1))
-    assert "there are no predictions" in " ".join(render_markdown.render(result).split())
+    assert "there are no scores by example" in " ".join(render_markdown.render(result).split())
 
 
 def test_one_seed_is_of_the_examples(tmp_path: Path) -> None:

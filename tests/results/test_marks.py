@@ -70,10 +70,34 @@ def test_a_warning_is_said_once_for_the_seeds_of_a_row_and_names_the_row() -> No
     result = board(*(warned(seed, "method.lr=0.1") for seed in range(3)), warned(0, "method.lr=0.2"))
     notes = [note for note in result.footnotes if "scored best" in note]
     assert notes == [
-        "lora (lr=0.1) on demo (tiny_bert, seed 0): the step that scored best is the last; and the like of 2 of its 3 "
-        "runs",
+        "lora (lr=0.1) on demo (tiny_bert, seed 0): the step that scored best is the last (3 of its 3 runs have such a "
+        "warning)",
         "lora (lr=0.2) on demo (tiny_bert, seed 0): the step that scored best is the last",
     ]
+
+
+def test_warnings_of_a_kind_that_say_different_things_are_all_said() -> None:
+    def run(seed: int) -> RunRecord:
+        texts = [
+            f"lora on mrpc (tiny_bert, seed {seed}): the {m} of 8{seed} isn't above 81" for m in ("accuracy", "f1")
+        ]
+        said = [{"kind": "not_above_majority", "text": text} for text in texts]
+        rows = {"kind": "rows_in_train", "text": "mrpc: 4 of 408 scored rows of validation are trained on"}
+        return made(0.5, "dataset=mrpc", f"seed={seed}", warnings=[*said, rows])
+
+    assert not any("have such" in note for note in board(run(0)).footnotes)
+    notes = board(run(0), run(1), run(2)).footnotes
+    assert (
+        "lora on mrpc (tiny_bert, seed 0): the f1 of 80 isn't above 81 (3 of its 3 runs have such a warning)" in notes
+    )
+    assert sum("the accuracy of" in note for note in notes) == 1
+    assert "mrpc: 4 of 408 scored rows of validation are trained on" in notes
+
+
+def test_a_score_without_an_interval_has_its_mark_too() -> None:
+    record = warned(0)
+    record.metrics = {}
+    assert "50.0 ! (n=1)" in score_tables.wide(board(record))
 
 
 def test_a_footnote_of_some_runs_says_of_which() -> None:

@@ -69,7 +69,8 @@ def test_markdown_shows_what_there_is_and_what_is_missing() -> None:
         ["=", "lora", "91.0", "[91.0, 91.0]", "0.0", "2"],
         ["=", "prompt", "81.0", "[68.3, 93.7]", "1.4", "2"],
     ]
-    assert "other seeds on these very examples (there are no predictions). Few seeds: 2." in " ".join(sst2.split())
+    words = " ".join(sst2.split())
+    assert "other seeds on these very examples (there are no scores by example). Few seeds: 2." in words
     assert "prompt" not in text.split("### rte (accuracy), tiny_bert")[1].split("###")[0]
     assert "prompt" not in text.split("## Mean over data sets")[1].split("\n## ")[0]
     assert all(len(line) <= 80 for line in text.splitlines() if line[:1] == "|")

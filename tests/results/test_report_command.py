@@ -201,6 +201,8 @@ def test_a_score_that_fell_by_more_than_noise() -> None:
     assert not against.compare(before, _results("lora", 0.89, 0.92, 0.9)).fell
     assert not against.compare(before, _results("lora", 0.98, 0.985, 0.99)).fell
     assert not against.compare(before, before).fell
+    (perfect,) = against.compare(_of_demo(1.0, 1.0), _of_demo(1.0, 1.0)).changes
+    assert perfect.p == 1.0, "nothing differs, which is no question"
 
 
 def test_of_one_seed_the_examples_tell_the_noise() -> None:
@@ -247,6 +249,8 @@ def test_seeds_that_fell_alike_are_no_certainty() -> None:
         (["recipe.epochs=9"], "recipe.epochs: 3 → 9"),
         (["recipe.selection=last"], "recipe.selection: best_on_selection → last"),
         (["tune=4"], "tune: None → 4"),
+        (["tune=4", "tune_space={recipe.epochs: [1, 3]}"], "tune_space: null → {"),
+        (["dataset.metrics=f1"], 'dataset.metrics: {"accuracy": "max"} → {'),
     ],
 )
 def test_what_was_made_under_other_conditions_is_not_tested(changed: list[str], says: str) -> None:
@@ -265,6 +269,9 @@ def test_other_data_is_not_tested() -> None:
     comparison = against.compare(_results("lora", 0.9, 0.91), _results("lora", 0.5, 0.52, environment=other))
     assert not comparison.fell
     assert "data: d → other" in comparison.settings
+    unsaid = against.compare(_results("lora", 0.9, 0.91), _results("lora", 0.5, 0.52, environment={}))
+    assert unsaid.settings == []
+    assert not unsaid.changes[0].unlike
 
 
 def test_costs_of_a_busy_machine_are_not_compared() -> None:

@@ -3,10 +3,11 @@
 A cell whose runs were made under other conditions is shown, and not tested.
 """
 
+import functools
 import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,10 @@ from peftbench.results.statistics import intervals, pairs
 _COSTS = {"train_time_s": "time", "peak_memory_bytes": "memory", "inference_latency_ms": "latency"}
 _ALPHA = 0.05
 #: How the keys begin that two scores must have in common to be compared, beside their data.
-_CONDITIONS = ("dataset.", "recipe.", "tune", "formulation", _DATA := "data")
+_CONDITIONS = ("dataset.", "recipe.", "tune", "formulation")
+_DATA = "data"
+#: Mappings that are one setting each: which keys they have says as much as the values.
+_WHOLE = (("tune_space",), ("tune_halving",), ("dataset", "metrics"))
 #: Settings that are named, at most.
 _NAMED = 20
 #: Data set, model, method, what the command line changed.
@@ -77,8 +81,12 @@ def compare(before: Results, after: Results) -> Comparison:
     """The changes between the runs of two folders."""
     (old, doubled), (new, doubled_after) = _by_run(before.completed), _by_run(after.completed)
     both = sorted(old.keys() & new.keys())
-    cells = sorted({run[:4] for run in both})
-    changes = [_change(cell, [(old[run], new[run]) for run in both if run[:4] == cell]) for cell in cells]
+    differing = {run: _differing(old[run], new[run]) for run in both}
+    changes = []
+    for cell in sorted({run[:4] for run in both}):
+        runs = [run for run in both if run[:4] == cell]
+        unlike = any(key == _DATA or key.startswith(_CONDITIONS) for run in runs for key in differing[run])
+        changes.append(_change(cell, [(old[run], new[run]) for run in runs], unlike))
     tested = [i for i, change in enumerate(changes) if change.p is not None]
     for i, p in zip(tested, pairs.holm([changes[i].p or 0.0 for i in tested]), strict=True):
         changes[i] = replace(changes[i], p=p)
@@ -89,7 +97,7 @@ def compare(before: Results, after: Results) -> Comparison:
     }
     unpaired = [f"{n} run{'s' if n != 1 else ''} {where}" for where, n in counts.items() if n]
     made = [(old[run], new[run]) for run in both]
-    settings = sorted({f"{key}: {a} → {b}" for pair in made for key, (a, b) in _differing(pair).items()})
+    settings = sorted({f"{key}: {a} → {b}" for one in differing.values() for key, (a, b) in one.items()})
     more = len(settings) - _NAMED
     settings = [*settings[:_NAMED], *([f"and {more} more"] if more > 0 else [])]
     return Comparison(changes, _versions(made), settings, unpaired)
@@ -109,17 +117,30 @@ def _cell(record: RunRecord) -> _Cell:
     return dataset, model, method, ", ".join(sorted(changed))
 
 
-def _differing(pair: tuple[RunRecord, RunRecord]) -> dict[str, tuple[str, str]]:
+def _differing(before: RunRecord, after: RunRecord) -> dict[str, tuple[str, str]]:
     """Settings that decide a result, and the data, where both runs say them and they aren't the same."""
     from peftbench.config import identity  # Brings OmegaConf: a report does without.
 
-    sides = [{**flat(run.config), _DATA: str(run.environment.get("data_fingerprint"))} for run in pair]
-    deciding = {_DATA, *(key for run in pair for key in flat(json.loads(identity.described_identity(run.config))))}
-    both = sorted(deciding & sides[0].keys() & sides[1].keys())
+    deciding = {key for run in (before, after) for key in flat(json.loads(identity.described_identity(run.config)))}
+    sides = [_said(run, deciding) for run in (before, after)]
+    both = sorted(sides[0].keys() & sides[1].keys())
     return {key: (sides[0][key], sides[1][key]) for key in both if sides[0][key] != sides[1][key]}
 
 
-def _change(cell: _Cell, runs: Sequence[tuple[RunRecord, RunRecord]]) -> Change:
+def _said(record: RunRecord, deciding: Collection[str]) -> dict[str, str]:
+    """The settings that a record says, as texts: mappings that are one setting as a whole."""
+    config, whole = record.config, {}
+    for *outer, name in _WHOLE:
+        part = functools.reduce(lambda found, key: found[key], outer, config)
+        if name in part:
+            whole[".".join((*outer, name))] = json.dumps(part[name], sort_keys=True)
+    data = record.environment.get("data_fingerprint")
+    within = tuple(f"{key}." for key in whole)
+    single = {key: text for key, text in flat(config).items() if key in deciding and not key.startswith(within)}
+    return {**single, **whole, **({} if data is None else {_DATA: str(data)})}
+
+
+def _change(cell: _Cell, runs: Sequence[tuple[RunRecord, RunRecord]], unlike: bool) -> Change:
     scores = np.array([[before.score, after.score] for before, after in runs], float)
     apart = scores[:, 1] - scores[:, 0]
     interval, noise = intervals.by_seeds(apart), _noise(runs)
@@ -128,12 +149,11 @@ def _change(cell: _Cell, runs: Sequence[tuple[RunRecord, RunRecord]]) -> Change:
     # Seeds that happen to differ alike say no more than so many examples can.
     p = max((intervals.two_sided(float(apart.mean()), *error) for error in errors), default=None)
     half = max(intervals.t_quantile(df) * se if se else 0.0 for se, df in errors) if errors else 0.0
-    if noise is None and not apart.any():
+    if not apart.any():
         p = 1.0
     elif not half:
         p = None
     low, high = (None, None) if interval is None or not half else (apart.mean() - half, apart.mean() + half)
-    unlike = any(key.startswith(_CONDITIONS) for pair in runs for key in _differing(pair))
     before, after = scores.mean(axis=0)
     return Change(
         *(cell, len(runs), float(before), float(after), low, high), None if unlike else p, _costs(runs), unlike
@@ -145,7 +165,7 @@ def _noise(runs: Sequence[tuple[RunRecord, RunRecord]]) -> float | None:
     others on the same evaluation set. Source: arXiv 2304.01910."""
     variances = []
     for before, after in runs:
-        split = before.metrics.get((before.config["dataset"].get("evaluation") or [""])[0]) or {}
+        split = before.scored_split or {}
         n = split.get("n")
         if list(split.get("values") or {}) != ["accuracy"] or not isinstance(n, int) or n < 1:
             return None

@@ -17,8 +17,6 @@ from peftbench.results.statistics.intervals import Basis, Interval, VarianceComp
 from peftbench.results.statistics.joint import Joint
 from peftbench.results.statistics.kept import KeptScores
 
-#: Metrics that are a share of the examples, so that a score and their number are all that its interval needs.
-_SHARES = ("accuracy", "exact_match")
 #: Rows above which nobody compares them.
 _COMPARED = 300
 
@@ -60,9 +58,17 @@ class CellScores:
         """(S, N) scores by example, made when asked for: of all cells of a large folder they would fill the memory."""
         return None if self.runs is None else np.stack([run.values for run in self.runs])
 
-    @functools.cached_property
+    @property
     def varying(self) -> VarianceComponents | None:
-        """The parts of the variance of their mean over seeds and examples."""
+        """The parts of the variance of their mean over seeds and examples. Of several seeds they are kept; of one they
+        are as large as its scores, and made when asked for."""
+        return self._parts if len(self.scores) > 1 else self._made()
+
+    @functools.cached_property
+    def _parts(self) -> VarianceComponents | None:
+        return self._made()
+
+    def _made(self) -> VarianceComponents | None:
         return None if (examples := self.examples) is None else intervals.parts(examples)
 
 
@@ -95,7 +101,7 @@ def scores_of(records: Sequence[RunRecord], roots: Mapping[int, Path]) -> CellSc
     runs: list[KeptScores] = []
     for record in records:
         run = kept.recorded(record) or _predicted(record, roots.get(id(record)))
-        if run is None or (runs and (run.units, run.n) != (runs[0].units, runs[0].n)):
+        if run is None or (runs and run.units != runs[0].units):
             return CellScores(scores, None)
         runs.append(run)
     return CellScores(scores, runs)
@@ -121,10 +127,10 @@ def interval(scored: CellScores, records: Sequence[RunRecord]) -> Interval | Non
 
 def _of_share(scored: CellScores, records: Sequence[RunRecord]) -> Interval | None:
     """One seed's interval from its accuracy and the number of its examples; None: the score is no share of these."""
-    split = records[0].metrics.get((records[0].config["dataset"].get("evaluation") or [""])[0]) or {}
+    split = records[0].scored_split or {}
     n, values = split.get("n"), split.get("values") or {}
     score = float(scored.scores[0])
-    if not isinstance(n, int) or n < 1 or list(values)[1:] or next(iter(values), None) not in _SHARES:
+    if not isinstance(n, int) or n < 1 or list(values)[1:] or next(iter(values), None) not in kept.SHARES:
         return None
     if not 0 <= score <= 1:
         return None

@@ -84,7 +84,7 @@ def _conditions(record: RunRecord, current: bool) -> dict[str, str]:
         current: whether its protocol is the newest of its formulation.
     """
     recipe = record.config.get("recipe") or {}
-    split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0]) or {}
+    split = record.scored_split or {}
     return {
         "selection": str(recipe.get("selection")),
         _TRIALS: _budget(record),

@@ -16,7 +16,7 @@ from peftbench.results.report import certainty, conditions
 from peftbench.results.report.certainty import CellScores, ComparableScores, Sure
 from peftbench.results.report.suites import RowName
 from peftbench.results.statistics import intervals, joint, pairs
-from peftbench.results.statistics.intervals import Basis, VarianceComponents
+from peftbench.results.statistics.intervals import Basis
 from peftbench.results.statistics.joint import Joint, Share
 from peftbench.results.statistics.pairs import Difference, Needed
 
@@ -31,21 +31,22 @@ _ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows on one data set. `p_holm`: adjusted for the panel's pairs; `varying`: what their variance is made of,
-    where their examples are known."""
+    """Two rows on one data set. `p_holm`: adjusted for the panel's pairs; `scored`: the scores that it is made of."""
 
     a: RowName
     b: RowName
     difference: Difference
     p_holm: float
-    varying: tuple[VarianceComponents | None, VarianceComponents | None]
+    basis: Basis
+    scored: tuple[CellScores, CellScores]
 
     @property
     def needed(self) -> Needed | None:
         """The numbers that would tell them apart, where `p_holm` leaves them together and their examples are known."""
-        one, other = self.varying
-        known = one is not None and other is not None and one.examples == other.examples
-        return pairs.needed_of(one, other) if known and self.p_holm >= _ALPHA else None  # type: ignore[arg-type]
+        if self.p_holm < _ALPHA or self.basis is Basis.SEEDS:
+            return None
+        one, other = (scored.varying for scored in self.scored)
+        return None if one is None or other is None else pairs.needed_of(one, other)
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,8 @@ def _pairs(rows: Sequence[RowName], found: ComparableScores) -> list[Pair]:
     numbers = list(combinations(range(len(rows)), 2))
     apart = _differences(found, numbers)
     adjusted = pairs.holm([one.p for one in apart])
-    varying = [None if found.basis is Basis.SEEDS else row.varying for row in found.rows]
     return [
-        Pair(rows[i], rows[j], one, p, (varying[i], varying[j]))
+        Pair(rows[i], rows[j], one, p, found.basis, (found.rows[i], found.rows[j]))
         for (i, j), one, p in zip(numbers, apart, adjusted, strict=True)
     ]
 
@@ -160,14 +160,11 @@ def _differences(found: ComparableScores, numbers: Sequence[tuple[int, int]]) ->
         over_seeds = [pairs.seeded(row.scores) for row in rows]
         return [pairs.welch(over_seeds[i], over_seeds[j]) for i, j in numbers]
     made = pairs.differences(found.joint, [len(row.scores) for row in rows])
-    single = [row.varying is not None and row.varying.seeds == 1 and row.varying.is_share for row in rows]
-    mcnemar = {
-        (i, j): pairs.difference(one, other)
+    single = [row.examples if (parts := row.varying) and parts.seeds == 1 and parts.is_share else None for row in rows]
+    return [
+        made[i, j] if (one := single[i]) is None or (other := single[j]) is None else pairs.difference(one, other)
         for i, j in numbers
-        if single[i] and single[j]
-        if (one := rows[i].examples) is not None and (other := rows[j].examples) is not None
-    }
-    return [mcnemar.get(pair) or made[pair] for pair in numbers]
+    ]
 
 
 def _left_out(panel: PanelEvidence, rows: Sequence[RowName]) -> list[str]:
@@ -175,7 +172,7 @@ def _left_out(panel: PanelEvidence, rows: Sequence[RowName]) -> list[str]:
     missing = len(rows) - len(panel.rows)
     if not missing:
         return []
-    lack = "one seed" if panel.basis is Basis.SEEDS else "no predictions of the same examples"
+    lack = "one seed" if panel.basis is Basis.SEEDS else "no scores of the same examples"
     where = ", ".join(filter(None, (panel.column, panel.model, panel.conditions)))
     return [f"{where}: {missing} of {len(rows)} rows have {lack} and aren't compared"]
 

@@ -58,7 +58,8 @@ def _scores(board: Leaderboard, row: LeaderboardRow) -> Iterator[dict[str, Any]]
             yield _named(name, column, "share of the way to full", share.share, **_ends(share))
         gap = overfitting.gap(board.runs.get((name, column), []))
         if gap is not None:
-            yield _named(name, column, "train - eval", gap[0], **_ends(gap[1]))
+            low, high = gap.ends or (None, None)
+            yield _named(name, column, "train - eval", gap.mean, low=low, high=high)
 
 
 def _ends(bounds: Interval | Share | Difference | None) -> dict[str, float]:

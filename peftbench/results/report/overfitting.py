@@ -1,13 +1,13 @@
 """Over-fitting: how much better a method is on data that it was trained on."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report.layout import MISSING
 from peftbench.results.statistics import intervals
-from peftbench.results.statistics.intervals import Interval
 
 NOTE = """\
 The score on training data less the score, in points, with the 95 % interval of
@@ -15,20 +15,26 @@ other seeds.
 """
 
 
-def gap(runs: Sequence[RunRecord]) -> tuple[float, Interval | None] | None:
-    """The mean gap of runs that differ in their seed, as a fraction, and its interval of other seeds; None where a run
-    has none."""
+class Gap(NamedTuple):
+    """A mean gap, as a fraction, and the ends of its interval of other seeds; None for one seed."""
+
+    mean: float
+    ends: tuple[float, float] | None
+
+
+def gap(runs: Sequence[RunRecord]) -> Gap | None:
+    """The gap of runs that differ in their seed; None where a run has none."""
     pairs = [((record.metrics.get("train") or {}).get("score"), record.score) for record in runs]
     gaps = sorted(trained - score for trained, score in pairs if trained is not None and score is not None)
     if not gaps or len(gaps) < len(runs):
         return None
-    return sum(gaps) / len(gaps), intervals.by_seeds(np.array(gaps))
+    interval = intervals.by_seeds(np.array(gaps))
+    return Gap(sum(gaps) / len(gaps), None if interval is None else (interval.low, interval.high))
 
 
-def in_points(found: tuple[float, Interval | None] | None) -> str:
+def in_points(found: Gap | None) -> str:
     """A gap as tables have it."""
     if found is None:
         return MISSING
-    mean, interval = found
-    ends = "" if interval is None else f" [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-    return f"{100 * mean:+.1f}{ends}"
+    ends = "" if found.ends is None else f" [{100 * found.ends[0]:+.1f}, {100 * found.ends[1]:+.1f}]"
+    return f"{100 * found.mean:+.1f}{ends}"

@@ -95,7 +95,7 @@ def _bases(board: Leaderboard, rows: list[LeaderboardRow], column: str) -> list[
     what = {
         Basis.CROSSED: "other seeds and other such examples",
         Basis.EXAMPLES: "other such examples (one seed)",
-        Basis.SEEDS: "other seeds on these very examples (there are no predictions)",
+        Basis.SEEDS: "other seeds on these very examples (there are no scores by example)",
     }
     kinds = sorted({one.basis for one in made})
     text = "Intervals: " + "; ".join(what[kind] for kind in kinds) + "."
@@ -132,14 +132,14 @@ def pairs(panel: PanelEvidence, numbered: Sequence[RowName]) -> str:
     named = layout.names(panel.rows, numbered)
     lines = []
     for pair in panel.pairs[: len(panel.rows) - 1][:_PAIRS]:
-        one = pair.difference
+        one, needed = pair.difference, pair.needed
         lines.append(
             [
                 named.names[pair.b],
                 f"{100 * one.mean:+.1f}",
                 f"[{100 * one.low:+.1f}, {100 * one.high:+.1f}]",
                 f"{pair.p_holm:.3f}",
-                *(["", ""] if pair.needed is None else [_count(pair.needed.seeds), _count(pair.needed.examples)]),
+                *(["", ""] if needed is None else [_count(needed.seeds), _count(needed.examples)]),
             ]
         )
     header = [f"{named.names[panel.rows[0]]} less", "points", "95 % interval", "p (Holm)", "seeds", "examples"]
@@ -187,19 +187,23 @@ def wide(board: Leaderboard) -> str:
 
 def _in_one_line(board: Leaderboard, row: LeaderboardRow, column: str) -> str:
     """A cell: its mean, its interval or else the deviation over seeds, its seeds, and its marks."""
-    cell, ends = row.cells[column], sure_of(board, row, column).interval
-    if cell is None or ends is None:
-        return score(cell)
-    beside = marks(board, row, column)
-    return f"{100 * cell.mean:.1f} {interval(sure_of(board, row, column))}{' ' * bool(beside)}{beside} (n={cell.n})"
+    cell, sure = row.cells[column], sure_of(board, row, column)
+    if cell is None:
+        return MISSING
+    between = _spread(cell) if sure.interval is None else interval(sure)
+    parts = [f"{100 * cell.mean:.1f}", between, marks(board, row, column), f"(n={cell.n})"]
+    return " ".join(filter(None, parts))
 
 
 def score(cell: Score | None) -> str:
     """A mean with its deviation over seeds."""
     if cell is None:
         return MISSING
-    spread = f" ± {100 * cell.std:.1f}" if cell.std is not None else ""
-    return f"{100 * cell.mean:.1f}{spread} (n={cell.n})"
+    return " ".join(filter(None, (f"{100 * cell.mean:.1f}", _spread(cell), f"(n={cell.n})")))
+
+
+def _spread(cell: Score) -> str:
+    return "" if cell.std is None else f"± {100 * cell.std:.1f}"
 
 
 def legend(board: Leaderboard, table: str) -> str:

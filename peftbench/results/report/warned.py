@@ -1,5 +1,6 @@
 """What is warned of a row's runs, said once for runs that differ in their seed."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,6 +13,7 @@ from peftbench.results.warnings import WarningKind
 _OF_FIGURES = (WarningKind.BUSY_TRAINING, WarningKind.BUSY_INFERENCE)
 #: Rows that a footnote names, at most.
 _NAMED = 3
+_NUMBER = re.compile(r"\d[\d.e-]*")
 
 
 def of_scores(runs: Sequence[RunRecord]) -> list[str]:
@@ -33,13 +35,13 @@ def footnotes(runs: Mapping[tuple[RowName, str], Sequence[RunRecord]]) -> list[s
 
 
 def _warned(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator[str]:
-    by_kind: dict[str, dict[str, None]] = defaultdict(dict)
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.config["seed"], record.key)):
-        for one in _of(record):
-            by_kind[one["kind"]].setdefault(_named(one["text"], cell[0]))
-    for texts in by_kind.values():
-        first, *others = texts
-        yield first + (f"; and the like of {len(others)} of its {len(records)} runs" if others else "")
+        for one in _of(record):  # What differs from seed to seed is numbers.
+            alike[one["kind"], _NUMBER.sub("", one["text"])].append(_named(one["text"], cell[0]))
+    for texts in alike.values():
+        several = len(texts) > 1 and not (len(set(texts)) == 1 and len(texts) == len(records))
+        yield texts[0] + (f" ({len(texts)} of its {len(records)} runs have such a warning)" if several else "")
 
 
 def _named(text: str, row: RowName) -> str:

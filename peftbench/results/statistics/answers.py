@@ -13,7 +13,7 @@ from peftbench.results.statistics import corpus, jackknife
 from peftbench.results.statistics.jackknife import Jackknife
 
 #: How far a metric made anew may lie from the record's: its own rounding.
-_SAME = 1e-6
+SAME = 1e-6
 #: What may stand among the values of a split without being a part of its score (`bertscore_model`).
 _BESIDE = "bertscore"
 #: Columns of predictions: how that of a metric of texts begins, with lists of what it makes of an example; and what
@@ -64,8 +64,7 @@ def pseudo_values(record: RunRecord, predictions: Path) -> Examples | None:
         return None
     made = [metric for metric in metrics if metric is not None]
     if any(
-        value is None or abs(metric.whole - value) > _SAME
-        for metric, value in zip(made, recorded.values(), strict=True)
+        value is None or abs(metric.whole - value) > SAME for metric, value in zip(made, recorded.values(), strict=True)
     ):
         return None
     order = np.argsort(units, kind="stable")

@@ -54,8 +54,9 @@ class Joint:
             normal = np.zeros_like(normal)
         own = rng.standard_normal((draws, len(self.means)), single) * np.sqrt(self.own).astype(single)
         few = np.isfinite(self.free)
-        half = (self.free[few] / 2).astype(single)  # A chi-square is twice a gamma of half its degrees of freedom.
-        own[:, few] /= np.sqrt(rng.standard_gamma(half, (draws, int(few.sum())), single) / half)
+        half = self.free[few] / 2  # A chi-square is twice a gamma of half its degrees of freedom.
+        gamma = rng.standard_gamma(half, (draws, int(few.sum())))  # A single one is 0 at times.
+        own[:, few] /= np.sqrt(gamma / half).astype(single)
         drawn: np.ndarray = normal + own
         return drawn
 
@@ -151,7 +152,7 @@ def ties(joint: Joint) -> list[bool]:
 def _normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
     """The normal quantile about as rare as a Student's t. Source: Wallace, Ann. Math. Stat. 30 (1959) 1121."""
     finite = np.where(np.isfinite(df), df, 1.0)
-    bent = (8 * finite + 1) / (8 * finite + 3) * np.sqrt(finite * np.log(1 + t**2 / finite))
+    bent = (8 * finite + 1) / (8 * finite + 3) * np.sqrt(finite * np.log1p(t**2 / finite))
     return np.where(np.isfinite(df), np.copysign(bent, t), t)
 
 

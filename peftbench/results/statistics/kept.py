@@ -19,13 +19,17 @@ from typing import Any
 import numpy as np
 
 from peftbench.results.records import RunRecord
-from peftbench.results.statistics.answers import Examples
+from peftbench.results.statistics.answers import SAME, Examples
 
 FIELD = "by_example"
 #: Values that scores may take to be kept in a record.
 _LEVELS = 16
-#: More examples than any evaluation split has: a record may be anyone's.
-_MOST = 10_000_000
+#: Examples up to which they are kept: of four levels 7 kB.
+_IN_A_RECORD = 20_000
+#: A pseudo-value is at most about as large as there are examples: sums of squares of these stay finite.
+_LARGEST = 1e9
+#: Metrics that are a share of the examples: their mean over examples is the score.
+SHARES = ("accuracy", "exact_match")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,7 @@ class KeptScores:
     """Scores of a run by example.
 
     Attributes:
-        units: tells which examples these are; equal where they are the same.
+        units: tells which examples these are, and how many; equal where they are the same.
         n: of them.
         levels: the values that scores take, and `codes` which, packed; no levels: `codes` are the (n,) scores.
     """
@@ -60,41 +64,49 @@ def keep(examples: Examples) -> KeptScores:
     levels, places = np.unique(examples.values, return_inverse=True)
     n = len(examples.values)
     if not 0 < len(levels) <= _LEVELS:
-        return KeptScores(units, n, None, examples.values)
+        return KeptScores(_units(units, n), n, None, examples.values)
     bits = _bits(len(levels))
     single = (places.astype(np.uint8)[:, None] >> np.arange(bits, dtype=np.uint8)[::-1]) & 1
-    return KeptScores(units, n, levels, np.packbits(single.ravel()).tobytes())
+    return KeptScores(_units(units, n), n, levels, np.packbits(single.ravel()).tobytes())
+
+
+def _units(name: str, n: int) -> str:
+    return f"{name}:{n}"
 
 
 def described(scores: KeptScores) -> dict[str, Any] | None:
-    """The scores as JSON has them; None: they take too many values."""
-    if scores.levels is None or isinstance(scores.codes, np.ndarray):
+    """The scores as JSON has them; None: they take too many values, or are too many for a record to stay small."""
+    if scores.levels is None or isinstance(scores.codes, np.ndarray) or scores.n > _IN_A_RECORD:
         return None
     codes = base64.b64encode(scores.codes).decode()
-    return {"n": scores.n, "units": scores.units, "levels": scores.levels.tolist(), "codes": codes}
+    return {"n": scores.n, "units": scores.units.partition(":")[0], "levels": scores.levels.tolist(), "codes": codes}
 
 
 def recorded(record: RunRecord) -> KeptScores | None:
-    """The scores that a record carries of the split that it is scored on; None where there are none that hold."""
-    split = record.metrics.get((record.config["dataset"].get("evaluation") or [""])[0])
-    found = (split or {}).get(FIELD)
-    return _read(found) if isinstance(found, Mapping) else None
+    """The scores that a record carries of the split that it is scored on; None where there are none, they aren't whole,
+    or are right and wrong answers of which not as many are right as the record says."""
+    split = record.scored_split or {}
+    scores = _read(split[FIELD]) if isinstance(split.get(FIELD), Mapping) else None
+    if scores is None or scores.levels is None:
+        return None
+    shares = list(split.get("values") or {}) in ([name] for name in SHARES) and {*scores.levels.tolist()} <= {0.0, 1.0}
+    return None if shares and abs(float(scores.values.mean()) - (record.score or 0.0)) > SAME else scores
 
 
 def _read(found: Mapping[str, Any]) -> KeptScores | None:
     n, units, levels, codes = (found.get(name) for name in ("n", "units", "levels", "codes"))
-    if type(n) is not int or not 0 < n <= _MOST or not isinstance(units, str) or not isinstance(codes, str):
+    if type(n) is not int or not 0 < n <= _IN_A_RECORD or not isinstance(units, str) or not isinstance(codes, str):
         return None
     if not isinstance(levels, list) or not 0 < len(levels) <= _LEVELS:
         return None
-    if not all(type(level) in (int, float) and math.isfinite(level) for level in levels):
+    if not all(type(level) in (int, float) and abs(level) <= _LARGEST for level in levels):  # False of NaN.
         return None
     try:
         packed = base64.b64decode(codes, validate=True)
     except (binascii.Error, ValueError):
         return None
     whole = len(packed) == math.ceil(n * _bits(len(levels)) / 8)
-    return KeptScores(units, n, np.array(levels, float), packed) if whole else None
+    return KeptScores(_units(units, n), n, np.array(levels, float), packed) if whole else None
 
 
 def _bits(levels: int) -> int:

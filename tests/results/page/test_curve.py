@@ -37,6 +37,12 @@ def test_where_the_selection_split_was_asked_once_the_losses_stand() -> None:
     assert curve is not None
     assert curve.of_loss
     assert (list(curve.steps), list(curve.mean)) == ([10, 20, 30], [1.0, 1.0, 1.0])
+    strange = points(None, None, None, every=1)
+    strange[0]["step"] = 0
+    strange[1]["loss"] = None  # type: ignore[typeddict-item]
+    from_elsewhere = over_seeds([strange])
+    assert from_elsewhere is not None
+    assert list(from_elsewhere.steps) == [0, 3]
     noisy = points(*[None] * 125)
     for number, point in enumerate(noisy):
         point["loss"] = 2.0 * (number % 2)

@@ -83,3 +83,10 @@ def test_texts_that_are_right_or_wrong(tmp_path: Path) -> None:
     run = answers.pseudo_values(_record("sst2", exact_match=0.5), tmp_path / "p.parquet")
     assert run is not None
     assert run.values.tolist() == [1, 0]
+
+
+def test_no_path_of_a_record_leads_out_of_the_folder(tmp_path: Path) -> None:
+    record = _record("sst2", accuracy=0.5)
+    assert answers.file(tmp_path, record) == tmp_path / "predictions/sst2/tiny_bert/lora" / f"{record.key}.parquet"
+    record.key = "../../x"
+    assert answers.file(tmp_path, record) is None

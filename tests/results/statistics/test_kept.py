@@ -19,10 +19,10 @@ from tests.helpers.runs import records as of_folder
 RNG = np.random.default_rng(0)
 
 
-def carrying(values: np.ndarray, units: np.ndarray | None = None, **overwritten: Any) -> RunRecord:
+def carrying(values: np.ndarray, rows: np.ndarray | None = None, **overwritten: Any) -> RunRecord:
     """A record that carries these scores, as it is read back from its file."""
-    units = np.arange(len(values)) if units is None else units
-    described = kept.described(kept.keep(Examples(units, values)))
+    rows = np.arange(len(values)) if rows is None else rows
+    described = kept.described(kept.keep(Examples(rows, values)))
     record = made(float(values.mean()), "method=lora", "dataset=sst2")
     (split,) = record.config["dataset"]["evaluation"]
     record.metrics[split] = {"values": {"accuracy": record.score}, "n": len(values), kept.FIELD: described}
@@ -75,10 +75,33 @@ def test_what_does_not_hold_is_none(broken: dict[str, Any]) -> None:
     values = np.array([0, 1, 1, 0, 1, 1, 1, 0.0])
     assert kept.recorded(carrying(values)) is not None
     record = carrying(values)
-    (split,) = record.config["dataset"]["evaluation"]
-    (record.metrics[split] or {})[kept.FIELD].update(broken)
+    (record.scored_split or {})[kept.FIELD].update(broken)
     assert kept.recorded(record) is None
     assert certainty.scores_of([record], {}).units is None
+
+
+def test_right_answers_that_are_not_the_scores_are_not_believed() -> None:
+    record = carrying(np.array([0, 1, 1, 0.0]))
+    assert kept.recorded(record) is not None
+    record.score = 0.9
+    assert kept.recorded(record) is None
+
+
+def test_a_value_that_no_pseudo_value_has_is_refused() -> None:
+    record = carrying(np.array([0.0, 1.0]))
+    (record.scored_split or {})[kept.FIELD]["levels"] = [0.0, 1e308]
+    assert kept.recorded(record) is None
+
+
+def test_the_same_name_of_fewer_examples_is_of_others() -> None:
+    """A stranger's record may name our examples and have five of them."""
+    values = (RNG.random(50) < 0.8).astype(float)
+    ours = carrying(values)
+    name = (ours.scored_split or {})[kept.FIELD]["units"]
+    theirs = carrying(np.array([1, 1, 0, 1, 1.0]), units=name)
+    found = certainty.compare([certainty.scores_of([one], {}) for one in (ours, carrying(values), theirs)])
+    assert found is not None
+    assert found.places == [0, 1]
 
 
 def test_a_code_without_a_level_breaks_nothing() -> None:

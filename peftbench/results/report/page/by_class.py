@@ -13,8 +13,7 @@ _MOST = 20
 
 def classes(runs: Sequence[RunRecord]) -> Classes | None:
     """The figures of each class on the first evaluation split; None unless every run says them of the same classes."""
-    split = (runs[0].config["dataset"].get("evaluation") or [""])[0]
-    figures = [one for record in runs if (one := by_class.recorded(record.metrics.get(split))) is not None]
+    figures = [one for record in runs if (one := by_class.recorded(record.scored_split)) is not None]
     if not figures or len(figures) < len(runs) or any(one["labels"] != figures[0]["labels"] for one in figures):
         return None
     labels = figures[0]["labels"]

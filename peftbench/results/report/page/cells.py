@@ -67,7 +67,7 @@ def _basis(interval: Interval | None) -> str | None:
     examples = "" if interval.examples is None else f"{interval.examples} examples"
     seeds = f"{interval.seeds} seed{'s' if interval.seeds != 1 else ''}"
     if interval.basis == Basis.SEEDS:
-        return f"{seeds} alone, as predictions are missing"
+        return f"{seeds} alone, as scores by example are missing"
     return f"{seeds} and {examples}" if interval.basis == Basis.CROSSED else f"{examples} of one seed"
 
 
@@ -80,8 +80,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _metrics(runs: Sequence[RunRecord], score: MeanWithInterval) -> dict[str, MeanWithInterval]:
     """The metrics that the score is the mean of, on the first evaluation split. Where there is one, they are the
     same."""
-    split = (runs[0].config["dataset"].get("evaluation") or [""])[0]
-    values = [(record.metrics.get(split) or {}).get("values") or {} for record in runs]
+    values = [(record.scored_split or {}).get("values") or {} for record in runs]
     means = {name: _mean([one.get(name) for one in values]) for name in values[0]}
     single = score if len(means) == 1 else None
     return {name: single or MeanWithInterval(mean) for name, mean in means.items() if mean is not None}
@@ -89,7 +88,7 @@ def _metrics(runs: Sequence[RunRecord], score: MeanWithInterval) -> dict[str, Me
 
 def _gap(runs: Sequence[RunRecord]) -> MeanWithInterval | None:
     found = overfitting.gap(runs)
-    return None if found is None else MeanWithInterval(found[0], _ends(found[1]))
+    return None if found is None else MeanWithInterval(*found)
 
 
 def _curve(board: Leaderboard, runs: Sequence[RunRecord]) -> CurveBand | None:

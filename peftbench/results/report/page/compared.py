@@ -92,12 +92,10 @@ def _behind(pair: evidence.Pair, sign: int) -> list[tuple[str, str]]:
     one = pair.difference
     low, high = sorted((sign * one.low, sign * one.high))
     text = f"{100 * sign * one.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}], p {pair.p_holm:.2g} ({one.test}, Holm)"
-    needed = [
-        f"{number:,} {name}"
-        for name in ("seeds", "examples")
-        if pair.needed is not None and (number := getattr(pair.needed, name)) is not None
-    ]
-    would = [("would be separated by", " or ".join(needed))] if needed else []
+    needed = pair.needed
+    numbers = {} if needed is None else {"seeds": needed.seeds, "examples": needed.examples}
+    texts = [f"{number:,} {name}" for name, number in numbers.items() if number is not None]
+    would = [("would be separated by", " or ".join(texts))] if texts else []
     return [("difference from the best", text), *would]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report import forgetting, naming, prompts, stats
+from peftbench.results.report import forgetting, naming, overfitting, prompts, stats
 from peftbench.results.report.flattening import flat
 from peftbench.results.report.page import cells, compared, costs, sections, varied, words
 from peftbench.results.report.page.document import Column, Document, Folded, MeanWithInterval, PageRow, Table
@@ -188,10 +188,7 @@ def _gaps(columns: Sequence[Column], rows: Sequence[PageRow]) -> list[Table]:
 
 
 def _gap(one: MeanWithInterval | None) -> str:
-    if one is None:
-        return "–"
-    ends = "" if one.interval is None else f" [{100 * one.interval[0]:+.1f}, {100 * one.interval[1]:+.1f}]"
-    return f"{100 * one.mean:+.1f}{ends}"
+    return overfitting.in_points(None if one is None else overfitting.Gap(one.mean, one.interval))
 
 
 def _by_row(caption: str, header: Sequence[str], rows: Sequence[PageRow], texts: Sequence[Sequence[str]]) -> Table:
