@@ -1,6 +1,6 @@
 """What a run leaves beside its record: trained weights and predictions."""
 
-import contextlib
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +23,8 @@ from peftbench.results.statistics import answers, kept
 from peftbench.run.training.tuner import gather
 from peftbench.system import files, redact
 from peftbench.tasks.base import Generating, Task
+
+_log = logging.getLogger(__name__)
 
 _WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -79,9 +81,11 @@ def write_texts(file: Path, data: TaskDataModule, texts: dict[str, list[str]], t
 def scored_by_example(record: RunRecord, predictions: Path) -> RunRecord:
     """The record with its scores by example (`kept`); as it is where the predictions aren't there, or say too much."""
     by_example = None
-    with contextlib.suppress(Exception):  # The score is there, and is worth more than what its interval is read from.
+    try:
         examples = answers.pseudo_values(record, predictions)
         by_example = None if examples is None else kept.described(kept.keep(examples))
+    except Exception:  # The score is there, and is worth more than what its interval is read from.
+        _log.exception("the record carries no scores by example")
     if by_example is None:
         return record
     split = record.config["dataset"]["evaluation"][0]

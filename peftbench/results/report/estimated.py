@@ -13,7 +13,7 @@ import msgspec
 from peftbench.results.folders import Folder
 from peftbench.results.records import RunRecord
 from peftbench.results.report.layout import MISSING
-from peftbench.results.report.suites import RowName
+from peftbench.results.report.suites import RowName, in_full
 from peftbench.results.shapes import Count
 from peftbench.system import files
 
@@ -115,12 +115,11 @@ def table(
 
 
 def _line(one: CellMemory, parts: Sequence[str], names: Mapping[RowName, str]) -> list[str]:
-    method, model, variant = one.row
-    name = names.get(one.row, f"{method} ({variant})" if variant else method)
+    name = names.get(one.row, in_full(one.row))
     estimated = one.estimated or {}
     whole = _both(sum(one.measured.values()), sum(estimated.values()) if one.estimated is not None else None)
     numbers = [_both(one.measured.get(part), estimated.get(part)) for part in parts]
-    return [name, model, one.column, MISSING if one.length is None else str(one.length), whole, *numbers]
+    return [name, one.row[1], one.column, MISSING if one.length is None else str(one.length), whole, *numbers]
 
 
 def _both(measured: int | None, estimated: int | None) -> str:

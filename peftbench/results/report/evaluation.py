@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftbench.results.records import RunRecord
-from peftbench.results.report.suites import RowName
+from peftbench.results.report.suites import RowName, in_full
 from peftbench.system import escape
 
 NOTE = """\
@@ -93,7 +93,7 @@ def table(figures: Sequence[EvaluationFigure]) -> tuple[list[str], list[list[str
         by_cell[one.row, one.column][one.figure] = one
     lines = [
         [
-            f"{row[0]} ({row[2]})" if row[2] else row[0],
+            in_full(row),
             row[1],
             column,
             str(max(one.runs for one in of_cell.values())),

@@ -14,6 +14,7 @@ import numpy as np
 
 from peftbench.results import quality
 from peftbench.results.records import RunRecord
+from peftbench.results.report import overfitting
 
 #: The sections of a record that hold figures, which are named after them.
 _SECTIONS = ("params", "efficiency")
@@ -106,15 +107,10 @@ def _block(records: Sequence[RunRecord]) -> tuple[list[str], np.ndarray]:
             values = _numbers(sections, plain)
         names += [f"{section}.{name}" for name in plain]
         parts.append(values)
-    return [*names, GAP], np.hstack([*parts, np.array([[_gap(record)] for record in records], float)])
+    return [*names, GAP], np.hstack([*parts, np.array([[overfitting.of_run(record)] for record in records], float)])
 
 
 def _numbers(sections: Sequence[dict[str, Any]], names: Sequence[str]) -> np.ndarray:
     """(n, names) numbers of n sections; NaN for null."""
     take: Callable[[Any], Any] = itemgetter(*names) if len(names) > 1 else lambda one: [one[name] for name in names]
     return np.array([take(one) for one in sections], float).reshape(len(sections), len(names))
-
-
-def _gap(record: RunRecord) -> float | None:
-    trained = (record.metrics.get("train") or {}).get("score")
-    return None if trained is None or record.score is None else trained - record.score

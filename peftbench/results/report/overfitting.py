@@ -22,10 +22,15 @@ class Gap(NamedTuple):
     ends: tuple[float, float] | None
 
 
+def of_run(record: RunRecord) -> float | None:
+    """The gap of one run, as a fraction."""
+    trained = (record.metrics.get("train") or {}).get("score")
+    return None if trained is None or record.score is None else float(trained - record.score)
+
+
 def gap(runs: Sequence[RunRecord]) -> Gap | None:
     """The gap of runs that differ in their seed; None where a run has none."""
-    pairs = [((record.metrics.get("train") or {}).get("score"), record.score) for record in runs]
-    gaps = sorted(trained - score for trained, score in pairs if trained is not None and score is not None)
+    gaps = sorted(one for record in runs if (one := of_run(record)) is not None)
     if not gaps or len(gaps) < len(runs):
         return None
     interval = intervals.by_seeds(np.array(gaps))

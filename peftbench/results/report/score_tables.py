@@ -7,7 +7,7 @@ from peftbench.results.report.certainty import Sure
 from peftbench.results.report.evidence import PanelEvidence, RankIntervals
 from peftbench.results.report.layout import MISSING, number
 from peftbench.results.report.stats import Leaderboard, LeaderboardRow, Score
-from peftbench.results.report.suites import RowName
+from peftbench.results.report.suites import RowName, in_full
 from peftbench.results.statistics.intervals import Basis
 from peftbench.system import escape
 
@@ -172,7 +172,7 @@ def wide(board: Leaderboard) -> str:
         share = 100 * trained / total if total and trained is not None else None
         lines.append(
             [
-                f"{row.method} ({row.variant})" if row.variant else row.method,
+                in_full(name_of(row)),
                 row.model,
                 *(_in_one_line(board, row, c) for c in board.columns),
                 *([number(row.mean, "{:.1f}", 100)] if mean else []),

@@ -195,8 +195,8 @@ def _soft_prompts(records: list[RunRecord], cells: Mapping[int, tuple[Any, str]]
     """The record whose prompt is shown of every cell that has one, with the cell's name."""
     titled = []
     for record in prompts.first_of_each(records, cells):
-        (method, model, variant), column = cells[id(record)]
-        titled.append((f"{method}{f' ({variant})' if variant else ''} · {model} · {column}", record))
+        row, column = cells[id(record)]
+        titled.append((f"{suites.in_full(row)} · {row[1]} · {column}", record))
     return titled
 
 

@@ -18,6 +18,14 @@ from peftbench.results.records import RunRecord
 
 #: (method, model, variant).
 RowName = tuple[str, str, str]
+
+
+def in_full(row: RowName) -> str:
+    """A row's method with what sets it apart from others of that method."""
+    method, _, variant = row
+    return f"{method} ({variant})" if variant else method
+
+
 #: What a data set of a suite can't have another of: its score would be of something else.
 _OFFICIAL = ("path", "config", "task", "text", "label", "labels", "evaluation", "metrics")
 #: Records by their data set's name, and by what tells other data of that name apart.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from peftbench.results import warnings
 from peftbench.results.records import RunRecord
-from peftbench.results.report.suites import RowName
+from peftbench.results.report.suites import RowName, in_full
 from peftbench.results.warnings import WarningKind
 
 #: Warnings that are about costs.
@@ -46,8 +46,7 @@ def _warned(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator
 
 def _named(text: str, row: RowName) -> str:
     """A warning's text, which begins with its method, with what tells the row from others of that method."""
-    method, _, variant = row
-    return f"{method} ({variant}){text.removeprefix(method)}" if variant and text.startswith(f"{method} ") else text
+    return in_full(row) + text.removeprefix(row[0]) if text.startswith(f"{row[0]} ") else text
 
 
 def _noted(runs: Mapping[tuple[RowName, str], Sequence[RunRecord]]) -> Iterator[str]:
@@ -58,9 +57,8 @@ def _noted(runs: Mapping[tuple[RowName, str], Sequence[RunRecord]]) -> Iterator[
                 has[note][cell] += 1
     for note, cells in has.items():
         some = [
-            f"{n} of {len(runs[cell])} runs of {method}{f' ({variant})' if variant else ''} on {cell[1]}"
+            f"{n} of {len(runs[cell])} runs of {in_full(cell[0])} on {cell[1]}"
             for cell, n in cells.items()
-            for method, _, variant in [cell[0]]
             if n < len(runs[cell])
         ]
         more = f" and {len(some) - _NAMED} rows more" if len(some) > _NAMED else ""

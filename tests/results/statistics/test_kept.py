@@ -13,6 +13,7 @@ from peftbench.results.records import RunRecord
 from peftbench.results.report import certainty
 from peftbench.results.statistics import kept
 from peftbench.results.statistics.answers import Examples
+from peftbench.run import outputs
 from tests.helpers.boards import made
 from tests.helpers.runs import records as of_folder
 
@@ -117,6 +118,18 @@ def test_seeds_on_other_examples_are_not_put_together() -> None:
     both = certainty.scores_of([one, one], {})
     assert both.examples is not None
     assert both.examples.shape == (2, 50)
+
+
+def test_a_score_is_kept_where_its_examples_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def fail(record: RunRecord, predictions: Path) -> None:
+        raise ValueError("no metric")
+
+    monkeypatch.setattr(outputs.answers, "pseudo_values", fail)
+    record = made(0.5)
+    assert outputs.scored_by_example(record, tmp_path / "p.parquet") is record
+    assert "no scores by example" in caplog.text
 
 
 def test_an_interval_of_a_record_alone_is_that_of_its_predictions(run_cli: Any, tiny: Any, results: Path) -> None:

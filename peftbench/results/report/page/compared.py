@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from peftbench.results.report import evidence
 from peftbench.results.report.page.document import Column, Matrix, PagePanel, PageRow, Table
 from peftbench.results.report.stats import Leaderboard
-from peftbench.results.report.suites import RowName
+from peftbench.results.report.suites import RowName, in_full
 
 #: Rows of a matrix, at most: more can't be read.
 _MOST = 30
@@ -106,10 +106,10 @@ def standings(board: Leaderboard) -> list[Table]:
         where = " · ".join(filter(None, (one.model, one.conditions)))
         lines = [
             [
-                f"{method} ({variant})" if variant else method,
+                in_full(row),
                 f"{low}" if low == high else f"{low} to {high}",
             ]
-            for (method, _, variant), low, high in zip(one.rows, one.low, one.high, strict=True)
+            for row, low, high in zip(one.rows, one.low, one.high, strict=True)
         ]
         caption = f"Rank by the mean over {', '.join(one.columns)}, with {where}"
         tables.append(Table(caption, ["method", "rank, in 95 % of draws"], lines, left=1))

@@ -11,7 +11,7 @@ from peftbench.results.report.flattening import flat
 from peftbench.results.report.page import cells, compared, costs, sections, varied, words
 from peftbench.results.report.page.document import Column, Document, Folded, MeanWithInterval, PageRow, Table
 from peftbench.results.report.stats import Leaderboard
-from peftbench.results.report.suites import RowName
+from peftbench.results.report.suites import RowName, in_full
 from peftbench.system import fingerprint
 
 #: Rows of a page, at most: a browser shows more than these, but nobody reads them. Files have them all.
@@ -211,5 +211,5 @@ def _suites(board: Leaderboard) -> Table:
         averages = [by_row[_name(row)] for by_row in board.suites.values()]
         if any(suite.mean is not None for suite in averages):
             texts = ["–" if suite.mean is None else f"{100 * suite.mean:.1f}" for suite in averages]
-            lines.append([f"{row.method} ({row.variant})" if row.variant else row.method, row.model, *texts])
+            lines.append([in_full(_name(row)), row.model, *texts])
     return Table("Averages of whole suites", ["method", "model", *board.suites], lines)
