@@ -113,3 +113,23 @@ def test_a_footnote_of_some_runs_says_of_which() -> None:
 
 def test_a_mark_without_a_meaning_is_not_explained() -> None:
     assert score_tables.legend(board(made(0.5)), "") == ""
+
+
+def test_a_size_is_one_that_a_run_had() -> None:
+    small, large = {"trainable": 100, "total": 1000}, {"trainable": 300, "total": 1200}
+    (row,) = board(
+        made(0.5, "seed=0", params=small, efficiency={"adapter_bytes": 400}),
+        made(0.6, "seed=1", params=large, efficiency={"adapter_bytes": 1200}),
+    ).rows
+    names = ("params.trainable", "params.total", "efficiency.adapter_bytes")
+    assert [row.figures[name] for name in names] == [300, 1200, 1200]
+
+
+def test_memory_that_is_mostly_holes_has_a_footnote() -> None:
+    def used(peak: float, seed: int) -> RunRecord:
+        parts = {"weights_frozen": 100e6, "activations": 220e6}
+        return made(0.5, f"seed={seed}", efficiency={"peak_memory_bytes": peak, "memory_parts_bytes": parts})
+
+    assert board(used(1.3e9, 0)).footnotes == []
+    (note,) = board(used(1.3e9, 0), used(2.7e9, 1)).footnotes
+    assert note.startswith("lora on demo: tensors took 320 of its 2,700 MB of peak memory;")

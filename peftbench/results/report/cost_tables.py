@@ -50,11 +50,12 @@ _OVER = {
     "merged, times base": "efficiency.inference_latency_ms_base",
 }
 _COST = """\
-Medians over a row's runs that a busy machine didn't slow (* it slowed all of
-them); memory is the largest peak of training, in a process of its own; rates
-leave evaluation and warm-up steps out. What holds on any machine: a step, in
-forward passes of the plain base over the same batch, and latency, times the
-base's.
+Of parameters, storage and memory the largest of a row's runs: tuning may choose
+other sizes for another data set. Memory is the peak of training, in a process
+of its own. Times and rates: medians over the runs that a busy machine didn't
+slow (* it slowed all of them); rates leave evaluation and warm-up steps out.
+What holds on any machine: a step, in forward passes of the plain base over the
+same batch, and latency, times the base's.
 """
 
 

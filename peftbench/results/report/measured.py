@@ -1,4 +1,4 @@
-"""What runs measured, as one table of numbers: medians of any of the runs without a Python object a figure.
+"""What runs measured, as one table of numbers: over any of the runs without a Python object a figure.
 
 Of what a busy machine slows (`results.quality`), the medians are over the runs that it didn't slow.
 """
@@ -24,7 +24,7 @@ GAP = "gap"
 
 @dataclass(frozen=True)
 class Medians:
-    """Medians over runs, of memory the largest, by name (`params.trainable`, `efficiency.train_time_s`, ...); None
+    """Medians over runs, of sizes the largest, by name (`params.trainable`, `efficiency.train_time_s`, ...); None
     where no run has the figure. `busy`: by name, why one isn't to be compared: a busy machine slowed all the runs.
     """
 
@@ -83,9 +83,14 @@ class Measured:
         low, high = values[last // 2, across], values[np.maximum(counts // 2, 0).clip(max=len(rows) - 1), across]
         medians = np.where(counts % 2, low, (low + high) / 2)
         names = [self.names[place] for place in present]
-        largest = np.array(["memory" in name for name in names], bool)
+        largest = np.array([_is_size(name) for name in names], bool)
         chosen = np.where(largest, values[last, across], medians).tolist()
         return {name: value if n else None for name, value, n in zip(names, chosen, counts.tolist(), strict=True)}
+
+
+def _is_size(name: str) -> bool:
+    """Says whether it is parameters or bytes. Each is exact in its run; between two sizes that were tuned lies none."""
+    return name.startswith("params.") or "bytes" in name or "memory" in name
 
 
 def _why(runs: Sequence[RunRecord], what: str) -> str:

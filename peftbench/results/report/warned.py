@@ -13,6 +13,8 @@ from peftbench.results.warnings import WarningKind
 _OF_FIGURES = (WarningKind.BUSY_TRAINING, WarningKind.BUSY_INFERENCE)
 #: Rows that a footnote names, at most.
 _NAMED = 3
+#: Peak memory beside the tensors that deserves a footnote: more than these, and more than this many bytes.
+_HOLES = 1e9
 _NUMBER = re.compile(r"\d[\d.e-]*")
 
 
@@ -31,7 +33,7 @@ def footnotes(runs: Mapping[tuple[RowName, str], Sequence[RunRecord]]) -> list[s
     """The notes that a reader must know: warnings, a line for each kind and row, and the records' own footnotes, each
     with the rows of which not all runs have it."""
     found = [text for cell, records in sorted(runs.items()) for text in _warned(cell, records)]
-    return [*found, *_noted(runs)]
+    return [*found, *(text for cell, records in sorted(runs.items()) for text in _holes(cell, records)), *_noted(runs)]
 
 
 def _warned(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator[str]:
@@ -42,6 +44,22 @@ def _warned(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator
     for texts in alike.values():
         several = len(texts) > 1 and not (len(set(texts)) == 1 and len(texts) == len(records))
         yield texts[0] + (f" ({len(texts)} of its {len(records)} runs have such a warning)" if several else "")
+
+
+def _holes(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator[str]:
+    """Says where most of a row's peak memory is what a processor's allocator left unused between tensors."""
+    figures = [record.efficiency or {} for record in records]
+    found = [
+        (peak, sum(parts.values()))
+        for one in figures
+        if (peak := one.get("peak_memory_bytes")) and (parts := one.get("memory_parts_bytes"))
+    ]
+    peak, tensors = max(found, default=(0, 0))
+    if peak - tensors > max(tensors, _HOLES):
+        yield (
+            f"{in_full(cell[0])} on {cell[1]}: tensors took {tensors / 1e6:,.0f} of its {peak / 1e6:,.0f} MB of peak "
+            "memory; most of the rest are holes between them, which the processor's allocator didn't fill"
+        )
 
 
 def _named(text: str, row: RowName) -> str:

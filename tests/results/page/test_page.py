@@ -115,6 +115,19 @@ def test_the_front_is_what_nothing_beats() -> None:
         assert set(pareto.front(places)) == best
 
 
+def test_names_of_the_front_meet_no_point_and_no_name() -> None:
+    assert pareto.spots([(200, 60, "pfeiffer"), (216, 52, "houlsby")]) == [(-1, -4), (1, 14)]
+    assert pareto.spots([(46, 100, "linear_probe")]) == [(1, 14)]  # There is no room on the left.
+    draw = random.Random(0)
+    for _ in range(200):
+        best = pareto.front([(draw.uniform(150, 300), draw.uniform(30, 160)) for _ in range(3)])
+        named = [(x, y, "lora") for x, y in best]
+        boxes = [pareto.box(*one, spot) for one, spot in zip(named, pareto.spots(named), strict=True)]
+        markers = [(x - 4, y - 4, x + 4, y + 4) for x, y in best]
+        for place, one in enumerate(boxes):
+            assert not any(pareto.meet(one, other) for other in (*boxes[:place], *markers))
+
+
 def test_a_busy_machine_is_in_no_picture_of_speed(document: Document) -> None:
     panel = document.panels[0]
     why = {"efficiency.train_time_s": "had 35 % of its cores"}
@@ -171,6 +184,16 @@ def test_the_answer_says_no_more_than_was_tested(document: Document) -> None:
     assert "whether it is better wasn't tested" in sentence(said(untested))
     assert "the only method" in sentence(said([full]))
     assert text.startswith(f"{column.name} with minilm, 5 seeds: {rows[0].name} 36.")
+
+
+def test_of_many_answers_the_surest_come_first(document: Document) -> None:
+    few = [replace(panel, rows=panel.rows[:1]) for panel in document.panels[:1] * words.FIRST]
+    many = replace(document, panels=[*few, document.panels[0]])
+    first, *rest = words.answers(many)
+    assert first == sentence(document)
+    assert all("the only method" in text for text in rest)
+    page = render(replace(many, answers=[first, *rest]))
+    assert f"<summary>{len(rest) + 1 - words.FIRST} more</summary>" in page
 
 
 def test_sweeps_are_drawn_by_what_varied(document: Document) -> None:

@@ -21,7 +21,7 @@ _ROWS = 500
 #: Caption and costs.
 _COSTS = (
     (
-        "Memory and storage: medians over a row's runs (of memory the largest)",
+        "Memory and storage: the largest of a row's runs",
         ("trained", "share", "adapter", "head", "weights", "memory", "stored"),
     ),
     (

@@ -213,18 +213,41 @@
   function front(svg) {
     const points = $$("[data-at]:not(.gone)", svg).map((mark) => [...mark.dataset.at.split(" ").map(Number), mark]);
     points.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    let best = Infinity, line = "", before = null;
+    let best = Infinity, line = "";
+    const named = [];
     for (const [x, y, mark] of points) {
       const on = y < best;
       mark.classList.toggle("on", on);
-      if (!on) continue;
+      if (!on) { stand($("text", mark), x, y, board.spots[0]); continue; }
       line += line ? `H${x.toFixed(1)}V${y.toFixed(1)}` : `M${x.toFixed(1)} ${y.toFixed(1)}`;
       best = y;
-      const below = before && !before.below && x - before.x < board.near[0] && before.y - y < board.near[1];
-      $("text", mark).setAttribute("y", (y - 4 + (below ? board.lower : 0)).toFixed(1));
-      before = { x, y, below };
+      named.push([x, y, $("text", mark)]);
     }
     $(".front", svg).setAttribute("d", line && line + `H${board.right}`);
+    beside(named);
+  }
+
+  // Names meet no point of the front and no other name, as in pareto.py.
+  function beside(named) {
+    const { half, aside, letter, tall } = board, taken = named.map(([x, y]) => [x - half, y - half, x + half, y + half]);
+    const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+    for (const [x, y, text] of named) {
+      const wide = letter * text.textContent.length;
+      const all = board.spots.map(([side, lower]) => {
+        const from = side < 0 ? x - aside - wide : x + aside;
+        return { spot: [side, lower], box: [from, y + lower - tall, from + wide, y + lower] };
+      });
+      const inside = all.filter(({ box }) => box[0] >= board.left && box[2] <= board.width && box[3] <= board.bottom);
+      const { spot, box } = [...inside.filter(({ box }) => !taken.some((other) => meet(box, other))), ...inside, all[0]][0];
+      stand(text, x, y, spot);
+      taken.push(box);
+    }
+  }
+
+  function stand(text, x, y, [side, lower]) {
+    text.setAttribute("x", (x + side * board.aside).toFixed(1));
+    text.setAttribute("y", (y + lower).toFixed(1));
+    text.setAttribute("text-anchor", side < 0 ? "end" : "start");
   }
 
   // -- A cell's details

@@ -1,6 +1,5 @@
 """Draws scores against costs, with the front: the rows than which none is both cheaper and better."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +7,12 @@ from peftbench.results.report.page import svg
 from peftbench.results.report.page.costs import Cost, spoilt, text, value
 from peftbench.results.report.page.document import Document, PagePanel, PageRow
 
-#: Points this near, across and up, have names that would meet.
-NEAR = (90, 14)
-#: How much lower a name stands that is below its point.
-LOWER = 18
-_HEIGHT, _TOP, _BOTTOM, _LEFT, RIGHT = 236, 16, 196, 36, 346
+#: Where a name may stand, best first: left (-1) or right (1) of its point, and how much lower. Neither the front's
+#: line nor a point of it can be above on the left, or below on the right.
+SPOTS = ((-1, -4), (1, 14), (1, -4), (-1, 14))
+#: How far a name is from its point; the width of its characters, and its height; half a marker.
+ASIDE, LETTER, TALL, HALF = 8, 6, 11, 5
+_HEIGHT, _TOP, BOTTOM, LEFT, RIGHT = 236, 16, 196, 36, 346
 
 
 def panel(document: Document, one: PagePanel, cost: Cost) -> str | None:
@@ -29,13 +29,14 @@ def panel(document: Document, one: PagePanel, cost: Cost) -> str | None:
     if len(points) < 2:
         return None
     costs, scores = [point[0] for point in points], [point[1] for point in points]
-    x = svg.logarithmic(min(costs), max(costs), _LEFT + 10, RIGHT - 12)
-    y = svg.linear(min(scores), max(scores), _BOTTOM - 10, _TOP + 8)
-    places = [(x(number), y(score)) for number, score, _ in points]
+    x = svg.logarithmic(min(costs), max(costs), LEFT + 10, RIGHT - 12)
+    y = svg.linear(min(scores), max(scores), BOTTOM - 18, _TOP + 8)
+    places = [(round(x(number), 1), round(y(score), 1)) for number, score, _ in points]  # As the script reads them.
     best = front(places)
-    below = lowered(best)
+    names = {place: svg.short(row.name, 18) for place, (_, _, row) in zip(places, points, strict=True)}
+    where = dict(zip(best, spots([(*place, names[place]) for place in best]), strict=True))
     marks = [
-        _point(document, point, place, on_front=place in best, below=place in below, cost=cost)
+        _point(document, point, place, where.get(place), cost)
         # Those of the front last, so that they lie on top, of these each over the name of the one before.
         for place, point in sorted(zip(places, points, strict=True), key=lambda pair: (pair[0] in best, pair[0]))
     ]
@@ -58,13 +59,30 @@ def front(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def lowered(best: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points of the front whose name stands below them: the one before is so near that the names would meet."""
-    low: list[tuple[float, float]] = []
-    for before, point in itertools.pairwise(best):
-        if before not in low and point[0] - before[0] < NEAR[0] and before[1] - point[1] < NEAR[1]:
-            low.append(point)
-    return low
+def spots(best: Sequence[tuple[float, float, str]]) -> list[tuple[int, int]]:
+    """Chooses where the names of the front's points stand: where they meet no other point of it and no name before."""
+    taken = [(x - HALF, y - HALF, x + HALF, y + HALF) for x, y, _ in best]
+    chosen = []
+    for x, y, name in best:
+        boxes = {spot: box(x, y, name, spot) for spot in SPOTS}
+        inside = [s for s, box in boxes.items() if box[0] >= LEFT and box[2] <= svg.WIDTH and box[3] <= BOTTOM]
+        free = [spot for spot in inside if not any(meet(boxes[spot], other) for other in taken)]
+        spot = (*free, *inside, SPOTS[0])[0]
+        chosen.append(spot)
+        taken.append(boxes[spot])
+    return chosen
+
+
+def box(x: float, y: float, name: str, spot: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The left, upper, right and lower end of a name that stands at a spot."""
+    side, lower = spot
+    ends = sorted((x + side * ASIDE, x + side * (ASIDE + LETTER * len(name))))
+    return ends[0], y + lower - TALL, ends[1], y + lower
+
+
+def meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    """Says whether two boxes have a place in common."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def stairs(best: Sequence[tuple[float, float]]) -> str:
@@ -77,8 +95,8 @@ def stairs(best: Sequence[tuple[float, float]]) -> str:
 class Frame:
     """The places of a picture's axes: its ground, left and right end; `factor`: from a value to what is written."""
 
-    bottom: int = _BOTTOM
-    left: int = _LEFT
+    bottom: int = BOTTOM
+    left: int = LEFT
     right: int = RIGHT
     factor: float = 100
 
@@ -110,26 +128,25 @@ def _point(
     document: Document,
     point: tuple[float, float, PageRow],
     place: tuple[float, float],
-    *,
-    on_front: bool,
-    below: bool,
+    spot: tuple[int, int] | None,
     cost: Cost,
 ) -> str:
+    """A row's marker with its name, which is shown on the front. `spot`: None where it isn't on it."""
     number, score, row = point
     x, y = place
-    left = x > (_LEFT + RIGHT) / 2  # The name stands where there is room for it.
+    side, lower = spot or SPOTS[0]
     return svg.element(
         "g",
         svg.title(f"{row.name}: {100 * score:.1f}, {text(cost, number)} ({cost.name})"),
         svg.marker(document.families.index(row.family), x, y, 4.5),
         svg.text(
             svg.short(row.name, 18),
-            x + (-8 if left else 8),
-            y - 4 + (LOWER if below else 0),
-            text_anchor="end" if left else None,
+            x + side * ASIDE,
+            y + lower,
+            text_anchor="end" if side < 0 else "start",
             class_="name",
         ),
         data_row=row.id,
         data_at=f"{x:.1f} {y:.1f}",
-        class_="point on" if on_front else "point",
+        class_="point" if spot is None else "point on",
     )

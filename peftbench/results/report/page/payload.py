@@ -23,7 +23,8 @@ def payload(document: Document, heads: Sequence[TableColumn]) -> str:
         "rows": [_row(row) for row in document.rows],
         "budgets": [cost.id for cost in costs.BUDGETS],
         **{"top": forest.TOP, "step": forest.STEP, "width": svg.WIDTH, "right": pareto.RIGHT},
-        **{"near": pareto.NEAR, "lower": pareto.LOWER},
+        **{"left": pareto.LEFT, "bottom": pareto.BOTTOM, "spots": pareto.SPOTS, "aside": pareto.ASIDE},
+        **{"letter": pareto.LETTER, "tall": pareto.TALL, "half": pareto.HALF},
     }
     text = json.dumps(_safe(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

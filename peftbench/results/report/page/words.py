@@ -10,12 +10,22 @@ _MEMORY = next(cost for cost in COSTS if cost.id == "memory")
 _SHARE = next(cost for cost in COSTS if cost.id == "share")
 #: Methods that are named in a sentence; the rest are counted.
 _NAMED = 4
+#: Answers that a page shows unfolded.
+FIRST = 4
 
 
 def answers(document: Document) -> list[str]:
-    """A sentence or two for every panel."""
-    several = len(document.models) > 1
-    return [_answer(panel, with_model=several) for panel in document.panels]
+    """A sentence or two for every panel; where some are folded away, those that say the most first."""
+    several, panels = len(document.models) > 1, list(document.panels)
+    if len(panels) > FIRST:
+        panels.sort(key=_told, reverse=True)
+    return [_answer(panel, with_model=several) for panel in panels]
+
+
+def _told(panel: PagePanel) -> tuple[bool, int, int]:
+    """Says whether methods were compared, by how many seeds at least, and how many there are."""
+    seeds = [len(row.cells[panel.column.id].runs) for row in panel.rows]
+    return len(seeds) > 1 and panel.rows[0].cells[panel.column.id].tied is not None, min(seeds), len(seeds)
 
 
 def _answer(panel: PagePanel, *, with_model: bool) -> str:
