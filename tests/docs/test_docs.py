@@ -125,7 +125,8 @@ def test_a_command_by_name_is_one(line: str, in_a_folder: Path, run_cli: Callabl
         status, out, error = run_cli(command, *small)
         assert status == 0, out + error
     elif command != "check":  # tests/config checks every file.
-        (in_a_folder / "results" / "records").mkdir(parents=True)  # Most read a results folder.
+        for folder in ("results", "results/published/a_study"):  # Most read a results folder.
+            (in_a_folder / folder / "records").mkdir(parents=True)
         status, out, error = run_cli(command, *words)
         assert status == 0, out + error
 

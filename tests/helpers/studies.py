@@ -19,7 +19,6 @@ from peftbench.results.report import stats
 from peftbench.results.report.load import Results
 from peftbench.results.report.page.data import document
 from peftbench.results.report.page.document import Cell, CurveBand, Document, Matrix, MeanWithInterval, PageRow
-from peftbench.results.report.page.words import answers
 from peftbench.system import fingerprint
 from tests.helpers.composed import composed
 
@@ -132,8 +131,7 @@ def page(records: Sequence[RunRecord], **results: Any) -> Document:
         ])
         for one in made.sweeps
     ]  # fmt: skip
-    made = replace(made, rows=list(filled.values()), panels=panels, matrices=matrices, sweeps=sweeps)
-    return replace(made, answers=answers(made))
+    return replace(made, rows=list(filled.values()), panels=panels, matrices=matrices, sweeps=sweeps)
 
 
 def _around(mean: float, half: float) -> MeanWithInterval:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from peftbench.results.report.page import sections
+from peftbench.results.report.page import sections, words
 from peftbench.results.report.page.document import Document
 from peftbench.results.reproduction.findings import Finding
 from tests.helpers import judged, studies
@@ -98,3 +98,21 @@ def test_hostile_names_are_text(opened: Open, width: int) -> None:
         assert one.page.locator("#details-body script, #details-body img").count() == 0
         assert one.page.evaluate("document.documentElement.scrollWidth") <= width
         one.page.keyboard.press("Escape")
+
+
+def test_answers_follow_the_filters(opened: Open, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "FIRST", 2)
+    of_rte = sum(panel.column.name == "rte" for panel in document.panels)
+    assert of_rte <= 2 < len(document.panels)
+    one = opened()
+    said, fold = one.page.locator(".answers li:visible"), one.page.locator("#more-answers summary")
+    written = said.all_inner_texts()
+    assert len(written) == 2
+    assert fold.inner_text() == f"{len(document.panels) - 2} more"
+    one.at("data=rte")
+    assert said.count() == of_rte
+    assert all(text.startswith("rte ") for text in said.all_inner_texts())
+    assert not fold.is_visible()
+    one.page.click("#reset")
+    assert said.all_inner_texts() == written
+    assert fold.is_visible()

@@ -3,12 +3,11 @@
 import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from peftbench.results.records import RunRecord
 from peftbench.results.report import forgetting, naming, overfitting, prompts, stats
 from peftbench.results.report.flattening import flat
-from peftbench.results.report.page import cells, compared, costs, sections, varied, words
+from peftbench.results.report.page import cells, compared, costs, sections, varied
 from peftbench.results.report.page.document import Column, Document, Folded, MeanWithInterval, PageRow, Table
 from peftbench.results.report.stats import Leaderboard
 from peftbench.results.report.suites import RowName, in_full
@@ -50,7 +49,7 @@ def document(board: Leaderboard) -> Document:
         for column in columns
         if column.id in row.cells
     }
-    page = Document(
+    return Document(
         columns=columns,
         rows=list(rows.values()),
         panels=compared.panels(columns, rows, board.evidence.panels),
@@ -72,7 +71,6 @@ def document(board: Leaderboard) -> Document:
         shared={key: text for key, text in shared.items() if key not in differing and text != "None"},
         cut=max(0, len(board.rows) - _ROWS),
     )
-    return replace(page, answers=words.answers(page))
 
 
 def _id(kind: str, *names: str) -> str:

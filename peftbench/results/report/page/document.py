@@ -265,7 +265,6 @@ class Document:
     columns: Sequence[Column]
     rows: Sequence[PageRow]
     panels: Sequence[PagePanel] = ()
-    answers: Sequence[str] = ()
     matrices: Sequence[Matrix] = ()
     sweeps: Sequence[SettingCurves] = ()
     standings: Sequence[Table] = ()

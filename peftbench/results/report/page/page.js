@@ -140,6 +140,7 @@
     menu("cols", state.cols ? state.cols.size : 0);
     texts();
     sort();
+    answers();
     pictures();
   }
 
@@ -177,6 +178,21 @@
       return sign * (x < y ? -1 : x > y ? 1 : 0) || a.rank - b.rank;
     });
     if (ordered.some((row, place) => body.children[place] !== row.tr)) body.append(...ordered.map((row) => row.tr));
+  }
+
+  // -- Answers: those of rows and data sets that are shown, all but the first folded
+
+  const said = $$(".answers li");
+  function answers() {
+    const speaks = (one) => hasData(columns.get(one.dataset.column))
+      && one.dataset.rows.split(" ").some((id) => byId.get(id)?.shown);
+    const left = said.filter(speaks), fold = $("#more-answers"), most = fold ? board.first : left.length;
+    for (const one of said) one.hidden = !left.includes(one);
+    $(".answers")?.append(...left.slice(0, most));
+    if (!fold) return;
+    $(".answers", fold).append(...left.slice(most), ...said.filter((one) => one.hidden));
+    fold.hidden = left.length <= most;
+    $("summary", fold).textContent = `${left.length - most} more`;
   }
 
   // -- Pictures: hidden, moved together, the front drawn anew

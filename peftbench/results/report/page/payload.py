@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from peftbench.results.report.page import costs, forest, pareto, svg
+from peftbench.results.report.page import costs, forest, pareto, svg, words
 from peftbench.results.report.page.document import Cell, Classes, Document, MeanWithInterval, PageRow
 from peftbench.results.report.page.table import TableColumn
 from peftbench.system import escape
@@ -21,6 +21,7 @@ def payload(document: Document, heads: Sequence[TableColumn]) -> str:
             for head in heads
         ],
         "rows": [_row(row) for row in document.rows],
+        "first": words.FIRST,
         "budgets": [cost.id for cost in costs.BUDGETS],
         **{"top": forest.TOP, "step": forest.STEP, "width": svg.WIDTH, "right": pareto.RIGHT},
         **{"left": pareto.LEFT, "bottom": pareto.BOTTOM, "spots": pareto.SPOTS, "aside": pareto.ASIDE},

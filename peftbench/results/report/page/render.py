@@ -31,6 +31,7 @@ def render(document: Document) -> str:
         script=Markup(script),
         data=Markup(payload(document, table.columns(document))),
         title=_title(document),
+        answers=words.answers(document),
         first=words.FIRST,
         intervals=all(cell.score.interval for row in document.rows for cell in row.cells.values()),
         seeds_alone=any(cell.seeds_alone for row in document.rows for cell in row.cells.values()),

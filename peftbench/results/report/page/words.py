@@ -1,6 +1,7 @@
 """The answer in words: of every data set and model which method is best, what can't be told from it, what is cheap."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from peftbench.results.report.page import svg
 from peftbench.results.report.page.costs import COSTS, value
@@ -14,12 +15,23 @@ _NAMED = 4
 FIRST = 4
 
 
-def answers(document: Document) -> list[str]:
+@dataclass(frozen=True)
+class Answer:
+    """What is best on a data set, in words. `rows` are the ids of those that it speaks of, `column` the data set's."""
+
+    text: str
+    column: str
+    rows: Sequence[str]
+
+
+def answers(document: Document) -> list[Answer]:
     """A sentence or two for every panel; where some are folded away, those that say the most first."""
     several, panels = len(document.models) > 1, list(document.panels)
     if len(panels) > FIRST:
         panels.sort(key=_told, reverse=True)
-    return [_answer(panel, with_model=several) for panel in panels]
+    return [
+        Answer(_answer(panel, with_model=several), panel.column.id, [row.id for row in panel.rows]) for panel in panels
+    ]
 
 
 def _told(panel: PagePanel) -> tuple[bool, int, int]:
