@@ -16,9 +16,10 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from peftbench.config import paths
 from peftbench.results.folders import Folder
@@ -28,6 +29,12 @@ from peftbench.system import cached, fingerprint
 from peftbench.system.fingerprint import Stamp
 
 _FILE = "records.parquet"
+#: Lines that are written and read at a time: the library needs several times their memory.
+_GROUP = 10_000
+#: The entries and the bytes of text up to which a list or dictionary is one object for all that have it.
+_SMALL, _SHORT = 8, 64
+#: The columns of a file's stamp.
+_STAMP = ("size", "changed", "own", "inode")
 #: Records from which on an index is kept: fewer are read in less time than its library takes to start.
 WORTH = 500
 #: The share of the entries up to which new ones aren't written: to read them again takes less time. What was changed or
@@ -52,8 +59,9 @@ class DistinctValues:
     """
 
     def __init__(self, texts: Sequence[bytes] = ()) -> None:
+        self._small: dict[bytes, Any] = {}
         self.texts: list[bytes] = list(texts)
-        self.values: list[Any] = list(map(msgspec.json.decode, texts))
+        self.values: list[Any] = [self._alike(msgspec.json.decode(text)) for text in texts]
 
     @functools.cached_property
     def _numbers(self) -> dict[bytes, int]:
@@ -65,8 +73,21 @@ class DistinctValues:
         number = self._numbers.setdefault(text, len(self.texts))
         if number == len(self.texts):
             self.texts.append(text)
-            self.values.append(value)
+            self.values.append(self._alike(value))
         return number
+
+    def _alike(self, value: Any) -> Any:
+        """The value, in which whatever is small, and elsewhere too, is one object for all that have it."""
+        if type(value) is not dict and type(value) is not list:
+            return value
+        inner = list(value.items() if type(value) is dict else enumerate(value))
+        nested = [(key, one) for key, one in inner if type(one) is dict or type(one) is list]
+        for key, one in nested:
+            value[key] = self._alike(one)
+        if nested or len(inner) > _SMALL:
+            return value
+        text = msgspec.json.encode(value)
+        return self._small.setdefault(text, value) if len(text) <= _SHORT else value
 
 
 #: A file's stamp, the key that its record should have, and the numbers of the record's parts.
@@ -166,23 +187,33 @@ def _read(file: Path) -> _Index:
 def _load(file: Path) -> _Index | None:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(file)
-    about = table.schema.metadata or {}
-    if about.get(b"version") != _version().encode():
-        return None
-    lines = int(about[b"files"])
-    parts = DistinctValues(table["part"][lines:].to_pylist())
-    files = table[:lines].combine_chunks()
-    numbers = array("i")
-    numbers.frombytes(files["numbers"].combine_chunks().flatten().to_numpy().astype("int32").tobytes())
-    if numbers and not 0 <= min(numbers) <= max(numbers) < len(parts.texts):
+    with pq.ParquetFile(file) as table:
+        about = table.schema_arrow.metadata or {}
+        if about.get(b"version") != _version().encode():
+            return None
+        index, texts = _Index(), []
+        for group in range(table.num_row_groups):  # One by one: of all together the memory is several times as large.
+            rows = table.read_row_group(group, use_threads=False)
+            lines = len(rows) - rows["file"].null_count
+            _take_entries(rows[:lines], index.entries)
+            texts += rows["part"][lines:].to_pylist()
+    numbers = [entry[2] for entry in index.entries.values()]
+    if any(len(one) and not 0 <= min(one) <= max(one) < len(texts) for one in numbers):
         raise ValueError("a part is missing")
-    columns = [files[name].to_pylist() for name in ("file", "run", "size", "changed", "own", "inode", "length")]
-    entries, begin = {}, 0
-    for name, run, size, changed, own, inode, length in zip(*columns, strict=True):
-        entries[name] = (size, changed, own, inode), run, numbers[begin : begin + length]
+    if len(numbers) != int(about[b"files"]):
+        raise ValueError("an entry is missing")
+    index.parts = DistinctValues(texts)
+    return index
+
+
+def _take_entries(rows: Any, entries: dict[str, _Entry]) -> None:
+    """Take the entries of some lines of the file."""
+    columns = [rows[name].to_pylist() for name in ("file", "run", *_STAMP)]
+    parts = rows["numbers"].combine_chunks()
+    numbers, begin = array("i", parts.flatten().to_numpy().astype(np.int32).tobytes()), 0
+    for name, run, *stamp, length in zip(*columns, parts.value_lengths().to_pylist(), strict=True):
+        entries[name] = cast("Stamp", tuple(stamp)), run, numbers[begin : begin + length]
         begin += length
-    return _Index(parts, entries)
 
 
 def _write(root: Path, index: _Index) -> None:
@@ -199,33 +230,37 @@ def writable(root: Path) -> bool:
 
 
 def _filler(index: _Index) -> Callable[[Path], None]:
-    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    entries = list(index.entries.values())
-    joined = _joined(entries)
+    entries = list(index.entries.items())
+    joined = np.frombuffer(b"".join(entry[2].tobytes() for _, entry in entries), np.int32)
     present = np.zeros(len(index.parts.texts), bool)
     present[joined] = True  # The parts of records that are gone go too.
-    used, numbers = np.flatnonzero(present), (np.cumsum(present) - 1)[joined]
-    lengths = [len(entry[2]) for entry in entries]
-    stamps = np.array([entry[0] for entry in entries], np.uint64).reshape(-1, 4)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    columns = {
-        "file": pa.array(list(index.entries), pa.string()),
-        "run": pa.array([entry[1] for entry in entries], pa.string()),
-        **{name: pa.array(stamps[:, i]) for i, name in enumerate(("size", "changed", "own", "inode"))},
-        "length": pa.array(lengths, pa.int32()),
-        "numbers": pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers.astype(np.int32))),
-    }
-    parts = pa.table({"part": pa.array([index.parts.texts[i] for i in used], pa.binary())})
-    table = pa.concat_tables([pa.table(columns), parts], promote_options="default")
-    table = table.replace_schema_metadata({"version": _version(), "files": str(len(entries))})
-    return lambda file: pq.write_table(table, file, compression="zstd")
+    used, numbers = np.flatnonzero(present), (np.cumsum(present) - 1)[joined].astype(np.int32)
+    ends = np.cumsum([0, *(len(entry[2]) for _, entry in entries)])
+    columns = [("file", pa.string()), ("run", pa.string()), *((name, pa.uint64()) for name in _STAMP)]
+    schema = pa.schema(
+        [*columns, ("numbers", pa.list_(pa.int32())), ("part", pa.binary())],
+        {"version": _version(), "files": str(len(entries))},
+    )
 
+    def table(length: int, **values: Any) -> pa.Table:
+        return pa.table([values.get(one.name, pa.nulls(length, one.type)) for one in schema], schema)
 
-def _joined(entries: list[Any]) -> Any:
-    """(N,) the numbers of all entries, one after the other."""
-    import numpy as np
+    def fill(file: Path) -> None:
+        with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
+            for begin in range(0, len(entries), _GROUP):
+                some = entries[begin : begin + _GROUP]
+                at = ends[begin : begin + _GROUP + 1]
+                stamps = np.array([entry[0] for _, entry in some], np.uint64).reshape(-1, len(_STAMP))
+                lines = {"file": pa.array([name for name, _ in some]), "run": pa.array([one[1] for _, one in some])}
+                lines |= {name: pa.array(stamps[:, i]) for i, name in enumerate(_STAMP)}
+                offsets = pa.array((at - at[0]).astype(np.int32))
+                own = pa.ListArray.from_arrays(offsets, pa.array(numbers[at[0] : at[-1]]))
+                writer.write_table(table(len(some), **lines, numbers=own))
+            for begin in range(0, len(used), _GROUP):
+                texts = [index.parts.texts[number] for number in used[begin : begin + _GROUP]]
+                writer.write_table(table(len(texts), part=pa.array(texts, pa.binary())))
 
-    return np.frombuffer(b"".join(entry[2].tobytes() for entry in entries), np.int32)
+    return fill

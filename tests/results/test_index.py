@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from peftbench.config import paths
@@ -79,6 +81,28 @@ def test_a_record_keeps_its_bytes(root: Path) -> None:
     first = {file: json.dumps(record.to_dict()) for file, (record, _) in index.scan(root)}
     assert {file: json.dumps(record.to_dict()) for file, (record, _) in index.scan(root)} == first
     assert first == {file: json.dumps(reading.read(file).to_dict()) for file in first}  # type: ignore[union-attr]
+
+
+def test_what_is_small_and_alike_is_one_object_of_one_type() -> None:
+    some = [{"a": {"n": 1, "kind": [0.0, 1.0]}, "long": "x" * 99, "more": list(range(9))} for _ in range(2)]
+    other = {"a": {"n": 1.0, "kind": [0, True]}}
+    texts = [msgspec.json.encode(value) for value in (*some, other)]
+    read, taken = index.DistinctValues(texts), index.DistinctValues()
+    for value in (*some, other):
+        taken.number(value)
+    for parts in (read, taken):
+        first, *_, last = parts.values
+        assert json.dumps([first, last]) == json.dumps([some[0], other])
+        assert first["a"]["kind"] is not last["a"]["kind"]
+    one, another, _ = read.values
+    assert one["a"]["kind"] is another["a"]["kind"]
+    assert one["more"] is not another["more"]
+
+
+def test_an_index_of_several_groups_is_read_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_GROUP", 2)
+    assert _said(root) == _said(root) == _without(root)
+    assert pq.ParquetFile(_file(root)).num_row_groups > 3
 
 
 def _edited(file: Path) -> None:

@@ -195,7 +195,7 @@ def ranks(joints: Sequence[Joint]) -> Ranks:
     Args:
         joints: of each data set, the same K methods in the same order.
     """
-    drawn = np.mean([joint.means + joint.errors(salt=str(i)) for i, joint in enumerate(joints)], axis=0)
+    drawn = sum(joint.means + joint.errors(salt=str(i)) for i, joint in enumerate(joints)) / len(joints)
     order = np.argsort(-drawn, axis=1, kind="stable")
     places = np.empty_like(order)
     np.put_along_axis(places, order, np.arange(1, drawn.shape[1] + 1)[None, :], axis=1)

@@ -10,8 +10,10 @@ the fingerprint of what tells the examples apart. A record whose scores take mor
 
 import base64
 import binascii
+import functools
 import hashlib
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +73,7 @@ def keep(examples: Examples) -> KeptScores:
 
 
 def _units(name: str, n: int) -> str:
-    return f"{name}:{n}"
+    return sys.intern(f"{name}:{n}")  # Many runs have the same examples.
 
 
 def described(scores: KeptScores) -> dict[str, Any] | None:
@@ -90,7 +92,15 @@ def recorded(record: RunRecord) -> KeptScores | None:
     if scores is None or scores.levels is None:
         return None
     shares = list(split.get("values") or {}) in ([name] for name in SHARES) and {*scores.levels.tolist()} <= {0.0, 1.0}
-    return None if shares and abs(float(scores.values.mean()) - (record.score or 0.0)) > SAME else scores
+    return None if shares and abs(_right(scores) - (record.score or 0.0)) > SAME else scores
+
+
+def _right(scores: KeptScores) -> float:
+    """The share of right answers, of scores that are 0 or 1 alone: the share of bits that are set."""
+    if scores.levels is None or scores.levels.tolist() != [0.0, 1.0] or isinstance(scores.codes, np.ndarray):
+        return float(scores.values.mean())
+    bits = int.from_bytes(scores.codes, "big") >> -scores.n % 8  # What fills the last byte may be anything.
+    return bits.bit_count() / scores.n
 
 
 def _read(found: Mapping[str, Any]) -> KeptScores | None:
@@ -106,7 +116,13 @@ def _read(found: Mapping[str, Any]) -> KeptScores | None:
     except (binascii.Error, ValueError):
         return None
     whole = len(packed) == math.ceil(n * _bits(len(levels)) / 8)
-    return KeptScores(_units(units, n), n, np.array(levels, float), packed) if whole else None
+    return KeptScores(_units(units, n), n, _levels(tuple(map(float, levels))), packed) if whole else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _levels(levels: tuple[float, ...]) -> np.ndarray:
+    """The values as an array, which runs of an accuracy have in common."""
+    return np.array(levels)
 
 
 def _bits(levels: int) -> int:

@@ -1,5 +1,6 @@
 """Scores by example as a record carries them."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,19 @@ def test_right_answers_that_are_not_the_scores_are_not_believed() -> None:
     record = carrying(np.array([0, 1, 1, 0.0]))
     assert kept.recorded(record) is not None
     record.score = 0.9
+    assert kept.recorded(record) is None
+
+
+@pytest.mark.parametrize("levels", [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0]])
+@pytest.mark.parametrize("n", [1, 7, 8, 11])
+def test_right_answers_are_counted_whatever_fills_the_last_byte(levels: list[float], n: int) -> None:
+    record = carrying(np.random.default_rng(n).integers(0, 2, n).astype(float))
+    codes = np.random.default_rng(n).bytes((n + 7) // 8)
+    (record.scored_split or {})[kept.FIELD] |= {"levels": levels, "n": n, "codes": base64.b64encode(codes).decode()}
+    bits = np.unpackbits(np.frombuffer(codes, np.uint8), count=n)
+    record.score = float(np.take(levels, bits, mode="clip").mean())
+    assert kept.recorded(record) is not None
+    record.score += 1 / n
     assert kept.recorded(record) is None
 
 

@@ -17,7 +17,7 @@ FIRST = 4
 
 @dataclass(frozen=True)
 class Answer:
-    """What is best on a data set, in words. `rows` are the ids of those that it speaks of, `column` the data set's."""
+    """Words on what is best on a data set. `rows` are the ids of those that it speaks of, `column` the data set's."""
 
     text: str
     column: str
