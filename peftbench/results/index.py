@@ -123,11 +123,19 @@ def scan(root: Path, files: Listed | None = None) -> Iterator[tuple[str, Read]]:
             yield file, (_put_together(entry[2], new.parts), entry[1])
             continue
         record, run, numbers = _fresh(Path(file), new.parts)
-        if stamp is not None and numbers is not None and max(stamp[1], stamp[2]) + SETTLED_NS < start:
+        settled = stamp is not None and min(stamp) >= 0 and max(stamp[1], stamp[2]) + SETTLED_NS < start
+        if stamp is not None and settled and numbers is not None and _is_text(name):
             new.entries[name], come = (stamp, run, numbers), come + 1
         yield file, (record, run)
     if len(files) >= WORTH and (stale or come > len(files) * _FEW):
         _write(root, new)
+
+
+def _is_text(name: str) -> bool:
+    """Says whether a file's name is of whole characters: others can't be written."""
+    with contextlib.suppress(UnicodeEncodeError):
+        return bool(name.encode())
+    return False
 
 
 def _fresh(file: Path, parts: DistinctValues) -> tuple[RunRecord | RecordError, str, "array[int] | None"]:

@@ -99,10 +99,29 @@ def test_what_is_small_and_alike_is_one_object_of_one_type() -> None:
     assert one["more"] is not another["more"]
 
 
-def test_an_index_of_several_groups_is_read_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_of_several_groups_is_read_whole(
+    root: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(index, "_GROUP", 2)
-    assert _said(root) == _said(root) == _without(root)
+    first = _said(root)
     assert pq.ParquetFile(_file(root)).num_row_groups > 3
+    reads.clear()
+    assert _said(root) == first
+    assert reads == []
+    assert _without(root) == first
+
+
+@pytest.mark.parametrize("odd", ["of 1969", "not a text"])
+def test_a_file_that_cannot_be_indexed_hinders_no_other(root: Path, reads: list[Path], odd: str) -> None:
+    file = next(iter(root.glob("records/*/*/*/*.json")))
+    if odd == "of 1969":
+        os.utime(file, ns=(-1, -1))
+    else:
+        file = file.rename(os.fsdecode(os.fsencode(file.parent) + b"/\xff.json"))
+    first = _said(root)
+    reads.clear()
+    assert _said(root) == first
+    assert reads == [file]
 
 
 def _edited(file: Path) -> None:

@@ -131,5 +131,10 @@ def test_memory_that_is_mostly_holes_has_a_footnote() -> None:
         return made(0.5, f"seed={seed}", efficiency={"peak_memory_bytes": peak, "memory_parts_bytes": parts})
 
     assert board(used(1.3e9, 0)).footnotes == []
+    number = made(0.5, efficiency={"peak_memory_bytes": 2.7e9, "memory_parts_bytes": 5.0})
+    assert board(number).footnotes == []
+    on_gpu = used(2.7e9, 0)
+    on_gpu.environment["gpu"] = ["a GPU"]
+    assert board(on_gpu).footnotes == []
     (note,) = board(used(1.3e9, 0), used(2.7e9, 1)).footnotes
     assert note.startswith("lora on demo: tensors took 320 of its 2,700 MB of peak memory;")

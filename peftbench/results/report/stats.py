@@ -50,7 +50,7 @@ class LeaderboardRow:
         cells: by column; a column without a record is None.
         mean: over all columns, those of its study where studies stay apart; None where one is missing (it would
             compare unlike things).
-        figures, busy: medians over the row's runs, and which of them aren't to be compared (`measured.Medians`).
+        figures, busy: of the row's runs, and which of them aren't to be compared (`measured.Medians`).
     """
 
     method: str

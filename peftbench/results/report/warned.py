@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from peftbench.results import warnings
 from peftbench.results.records import RunRecord
+from peftbench.results.report import estimated
 from peftbench.results.report.suites import RowName, in_full
 from peftbench.results.warnings import WarningKind
 
@@ -48,17 +49,18 @@ def _warned(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator
 
 def _holes(cell: tuple[RowName, str], records: Sequence[RunRecord]) -> Iterator[str]:
     """Says where most of a row's peak memory is what a processor's allocator left unused between tensors."""
-    figures = [record.efficiency or {} for record in records]
     found = [
         (peak, sum(parts.values()))
-        for one in figures
-        if (peak := one.get("peak_memory_bytes")) and (parts := one.get("memory_parts_bytes"))
+        for record in records
+        if (peak := (record.efficiency or {}).get("peak_memory_bytes"))
+        and (parts := estimated.measured(record))
+        and not record.environment.get("gpu")
     ]
     peak, tensors = max(found, default=(0, 0))
     if peak - tensors > max(tensors, _HOLES):
         yield (
             f"{in_full(cell[0])} on {cell[1]}: tensors took {tensors / 1e6:,.0f} of its {peak / 1e6:,.0f} MB of peak "
-            "memory; most of the rest are holes between them, which the processor's allocator didn't fill"
+            "memory; the rest is data and, mostly, holes that the processor's allocator left"
         )
 
 

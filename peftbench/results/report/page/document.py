@@ -104,8 +104,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class PageRow:
-    """A method on a model. `cells` and `figures` are by the column's id and the figure's name; figures are medians
-    over the row's runs. `study` is that of its runs, where studies stay apart."""
+    """A method on a model. `cells` and `figures` are by the column's id and the figure's name; figures are those
+    of `measured.Medians`. `study` is that of its runs, where studies stay apart."""
 
     id: str
     method: str

@@ -243,12 +243,12 @@
     beside(named);
   }
 
-  // Names meet no point of the front and no other name, as in pareto.py.
+  // Where there is room names meet no other point of the front and no other name, as in pareto.py.
   function beside(named) {
     const { half, aside, letter, tall } = board, taken = named.map(([x, y]) => [x - half, y - half, x + half, y + half]);
     const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
     for (const [x, y, text] of named) {
-      const wide = letter * text.textContent.length;
+      const wide = letter * [...text.textContent].length;
       const all = board.spots.map(([side, lower]) => {
         const from = side < 0 ? x - aside - wide : x + aside;
         return { spot: [side, lower], box: [from, y + lower - tall, from + wide, y + lower] };

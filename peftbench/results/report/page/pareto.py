@@ -33,12 +33,13 @@ def panel(document: Document, one: PagePanel, cost: Cost) -> str | None:
     y = svg.linear(min(scores), max(scores), BOTTOM - 18, _TOP + 8)
     places = [(round(x(number), 1), round(y(score), 1)) for number, score, _ in points]  # As the script reads them.
     best = front(places)
-    names = {place: svg.short(row.name, 18) for place, (_, _, row) in zip(places, points, strict=True)}
+    at = list(zip(places, points, strict=True))
+    names = {place: svg.short(row.name, 18) for place, (_, _, row) in reversed(at)}  # Of rows at one place the first's.
     where = dict(zip(best, spots([(*place, names[place]) for place in best]), strict=True))
     marks = [
-        _point(document, point, place, where.get(place), cost)
+        _point(document, point, place, where.pop(place, None), cost)
         # Those of the front last, so that they lie on top, of these each over the name of the one before.
-        for place, point in sorted(zip(places, points, strict=True), key=lambda pair: (pair[0] in best, pair[0]))
+        for place, point in sorted(at, key=lambda pair: (pair[0] in best, pair[0]))
     ]
     return svg.picture(
         _HEIGHT,
@@ -60,7 +61,8 @@ def front(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def spots(best: Sequence[tuple[float, float, str]]) -> list[tuple[int, int]]:
-    """Chooses where the names of the front's points stand: where they meet no other point of it and no name before."""
+    """Chooses where the names of the front's points stand: where there is room they meet no other point of it and no
+    name before."""
     taken = [(x - HALF, y - HALF, x + HALF, y + HALF) for x, y, _ in best]
     chosen = []
     for x, y, name in best:
