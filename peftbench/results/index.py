@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import numpy as np
 
 from peftbench.config import paths
 from peftbench.results.folders import Folder
@@ -216,6 +215,8 @@ def _load(file: Path) -> _Index | None:
 
 def _take_entries(rows: Any, entries: dict[str, _Entry]) -> None:
     """Take the entries of some lines of the file."""
+    import numpy as np
+
     columns = [rows[name].to_pylist() for name in ("file", "run", *_STAMP)]
     parts = rows["numbers"].combine_chunks()
     numbers, begin = array("i", parts.flatten().to_numpy().astype(np.int32).tobytes()), 0
@@ -238,6 +239,7 @@ def writable(root: Path) -> bool:
 
 
 def _filler(index: _Index) -> Callable[[Path], None]:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
